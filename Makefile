@@ -1,0 +1,42 @@
+# Everything a newcomer needs: `make demo` shows the main result in minutes, `make test` checks it.
+# Both create .venv themselves; they need Python >= 3.11 and a package index, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+OUTPUTS ?= outputs
+
+.PHONY: help demo test lint clean
+help:
+	@echo "make demo    install, then draw the three drift curves of the demo in $(OUTPUTS)/ (about 3 minutes, 2 cores)"
+	@echo "make test    install with the test tools, then run every test (under 5 minutes, 2 cores)"
+	@echo "make lint    check the style with ruff"
+	@echo "make clean   remove the environment and the caches; $(OUTPUTS)/ stays"
+	@echo "make demo PYTHON=python3.12 VENV=/scratch/venv OUTPUTS=/scratch/outputs   chooses interpreter and places"
+
+# The stamps are newer than what they were installed from, so a second `make` installs nothing.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "analog-glue needs Python >= 3.11, but $(PYTHON) is older: make PYTHON=python3.11 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/installed
+	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/installed
+	$(VENV)/bin/analog-glue train -m +experiment=demo training=digital,hardware_aware output_root=$(OUTPUTS)
+	$(VENV)/bin/analog-glue tables $(OUTPUTS)
+
+test: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,73 @@
+"""The interface of a memory device for inference: programmed once, read at any later time. µS and seconds."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ProgrammedArray:
+    """What an array of devices remembers of its programming; all tensors have the array's shape.
+
+    `nu` (drift) and `residual` (a standard normal number that follows a device through time) are None for devices
+    whose physics does not use them.
+    """
+
+    g_target: Tensor  # [µS]
+    g_prog: Tensor  # [µS] right after programming
+    nu: Tensor | None = None  # drift exponent
+    residual: Tensor | None = None
+
+
+class Device(ABC):
+    """One kind of memory device. Concrete devices are frozen dataclasses whose fields are the keys of their yaml.
+
+    A device with target 0 is *idle* (left in RESET): it stays exactly 0 unless `idle_noise` is on.
+    """
+
+    g_max: float  # [µS] conductance that stands for the largest weight
+    idle_noise: bool  # whether devices with target 0 are programmed, drift and fluctuate like the others
+
+    @abstractmethod
+    def program(self, g_target: Tensor, generator: torch.Generator) -> ProgrammedArray:
+        """Write the target conductances [µS], each in [0, `g_max`], once.
+
+        Raises:
+            ValueError: targets outside [0, `g_max`].
+        """
+
+    @abstractmethod
+    def conductance(self, array: ProgrammedArray, t: float, generator: torch.Generator) -> Tensor:
+        """Conductances [µS] at `t` [s] after programming, never negative, as a new tensor.
+
+        One call is one frozen state of the array: what fluctuates slowly (1/f noise) is drawn here, once.
+        `t` = 0 is the state right after programming, where the drift compensation takes its reference.
+        """
+
+    @abstractmethod
+    def programming_spread(self, ghat: Tensor) -> Tensor:
+        """Standard deviation of the conductance right after programming in units of `g_max`, at target `ghat` ∈ [0, 1]."""
+
+    @property
+    @abstractmethod
+    def drifts(self) -> bool:
+        """Whether conductances decay on average, so that drift compensation has something to compensate."""
+
+    @property
+    def fitted_until(self) -> float:
+        """Last time [s] that the measurements behind the model cover; later scores are marked `extrapolated`."""
+        return float("inf")
+
+
+def check_targets(g_target: Tensor, g_max: float) -> None:
+    """Raise ValueError unless all targets lie in [0, `g_max`] (up to rounding)."""
+    if g_target.numel() == 0:
+        return
+    low, high = (extreme.item() for extreme in torch.aminmax(g_target))
+    if not (low >= 0 and high <= g_max * (1 + 1e-5)):
+        raise ValueError(
+            f"Argument `g_target` must lie in [0, `g_max`] = [0, {g_max:g}] µS, but spans [{low:g}, {high:g}] µS. "
+            "Normalise the weights with `weights_to_targets`, or raise `noise.g_max`."
+        )

@@ -1,0 +1,32 @@
+"""A device that keeps what is written: no programming noise, no drift, no read noise."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analog_glue.devices.device import Device, ProgrammedArray, check_targets
+from analog_glue.settings import require
+
+
+@dataclass(frozen=True)
+class Ideal(Device):
+    g_max: float = 25.0  # [µS]
+    idle_noise: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.g_max > 0, "noise.g_max", "be positive [µS]", self.g_max)
+
+    def program(self, g_target: Tensor, generator: torch.Generator) -> ProgrammedArray:
+        check_targets(g_target, self.g_max)
+        return ProgrammedArray(g_target=g_target, g_prog=g_target)
+
+    def conductance(self, array: ProgrammedArray, t: float, generator: torch.Generator) -> Tensor:
+        return array.g_prog.clone()
+
+    def programming_spread(self, ghat: Tensor) -> Tensor:
+        return torch.zeros_like(ghat)
+
+    @property
+    def drifts(self) -> bool:
+        return False

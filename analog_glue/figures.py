@@ -1,0 +1,238 @@
+"""Scores over the age of the chips, drawn: one axes per task, after Figure 5 of Spoon et al. (2021)."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# [s]; a month is 30 days, as in `evaluation.times`
+UNITS = {
+    "year": 31_536_000.0,
+    "month": 2_592_000.0,
+    "week": 604_800.0,
+    "day": 86_400.0,
+    "h": 3600.0,
+    "min": 60.0,
+}
+LANDMARKS = (1.0, 3600.0, 86_400.0, 604_800.0, 2_592_000.0, 31_536_000.0)  # [s] the labels of a crowded axis
+
+INK, GREY, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
+# Okabe and Ito's palette, which stays apart for colour-blind readers; markers and dashes say it once more.
+STYLES = {"A": ("#D55E00", "o"), "B": ("#0072B2", "s"), "C": ("#009E73", "^")}
+SPARE_STYLES = (("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#7A5195", "X"))
+FONT_SIZE = 9.0  # [pt]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One variant over time.
+
+    Args:
+        label: What the legend says.
+        letter: A, B or C for the curves of Spoon's figure, else empty; written at the end of the curve.
+        times: Times since programming [s], ascending.
+        mean: Score at each time [points].
+        error: Standard error of each mean [points]; None where one chip gives none.
+    """
+
+    label: str
+    letter: str
+    times: Sequence[float]
+    mean: Sequence[float]
+    error: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A score that no chip changes, drawn as a horizontal line.
+
+    Args:
+        label: What the legend says.
+        value: Score [points].
+        like: Letter of the curve whose colour the line takes; empty for grey.
+        dotted: Dotted (a floor, such as the majority class) rather than dashed.
+    """
+
+    label: str
+    value: float
+    like: str = ""
+    dotted: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    score: str
+    curves: Sequence[Curve]
+    levels: Sequence[Level]
+
+
+def time_label(seconds: float) -> str:
+    """A time as people say it: 1 s, 1 h, 1 day, 1 week, 1 month (30 days), 1 year (365 days)."""
+    for name, unit in UNITS.items():
+        if seconds >= unit and (seconds / unit).is_integer():
+            plural = "s" if seconds > unit and name not in ("h", "min") else ""
+            return f"{seconds / unit:.10g} {name}{plural}"
+    return f"{seconds:.10g} s"
+
+
+def drift_figure(panels: Sequence[Panel], title: str, note: str) -> bytes:
+    """PNG of the scores over time; the same panels give the same bytes with the same matplotlib.
+
+    Args:
+        panels: One per task.
+        title: Model and hardware.
+        note: What the error bars mean; printed small below the title.
+    """
+    # Figure and canvas instead of pyplot: no window, no state shared with the user's own plots.
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    columns = min(len(panels), 4 if len(panels) > 6 else 3)
+    rows = math.ceil(len(panels) / columns)
+    width, height = (7.2, 3.6) if len(panels) == 1 else (3.7, 2.9)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # the user's matplotlibrc must not change what a table of ours looks like
+        matplotlib.rcParams.update({"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE + 1})
+        handles = _legend_handles(panels)
+        legend_columns = min(len(handles), max(1, int(columns * width / 3.1)))
+        legend_height = 0.19 * math.ceil(len(handles) / legend_columns) + 0.12
+        size = (columns * width, rows * height + 0.62 + legend_height)  # [inch]
+        figure = Figure(figsize=size, dpi=160, facecolor="white")
+        FigureCanvasAgg(figure)
+        below, between = legend_height / size[1], 1.0 - (legend_height + 0.58) / size[1]
+        layout = ConstrainedLayoutEngine(rect=(0.0, below, 1.0, between), wspace=0.05, hspace=0.07)
+        figure.set_layout_engine(layout)
+        for i, panel in enumerate(panels):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            _draw(axes, panel, width - 0.6)
+            if i + columns >= len(panels):
+                axes.set_xlabel("time since programming", color=INK)
+        left, top = 0.12 / size[0], 1.0
+        figure.text(left, top - 0.10 / size[1], title, va="top", size=FONT_SIZE + 2, weight="bold", color=INK)
+        figure.text(left, top - 0.33 / size[1], note, va="top", size=FONT_SIZE - 1, color=GREY)
+        figure.legend(
+            handles=list(handles.values()),
+            labels=list(handles),
+            loc="lower left",
+            bbox_to_anchor=(left, 0.02 / size[1]),
+            borderaxespad=0.0,
+            ncols=legend_columns,
+            frameon=False,
+            fontsize=FONT_SIZE - 0.5,
+            labelcolor=INK,
+            handlelength=2.6,
+        )
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi="figure", metadata={"Software": "analog-glue"})
+    return content.getvalue()
+
+
+def _styles(panel: Panel) -> list[tuple[str, str]]:
+    """Colour and marker of each curve: fixed for the first A, B and C, in turn for all others."""
+    free, taken, styles = list(SPARE_STYLES), set(), []
+    for curve in panel.curves:
+        if curve.letter in STYLES and curve.letter not in taken:
+            taken.add(curve.letter)
+            styles.append(STYLES[curve.letter])
+        else:
+            styles.append(free[0])
+            free.append(free.pop(0))
+    return styles
+
+
+def _legend_handles(panels: Sequence[Panel]) -> dict[str, Any]:
+    from matplotlib.lines import Line2D
+
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        for curve, (colour, marker) in zip(panel.curves, _styles(panel), strict=True):
+            handles.setdefault(curve.label, Line2D([], [], color=colour, marker=marker, ms=5, lw=1.6))
+    for panel in panels:
+        for level in panel.levels:
+            handles.setdefault(level.label, Line2D([], [], **_level_style(level)))
+    return handles
+
+
+def _level_style(level: Level) -> dict[str, Any]:
+    colour = STYLES[level.like][0] if level.like else GREY
+    return {"color": colour, "lw": 1.1, "ls": (0, (1, 1.6)) if level.dotted else (0, (5, 2.5)), "alpha": 0.9}
+
+
+def _draw(axes: Axes, panel: Panel, width: float) -> None:
+    """One task; `width` [inch] of the axes decides how close the labels of the times may stand."""
+    for level in panel.levels:
+        if math.isfinite(level.value):
+            axes.axhline(level.value, zorder=1, **_level_style(level))
+    ends = []
+    for curve, (colour, marker) in zip(panel.curves, _styles(panel), strict=True):
+        error = [e or 0.0 for e in curve.error]
+        axes.errorbar(
+            curve.times,
+            curve.mean,
+            yerr=error,
+            color=colour,
+            marker=marker,
+            ms=4.5,
+            lw=1.6,
+            elinewidth=1.1,
+            capsize=2.5,
+            zorder=3,
+        )
+        if curve.letter and curve.mean and math.isfinite(curve.mean[-1]):
+            ends.append((curve.mean[-1], curve.times[-1], curve.letter, colour))
+    times = sorted({t for curve in panel.curves for t in curve.times})
+    axes.set_xscale("log")
+    if times:
+        reach = (times[-1] / times[0]) ** 0.07 if len(times) > 1 else 3.0
+        axes.set_xlim(times[0] / reach, times[-1] * reach**1.4)  # more room at the right, for the letters
+        ticks = times if len(times) <= 6 else [t for t in LANDMARKS if times[0] <= t <= times[-1]]
+        first, last = axes.get_xlim()
+        axes.set_xticks(ticks, _labels_apart(ticks, width / math.log10(last / first)))
+    axes.minorticks_off()
+    axes.margins(y=0.10)
+    _write_letters(axes, ends)
+    axes.set_title(panel.title, loc="left", color=INK, weight="bold")
+    axes.set_ylabel(f"{panel.score} [points]", color=INK)
+    axes.grid(axis="y", color=FAINT, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, length=3, labelsize=FONT_SIZE - 0.5)
+
+
+def _labels_apart(ticks: Sequence[float], decade: float) -> list[str]:
+    """Labels of the times, every second one lowered where they would touch; `decade` [inch] on paper."""
+    labels = [time_label(tick) for tick in ticks]
+    lowered = [False] * len(labels)
+    for i in range(1, len(labels)):
+        room = math.log10(ticks[i] / ticks[i - 1]) * decade  # [inch] between the middles of two labels
+        lowered[i] = not lowered[i - 1] and room < 0.036 * len(labels[i - 1] + labels[i]) + 0.06
+    return ["\n" + label if low else label for label, low in zip(labels, lowered, strict=True)]
+
+
+def _write_letters(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """A, B, C beside the last point of their curve, pushed apart where curves end together."""
+    low, high = axes.get_ylim()
+    spacing, previous = 0.075 * (high - low), -math.inf
+    for value, t, letter, colour in sorted(ends):
+        previous = max(value, previous + spacing)
+        axes.annotate(
+            letter,
+            (t, previous),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center_baseline",
+            color=colour,
+            weight="bold",
+            size=FONT_SIZE + 1.5,
+            annotation_clip=False,
+        )

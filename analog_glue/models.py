@@ -1,0 +1,348 @@
+"""Encoders with a classification head: from the hub, from a local folder, made on the spot, or from a
+checkpoint.
+
+All come out as plain Hugging Face `*ForSequenceClassification` models: float32 master weights, sdpa
+attention, eval mode. Whatever is newly drawn (a head, a whole tiny encoder) depends on the seed alone and
+leaves torch's global random state as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analog_glue import seeding
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+ATTENTION = "sdpa"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")  # any one of them
+HUB_FILES = (
+    CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES,
+    "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+)  # fmt: skip
+# Dropout probabilities in the configurations of BERT, RoBERTa, ALBERT and DistilBERT.
+DROPOUT_FIELDS = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
+    "dropout", "attention_dropout", "seq_classif_dropout",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to train, its tokenizer and their source: a path as the user wrote it or id@revision."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """A pretrained encoder of the hub, or of a local folder (`path`) in the same form; safetensors only."""
+
+    name: str  # hub id
+    revision: str  # commit, branch or tag of the hub
+    short: str  # name in tables
+    path: str | None = None  # local folder; the hub is then never asked
+    dropout: float | None = (
+        None  # probability of every dropout of the network; None keeps the checkpoint's own
+    )
+
+    def __post_init__(self) -> None:
+        _check_dropout(self.dropout)
+
+    def check(self) -> None:
+        """Raises ValueError within two seconds where `load` would not find its files. Imports no torch."""
+        if self.path is not None:
+            _check_folder(Path(self.path).expanduser(), "model.path")
+            return
+        from analog_glue.hub import in_cache, require_answer
+
+        if in_cache(self.name, "model", self.revision, _is_complete) is None:
+            require_answer(self.name, "model", _ADVICE)
+
+    def load(self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None) -> LoadedModel:
+        """The encoder with a head of `num_labels` outputs (1: regression).
+
+        A head that the folder holds in the right size is kept; otherwise a new one is drawn from (seed,
+        "head").
+
+        Args:
+            texts: Not used; a model made on the spot takes its vocabulary from them.
+
+        Raises:
+            ValueError: Files are missing or incomplete, or the hub does not answer.
+        """
+        if self.path is not None:
+            folder, source = Path(self.path).expanduser(), self.path
+            _check_folder(folder, "model.path")
+        else:
+            from analog_glue.hub import fetch
+
+            folder = fetch(self.name, "model", self.revision, HUB_FILES, _is_complete, _ADVICE)
+            source = f"{self.name}@{self.revision}"
+        model, new = _from_folder(folder, num_labels, self.dropout, "model.path")
+        _draw_head(model, new, seed)
+        return LoadedModel(model, _tokenizer(folder, model), source)
+
+
+@dataclass(frozen=True)
+class TinyModel:
+    """A small BERT with random weights and a vocabulary of whole words, both made on the spot."""
+
+    hidden: int  # width of the residual stream
+    layers: int
+    heads: int
+    intermediate: int  # width of the feed-forward layer
+    vocabulary_size: int  # most words kept, the most frequent ones; special tokens included
+    dropout: float  # probability
+    short: str = "tiny"
+
+    def __post_init__(self) -> None:
+        for key in ("hidden", "layers", "heads", "intermediate"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"Setting `model.{key}` must be at least 1, but is {getattr(self, key)}.")
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"Setting `model.hidden` must be a multiple of `model.heads` = {self.heads}, "
+                f"but is {self.hidden}."
+            )
+        if self.vocabulary_size <= len(SPECIAL_TOKENS):
+            raise ValueError(
+                f"Setting `model.vocabulary_size` must exceed the {len(SPECIAL_TOKENS)} special tokens, "
+                f"but is {self.vocabulary_size}."
+            )
+        _check_dropout(self.dropout)
+
+    def check(self) -> None:
+        """Nothing to find: the model is made here."""
+
+    def load(self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None) -> LoadedModel:
+        """A new model of `num_labels` outputs (1: regression).
+
+        Args:
+            texts: Training sentences; their words are the vocabulary.
+        """
+        if not texts:
+            raise ValueError("Argument `texts` must hold the training sentences, but is empty.")
+        from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+
+        vocabulary = _vocabulary(texts, self.vocabulary_size)
+        tokenizer = BertTokenizer(vocab=vocabulary)
+        config = BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=self.hidden,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=self.intermediate,
+            hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout,
+            pad_token_id=vocabulary["[PAD]"],
+            num_labels=num_labels,
+            problem_type=_problem_type(num_labels),
+        )
+        with _seeded(seed, "tiny model"):
+            model = BertForSequenceClassification._from_config(config, attn_implementation=ATTENTION)
+        return LoadedModel(model.float().eval(), tokenizer, "made on the spot")
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Writes configuration, tokenizer and weights (safetensors) into `folder`, each file atomically, weights
+    last.
+
+    A process killed in between leaves the old files or the new ones, never half of one. Plain Hugging Face
+    names: `AutoModelForSequenceClassification.from_pretrained(folder)` reads it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for remains in folder.glob(".saving-*"):  # of a process killed while saving
+        shutil.rmtree(remains)
+    # Beside the target, on the same file system, so that each rename is atomic.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch, _quiet():
+        model.save_pretrained(scratch, max_shard_size="1000GB")  # one file, whatever the size
+        tokenizer.save_pretrained(scratch)
+        for file in sorted(Path(scratch).iterdir(), key=lambda file: (file.name == WEIGHTS_FILE, file.name)):
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+            os.replace(file, folder / file.name)
+
+
+def load_checkpoint_model(folder: Path) -> LoadedModel:
+    """What `save_model` wrote, head included. Other tensors in the file (say, of analog layers) are left
+    alone.
+
+    Raises:
+        ValueError: A file is missing, or the weights of a layer are.
+    """
+    _check_folder(folder, "checkpoint")
+    model, new = _from_folder(folder, None, None, "checkpoint")
+    if new:
+        raise ValueError(
+            f"Setting `checkpoint` must lead to a complete model, but {folder} lacks {sorted(new)[:5]}."
+        )
+    return LoadedModel(model, _tokenizer(folder, model), str(folder))
+
+
+_ADVICE = (
+    "Set `model.path=FOLDER` to a local copy, "
+    f"where FOLDER holds {CONFIG_FILE}, {WEIGHTS_FILE} and tokenizer.json."
+)
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def _check_dropout(dropout: float | None) -> None:
+    if dropout is not None and not 0.0 <= dropout < 1.0:
+        raise ValueError(f"Setting `model.dropout` must lie in [0, 1) or be null, but is {dropout}.")
+
+
+def _missing_files(folder: Path) -> list[str]:
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        missing.append(TOKENIZER_FILES[0])
+    return missing
+
+
+def _is_complete(folder: Path) -> bool:
+    return not _missing_files(folder)
+
+
+def _check_folder(folder: Path, setting: str) -> None:
+    if not folder.is_dir():
+        raise ValueError(
+            f"Setting `{setting}` must be a folder that holds a model, but {folder} does not exist."
+        )
+    if missing := _missing_files(folder):
+        raise ValueError(
+            f"Setting `{setting}` must be a folder with {CONFIG_FILE}, {WEIGHTS_FILE} and a tokenizer, "
+            f"but {folder} lacks {' and '.join(missing)}."
+        )
+
+
+def _problem_type(num_labels: int) -> str:
+    return "regression" if num_labels == 1 else "single_label_classification"
+
+
+def _from_folder(
+    folder: Path, num_labels: int | None, dropout: float | None, setting: str
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model of a folder, and the parameters that the folder does not hold in the right shape."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if num_labels is not None:
+        # Set before the weights are read; the setter also drops the class names of another task.
+        config.num_labels = num_labels
+        config.problem_type = _problem_type(num_labels)
+    if dropout is not None:
+        _set_dropout(config, dropout)
+    with _quiet(), torch.random.fork_rng():  # what is missing is initialised from the global generator
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,  # not the checkpoint's own: these are master weights
+            attn_implementation=ATTENTION,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    new = set(report["missing_keys"]) | {name for name, *_ in report["mismatched_keys"]}
+    encoder = model.base_model_prefix + "."
+    if lost := sorted(name for name in new if name.startswith(encoder) and ".pooler" not in name):
+        raise ValueError(
+            f"Setting `{setting}` must lead to a complete {config.model_type} encoder, "
+            f"but {folder / WEIGHTS_FILE} "
+            f"lacks {len(lost)} of its tensors, {lost[0]} for one."
+        )
+    return model.eval(), new
+
+
+def _set_dropout(config: PretrainedConfig, dropout: float) -> None:
+    for name in DROPOUT_FIELDS:
+        if hasattr(config, name):
+            setattr(config, name, dropout)
+
+
+def _draw_head(model: PreTrainedModel, names: set[str], seed: int) -> None:
+    """Draws the parameters `names` as these encoders' own heads are: N(0, `initializer_range`) weights, zero
+    biases.
+
+    One stream per parameter, so the draw depends neither on order nor on what the library drew before.
+    """
+    import torch
+
+    with torch.no_grad():
+        for name in names:
+            parameter = model.get_parameter(name)
+            if parameter.dim() == 1:
+                parameter.zero_()
+            else:
+                parameter.normal_(
+                    0.0, model.config.initializer_range, generator=seeding.generator(seed, "head", name)
+                )
+
+
+def _tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    """The folder's tokenizer, told whether this encoder has segment embeddings.
+
+    The library's list is by tokenizer class, and wrong for ALBERT, which has two segments.
+    """
+    from transformers import AutoTokenizer
+
+    with _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    accepted = inspect.signature(model.forward).parameters
+    segments = "token_type_ids" in accepted and getattr(model.config, "type_vocab_size", 0) > 1
+    tokenizer.model_input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    return tokenizer
+
+
+def _vocabulary(texts: Sequence[tuple[str, ...]], size: int) -> dict[str, int]:
+    """The `size` most frequent words, as BERT's own tokenizer separates them; ties in alphabetical order."""
+    from transformers import BertTokenizer
+
+    compiled = BertTokenizer(vocab={token: i for i, token in enumerate(SPECIAL_TOKENS)}).backend_tokenizer
+    counts: Counter[str] = Counter()
+    for text in texts:
+        for sentence in text:
+            normal = compiled.normalizer.normalize_str(sentence)
+            counts.update(word for word, _ in compiled.pre_tokenizer.pre_tokenize_str(normal))
+    words = sorted(counts, key=lambda word: (-counts[word], word))[: size - len(SPECIAL_TOKENS)]
+    return {token: i for i, token in enumerate((*SPECIAL_TOKENS, *words))}
+
+
+@contextlib.contextmanager
+def _seeded(*parts: str | int) -> Iterator[None]:
+    """Torch's global generator seeded with the stream `parts` inside, and as it was before outside."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seeding.key(*parts))
+        yield
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's progress bars and table of missing weights: a new head is meant to be missing."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,179 @@
+"""From a plain model to one on tiles: walk it once, swap linear layers by name.
+
+    to_analog(model, hardware, …)   for training with noise; swaps inside `model`
+    to_digital(model, …)            the same weights without hardware; a copy that shares everything it can
+    program(model, hardware, …)     one chip; a copy with its own device state, the master weights stay untouched
+"""
+
+import copy
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.linear import AnalogLinear, Periphery, ProgrammedLinear, effective_weight
+from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.weight_noise import WeightNoise
+from analog_glue.seeding import key
+from analog_glue.tiles.mapping import TileGrid
+
+
+def analog_layers(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Linear]:
+    """The linear layers of `model` that `patterns` put on tiles, by name, in the model's order.
+
+    A module used several times (ALBERT) is one layer and one array.
+
+    Raises:
+        ValueError: a pattern that matches no linear layer, or none left.
+    """
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name in linears if fnmatchcase(name, pattern.removeprefix("!"))}
+        if not matched:
+            known = ", ".join(list(linears)[:8])
+            raise ValueError(
+                f"Setting `hardware.layers` must name linear layers, but {pattern!r} matches none. "
+                f"The model's linear layers are {known}{', …' if len(linears) > 8 else ''}."
+            )
+        chosen = chosen - matched if pattern.startswith("!") else chosen | matched
+    if not chosen:
+        raise ValueError(f"Setting `hardware.layers` must leave at least one layer, but {list(patterns)} leaves none.")
+    return {name: module for name, module in linears.items() if name in chosen}
+
+
+def to_analog(
+    model: nn.Module,
+    hardware: Hardware,
+    weight_noise: WeightNoise,
+    clock: NoiseClock,
+    range_rule: str = "clip",
+    range_decay: float = 0.0,
+) -> nn.Module:
+    """Swap the chosen linear layers of `model` for `AnalogLinear` ones that share their parameters; returns `model`.
+
+    The layers stay digital until their `input_range` is set and `on_tiles` switched on.
+    """
+    shared = _called_several_times(model)
+    for name, linear in analog_layers(model, hardware.layers).items():
+        analog = AnalogLinear(
+            linear, name, hardware, weight_noise, clock, range_rule, range_decay, shared
+        )
+        model.set_submodule(name, analog)
+    clock.attach(model)
+    return model
+
+
+def fold_output_scales(model: nn.Module) -> None:
+    """Move learned output scales into the weights, in place, where that changes nothing.
+
+    With one scale per column the normalised weights, hence the conductances, stay what they are and only the digital scale
+    takes the factor up. (With one scale per tile the factor would change the conductances; there it stays a parameter.)
+    """
+    for layer in model.modules():
+        if isinstance(layer, AnalogLinear) and layer.hardware.crossbar.scale_per == "column":
+            with torch.no_grad():
+                layer.weight.copy_(layer.effective_weight())
+                layer.output_scale.fill_(1)
+
+
+def learned_periphery(model: nn.Module) -> dict[str, Periphery]:
+    """What the analog layers of `model` have learned beside their weights and biases, by layer name."""
+    return {
+        layer.name: Periphery(layer.input_range.detach().clone(), layer.output_scale.detach().clone())
+        for layer in model.modules()
+        if isinstance(layer, AnalogLinear)
+    }
+
+
+def to_digital(model: nn.Module, periphery: dict[str, Periphery]) -> nn.Module:
+    """A copy of the plain `model` without hardware: learned output scales, if any, multiplied into the weights."""
+
+    def scaled(name: str, layer: nn.Linear) -> nn.Module:
+        output_scale = periphery[name].output_scale if name in periphery else None
+        if output_scale is None or bool((output_scale == 1).all()):
+            return layer
+        rows = len(output_scale)
+        grid = TileGrid.of(layer.out_features, layer.in_features, -(-layer.in_features // rows), layer.out_features)
+        digital = nn.Linear(layer.in_features, layer.out_features, device="meta")
+        weight = effective_weight(layer.weight.detach(), output_scale.to(layer.weight), grid)
+        digital.weight = nn.Parameter(weight, requires_grad=False)
+        digital.bias = layer.bias
+        return digital
+
+    return _copy_with(model, scaled).eval()
+
+
+class Chip:
+    """One programmed chip: a model whose layers remember their own programming errors, drift exponents and read-outs.
+
+    Scores need a time: `set_time(t)` ages all layers, `compensated` switches the drift compensation measured there.
+    """
+
+    def __init__(self, model: nn.Module, layers: dict[str, ProgrammedLinear], clock: NoiseClock, chip_key: int) -> None:
+        self.model, self.layers = model, layers
+        self._clock, self._key = clock, chip_key
+        self.t: float | None = None
+
+    @torch.no_grad()
+    def set_time(self, t: float) -> None:
+        """Age to `t` [s] after programming; only the short-term noise still changes from then on."""
+        for layer in self.layers.values():
+            layer.set_time(t)
+        self.t = t
+
+    def ready_to_score(self, compensated: bool) -> nn.Module:
+        """The model to score at the time that was set, its read noise at the beginning of its stream.
+
+        The stream depends on chip and time alone, so scores with and without compensation see the same noise.
+        """
+        if self.t is None:
+            raise RuntimeError("This chip has no time yet. Call `set_time` before scoring it.")
+        for layer in self.layers.values():
+            layer.compensated = compensated
+        self._clock.start(self._key, "read noise", self.t)
+        return self.model
+
+
+def program(
+    model: nn.Module, hardware: Hardware, periphery: dict[str, Periphery], chip: int, chip_seed: int = 0
+) -> Chip:
+    """Program the weights of the plain `model` (left unchanged) onto chip number `chip`.
+
+    Args:
+        periphery: Input range and output scale of every layer put on tiles, by name.
+        chip: Index of the chip. The same (chip_seed, chip) has the same random devices whatever is programmed on it.
+    """
+    chip_key = key(chip_seed, "chip", chip)
+    clock = NoiseClock(chip_key)
+    programmed: dict[str, ProgrammedLinear] = {}
+
+    def on_devices(name: str, layer: nn.Linear) -> nn.Module:
+        if name in chosen:
+            programmed[name] = ProgrammedLinear(layer, periphery[name], name, hardware, chip_key, clock)
+        return programmed.get(name, layer)
+
+    chosen = analog_layers(model, hardware.layers)
+    with torch.no_grad():
+        on_chip = _copy_with(model, on_devices)
+    clock.attach(on_chip)
+    return Chip(on_chip.eval(), programmed, clock, chip_key)
+
+
+def _copy_with(model: nn.Module, replace: Callable[[str, nn.Linear], nn.Module]) -> nn.Module:
+    """A structural copy that shares parameters and buffers with `model`, its linear layers passed through `replace`."""
+    shared: dict[int, object] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    replaced = {
+        id(module): replace(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    }
+    # deepcopy takes what its memo holds for what it would have copied: parameters as they are, layers as replaced.
+    return copy.deepcopy(model, {**shared, **replaced})
+
+
+def _called_several_times(model: nn.Module) -> bool:
+    """Whether the model runs its layers more than once per forward pass (ALBERT's shared groups)."""
+    config = getattr(model, "config", None)
+    groups = getattr(config, "num_hidden_groups", None)
+    return groups is not None and groups < config.num_hidden_layers

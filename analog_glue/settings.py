@@ -1,0 +1,100 @@
+"""The run's own scalars, typed. Components (task, model, noise, tile, training) are built from their own yaml files.
+
+No torch here: `seed=abc` is refused before anything heavy is imported.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MISSING: Any = "???"  # OmegaConf's word for "must be given"
+
+
+def require(condition: bool, setting: str, must: str, found: object, advice: str = "") -> None:
+    """Raise the project's one form of error about a setting.
+
+    Raises:
+        ValueError: "Setting `setting` must …, but is …. advice" when `condition` does not hold.
+    """
+    if not condition:
+        raise ValueError(f"Setting `{setting}` must {must}, but is {found!r}.{' ' + advice if advice else ''}")
+
+
+@dataclass
+class Runtime:
+    """Where and how the products are computed; none of it changes the physics."""
+
+    device: str = "auto"  # auto | cpu | cuda
+    threads: int = 0  # of torch on the CPU; 0 keeps torch's default
+    product: str = "auto"  # auto | int8 (8-bit codes × 15-bit weights, exact sums) | float32
+
+    def __post_init__(self) -> None:
+        require(self.device in ("auto", "cpu", "cuda"), "runtime.device", "be auto, cpu or cuda", self.device)
+        require(self.threads >= 0, "runtime.threads", "be at least 0 (0: torch's default)", self.threads)
+        known = ("auto", "int8", "float32")
+        require(self.product in known, "runtime.product", f"be one of {', '.join(known)}", self.product)
+
+
+@dataclass
+class Data:
+    root: str | None = None  # folder with {task}/{split}.parquet; null: the hub
+
+
+@dataclass
+class Calibration:
+    """Input (DAC) ranges of a network that was not trained with them, from training examples."""
+
+    percentile: float = 99.995  # [%] of |x| per row block that stays inside the range
+    examples: int = 256  # training examples that are run through the digital network
+
+    def __post_init__(self) -> None:
+        name = "hardware.calibration"
+        require(0 < self.percentile <= 100, f"{name}.percentile", "lie in (0, 100]", self.percentile)
+        require(self.examples >= 1, f"{name}.examples", "be at least 1", self.examples)
+
+
+@dataclass
+class HardwareSettings:
+    layers: list[str] = field(default_factory=lambda: ["*"])  # name patterns of the linear layers put on tiles
+    calibration: Calibration = field(default_factory=Calibration)
+
+    def __post_init__(self) -> None:
+        require(len(self.layers) > 0, "hardware.layers", "name at least one pattern", self.layers)
+
+
+@dataclass
+class Evaluation:
+    """The drift sweep: every chip is programmed once and visits the times in order."""
+
+    chips: int = 25
+    times: list[float] = field(default_factory=lambda: [1.0, 3600.0, 86400.0, 604800.0, 2592000.0])  # [s]
+    compensation: list[bool] = field(default_factory=lambda: [True])  # drift compensation; each value is scored
+    chip_seed: int = 0  # the same chips for every variant that is compared
+    token_budget: int = 4096  # padded tokens of one evaluation batch
+    ideal_devices: bool = True  # also score devices without noise or drift behind the same periphery
+
+    def __post_init__(self) -> None:
+        require(self.chips >= 0, "evaluation.chips", "be at least 0", self.chips)
+        require(len(self.times) > 0, "evaluation.times", "hold at least one time [s]", self.times)
+        require(all(t > 0 for t in self.times), "evaluation.times", "hold positive times [s]", list(self.times))
+        require(len(self.compensation) > 0, "evaluation.compensation", "be [true], [false] or [true,false]", [])
+        require(self.token_budget >= 1, "evaluation.token_budget", "be at least 1", self.token_budget)
+
+
+@dataclass
+class RunSettings:
+    """Everything of a run that is not a component. `task` … `training` hold the resolved yaml of the components."""
+
+    seed: int = 0
+    dry_run: bool = False  # print what would run, then stop
+    force: bool = False  # measure and train again although it was done
+    output_root: str = "outputs"
+    checkpoint: str | None = None  # evaluate: the folder of a training run
+    runtime: Runtime = field(default_factory=Runtime)
+    data: Data = field(default_factory=Data)
+    hardware: HardwareSettings = field(default_factory=HardwareSettings)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    task: Any = MISSING
+    model: Any = MISSING
+    noise: Any = MISSING
+    tile: Any = MISSING
+    training: Any = MISSING

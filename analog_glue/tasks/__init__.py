@@ -1,0 +1,1 @@
+"""Data and the official score, one file per kind of task."""

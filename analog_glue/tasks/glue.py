@@ -1,0 +1,175 @@
+"""Tasks of the GLUE benchmark, from the hub's parquet files or a local copy of them.
+
+Both come down to a folder that holds, for each split, one of
+
+    FOLDER/mrpc/train.parquet
+    FOLDER/mrpc/train-00000-of-00001.parquet     (the hub's files)
+    FOLDER/mrpc/train/0000.parquet               (the hub's converted branch)
+
+The official test labels are hidden (-1), so training and validation splits are all there is to score.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from analog_glue.tasks.task import RawData, Split, Task, check_fields
+
+HUB_REPOSITORY = "nyu-mll/glue"
+HUB_REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+
+
+@dataclass(frozen=True)
+class GlueTask(Task):
+    """One task of GLUE. `conf/task` holds one yaml per task; other data of the same form need only another
+    yaml.
+
+    `labels` names the classes in the order of their indices in the files and is empty for regression;
+    `validation_splits` stand in the order reported, the first is the one the headline metric is measured on.
+    """
+
+    name: str
+    sentence_columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    headline: str
+    validation_splits: tuple[str, ...] = ("validation",)
+    max_length: int = 128  # [tokens]
+
+    def __post_init__(self) -> None:
+        for name in ("sentence_columns", "labels", "metrics", "validation_splits"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # yaml gives lists
+        check_fields(self)
+        if len(self.sentence_columns) not in (1, 2):
+            raise ValueError(
+                "Setting `task.sentence_columns` must name one column or two, "
+                f"but names {len(self.sentence_columns)}."
+            )
+        if not self.validation_splits or any("test" in split for split in self.validation_splits):
+            raise ValueError(
+                "Setting `task.validation_splits` must name splits with labels, "
+                f"but is {list(self.validation_splits)}. The labels of GLUE's test splits are hidden."
+            )
+
+    def check(self, data_root: str | None) -> None:
+        if data_root is not None:
+            self._local_files(data_root)
+            return
+        from analog_glue.hub import in_cache, require_answer
+
+        if in_cache(HUB_REPOSITORY, "dataset", HUB_REVISION, self._complete) is None:
+            require_answer(HUB_REPOSITORY, "dataset", self._advice())
+
+    def load(self, data_root: str | None) -> RawData:
+        """Reads training and validation splits.
+
+        Args:
+            data_root: Folder with a folder per task; the hub is then never asked. None: the hub's pinned
+            revision.
+
+        Raises:
+            ValueError: Files or columns are missing, labels are hidden or not those of the task, or the hub
+            does
+                not answer.
+        """
+        if data_root is not None:
+            files = self._local_files(data_root)
+            source = f"{data_root.rstrip('/')}/{self.name}"
+        else:
+            from analog_glue.hub import fetch
+
+            patterns = [f"{self.name}/{split}-*.parquet" for split in ("train", *self.validation_splits)]
+            folder = fetch(HUB_REPOSITORY, "dataset", HUB_REVISION, patterns, self._complete, self._advice())
+            files = self._local_files(str(folder))
+            source = f"{HUB_REPOSITORY}@{HUB_REVISION}/{self.name}"
+        splits = {split: self._read(files[split]) for split in ("train", *self.validation_splits)}
+        return RawData(train=splits.pop("train"), validation=splits, source=source)
+
+    def _complete(self, folder: Path) -> bool:
+        return all(_files_of(folder / self.name, split) for split in ("train", *self.validation_splits))
+
+    def _advice(self) -> str:
+        return (
+            f"Set `data.root=FOLDER` to a local copy, where FOLDER/{self.name} holds "
+            f"{' and '.join(('train', *self.validation_splits))}, each as SPLIT.parquet, "
+            "SPLIT-00000-of-00001.parquet or SPLIT/0000.parquet."
+        )
+
+    def _local_files(self, data_root: str) -> dict[str, list[Path]]:
+        folder = Path(data_root).expanduser() / self.name
+        if not folder.is_dir():
+            raise ValueError(
+                f"Setting `data.root` must hold a folder {self.name}, but {folder} does not exist. "
+                f"{self._advice()}"
+            )
+        files = {split: _files_of(folder, split) for split in ("train", *self.validation_splits)}
+        if missing := [split for split, found in files.items() if not found]:
+            raise ValueError(
+                f"Setting `data.root` must lead to every split, but {folder} lacks {' and '.join(missing)}. "
+                f"{self._advice()}"
+            )
+        return files
+
+    def _read(self, files: list[Path]) -> Split:
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import ParquetFile
+
+        columns: dict[str, list] = {name: [] for name in (*self.sentence_columns, "label")}
+        for file in files:
+            try:
+                parquet = ParquetFile(file)
+            except ArrowInvalid as error:
+                raise ValueError(f"File {file} must be a parquet file, but is not: {error}") from error
+            with parquet:
+                present = parquet.schema_arrow.names
+                if missing := [name for name in columns if name not in present]:
+                    raise ValueError(
+                        f"File {file} must hold the columns {list(columns)} of {self.name}, "
+                        f"but lacks {missing}; it has {present}."
+                    )
+                self._check_class_names(file, parquet.schema_arrow.metadata or {})
+                table = parquet.read(columns=list(columns))
+                for name, values in columns.items():
+                    values.extend(table.column(name).to_pylist())
+        self._check_rows(files[0], columns)
+        texts = list(zip(*(columns[name] for name in self.sentence_columns), strict=True))
+        return Split(texts=texts, labels=columns["label"])
+
+    def _check_class_names(self, file: Path, metadata: dict[bytes, bytes]) -> None:
+        """The hub's files carry the class names: with classes numbered otherwise, scores would be wrong."""
+        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+        names = features.get("label", {}).get("names")
+        if names is not None and tuple(names) != self.labels:
+            raise ValueError(
+                f"File {file} must number its classes as {list(self.labels)} (`task.labels`), "
+                f"but says {names}."
+            )
+
+    def _check_rows(self, file: Path, columns: dict[str, list]) -> None:
+        labels = columns["label"]
+        if not labels:
+            raise ValueError(f"File {file} must hold examples, but is empty.")
+        if any(value is None for values in columns.values() for value in values):
+            raise ValueError(f"File {file} must give every sentence and label, but has empty cells.")
+        if self.labels:
+            wrong = sorted({label for label in labels if label not in range(len(self.labels))})
+            allowed = f"0 … {len(self.labels) - 1}"
+        else:
+            wrong = sorted({label for label in labels if not (math.isfinite(label) and label >= 0)})
+            allowed = "grades ≥ 0"
+        if wrong:
+            hidden = " Labels of -1 are hidden ones: a test split cannot be scored." if -1 in wrong else ""
+            raise ValueError(f"File {file} must have labels {allowed}, but has {wrong[:5]}.{hidden}")
+
+
+def _files_of(folder: Path, split: str) -> list[Path]:
+    """The files of a split in the first layout present, in order; empty where a shard is missing."""
+    if (single := folder / f"{split}.parquet").is_file():
+        return [single]
+    shards = sorted(folder.glob(f"{split}-*.parquet")) or sorted((folder / split).glob("*.parquet"))
+    promised = re.search(r"-of-(\d+)\.parquet$", shards[0].name) if shards else None
+    return shards if promised is None or int(promised[1]) == len(shards) else []

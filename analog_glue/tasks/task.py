@@ -1,0 +1,251 @@
+"""What a task is: sentences with labels, the official score, and batches that pad as little as possible."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from analog_glue.tasks import metrics as metric_functions
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+TOKENIZED_AT_ONCE = 16384  # examples; bounds the memory of the tokenizer's own objects on 400,000 rows
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split: one or two sentences each, and class indices or (regression) grades."""
+
+    texts: list[tuple[str, ...]]
+    labels: list[int] | list[float]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A task's text. Validation splits stand in the order they are reported; the first carries the headline
+    metric.
+
+    `source` says where the data came from (a path as the user wrote it, or hub id@revision); `fingerprint` is
+    a hash of the text and labels, so the same data give the same fingerprint whatever files they came in.
+    """
+
+    train: Split
+    validation: dict[str, Split]
+    source: str
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", _fingerprint({"train": self.train, **self.validation}))
+
+
+class Task(ABC):
+    """Sentences to classify (`labels` names the classes) or to grade (`labels` is empty: regression)."""
+
+    name: str
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    headline: str  # the metric that papers report and that checkpoints are selected by
+    max_length: int  # [tokens] longer examples are truncated
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of the classification head; 1 means regression."""
+        return len(self.labels) or 1
+
+    @abstractmethod
+    def check(self, data_root: str | None) -> None:
+        """Raises ValueError within two seconds where `load` would not find its data. Imports no torch."""
+
+    @abstractmethod
+    def load(self, data_root: str | None) -> RawData:
+        """The task's data, from the local folder `data_root` or (None) from where the task keeps it."""
+
+    def score(self, split: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Every metric of the task, in points (100 × the metric).
+
+        Args:
+            split: Key of `RawData.validation`. The second of two splits is told apart by a suffix:
+                "validation_mismatched" gives "accuracy_mismatched".
+            logits: Outputs of the model (examples, `num_labels`).
+            labels: Class indices or grades (examples,).
+        """
+        logits, labels = np.asarray(logits), np.asarray(labels)
+        if logits.shape != (len(labels), self.num_labels):
+            raise ValueError(
+                f"Argument `logits` must have shape ({len(labels)}, {self.num_labels}), "
+                f"but has {logits.shape}."
+            )
+        if not np.isfinite(logits).all():
+            raise ValueError(
+                "Argument `logits` must be finite, but holds nan or infinity. Check the noise settings."
+            )
+        known = metric_functions.CLASSIFICATION if self.labels else metric_functions.REGRESSION
+        predictions = logits.argmax(axis=1) if self.labels else logits[:, 0].astype(np.float64)
+        suffix = "_mismatched" if split.endswith("_mismatched") else ""
+        return {metric + suffix: known[metric](predictions, labels) for metric in self.metrics}
+
+    def majority(self, raw: RawData) -> dict[str, dict[str, float]]:
+        """Scores {split: {metric: points}} of always giving the training set's commonest class or mean."""
+        if self.labels:
+            counts = np.bincount(raw.train.labels, minlength=self.num_labels)
+            answer = np.eye(self.num_labels)[counts.argmax()]
+        else:
+            answer = np.array([np.mean(raw.train.labels)])
+        return {
+            split: self.score(split, np.tile(answer, (len(data), 1)), np.array(data.labels))
+            for split, data in raw.validation.items()
+        }
+
+
+def check_fields(task: Task) -> None:
+    """Raises ValueError, with the configuration key, for a field that no task can have."""
+    known = metric_functions.CLASSIFICATION if task.labels else metric_functions.REGRESSION
+    kind = "classes" if task.labels else "grades"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", task.name):
+        raise ValueError(
+            f"Setting `task.name` must consist of lower-case letters, digits and _, but is {task.name!r}."
+        )
+    if not task.metrics or not set(task.metrics) <= set(known):
+        raise ValueError(
+            f"Setting `task.metrics` must name metrics of {kind} ({', '.join(known)}), "
+            f"but is {list(task.metrics)}."
+        )
+    if task.headline not in task.metrics:
+        raise ValueError(
+            f"Setting `task.headline` must be one of `task.metrics` = {list(task.metrics)}, "
+            f"but is {task.headline!r}."
+        )
+    if len(task.labels) == 1 or len(set(task.labels)) != len(task.labels):
+        raise ValueError(
+            f"Setting `task.labels` must name two or more different classes, or none for regression, "
+            f"but is {list(task.labels)}."
+        )
+    if "f1" in task.metrics and len(task.labels) != 2:
+        raise ValueError(
+            f"Setting `task.metrics` must not hold f1, which needs two classes, with {len(task.labels)}."
+        )
+    if task.max_length < 8:
+        raise ValueError(
+            f"Setting `task.max_length` must be at least 8 tokens, but is {task.max_length}. "
+            "A pair of sentences needs three marks of the tokenizer's own."
+        )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokenized examples of one split, not yet padded."""
+
+    input_ids: list[list[int]]
+    token_type_ids: list[list[int]] | None  # None for encoders without segment embeddings
+    labels: torch.Tensor  # (examples,) int64 class indices, or float32 grades
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example (examples,)."""
+        return np.fromiter(map(len, self.input_ids), dtype=np.int64, count=len(self.input_ids))
+
+    def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The arguments of a Hugging Face model for the examples `indices`, padded to the longest of them."""
+        import torch
+
+        shape = (len(indices), max(len(self.input_ids[i]) for i in indices))
+        input_ids = np.full(shape, self.pad_id, dtype=np.int64)
+        token_type_ids = np.zeros(shape, dtype=np.int64)
+        attention_mask = np.zeros(shape, dtype=np.int64)
+        for row, i in enumerate(indices):
+            length = len(self.input_ids[i])
+            input_ids[row, :length] = self.input_ids[i]
+            attention_mask[row, :length] = 1
+            if self.token_type_ids is not None:
+                token_type_ids[row, :length] = self.token_type_ids[i]
+        arrays = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.token_type_ids is not None:
+            arrays["token_type_ids"] = token_type_ids
+        inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return inputs | {"labels": self.labels[torch.as_tensor(indices, dtype=torch.int64)]}
+
+
+def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int, num_labels: int) -> Encoded:
+    """Tokenizes a split, truncating the longer sentence first to `max_length` tokens.
+
+    Segment ids are kept where the tokenizer lists them among its model inputs (`analog_glue.models` sets that
+    list by what the encoder has). The tokenizer's compiled part is called directly: half the time of the
+    wrapper.
+    """
+    import torch
+
+    compiled = tokenizer.backend_tokenizer
+    segments = "token_type_ids" in tokenizer.model_input_names
+    input_ids: list[list[int]] = []
+    token_type_ids: list[list[int]] = []
+    compiled.no_padding()
+    compiled.enable_truncation(max_length, strategy="longest_first")
+    for start in range(0, len(split), TOKENIZED_AT_ONCE):
+        texts = split.texts[start : start + TOKENIZED_AT_ONCE]
+        encodings = compiled.encode_batch_fast([text[0] if len(text) == 1 else text for text in texts])
+        input_ids.extend(encoding.ids for encoding in encodings)
+        if segments:
+            token_type_ids.extend(encoding.type_ids for encoding in encodings)
+    compiled.no_truncation()  # a tokenizer saved later must not carry this task's length
+    return Encoded(
+        input_ids=input_ids,
+        token_type_ids=token_type_ids if segments else None,
+        labels=torch.tensor(split.labels, dtype=torch.float32 if num_labels == 1 else torch.int64),
+        pad_id=tokenizer.pad_token_id,
+    )
+
+
+def evaluation_batches(encoded: Encoded, token_budget: int) -> list[list[int]]:
+    """Every example once, in batches of similar length whose padded size is at most `token_budget` tokens.
+
+    Examples of equal length keep their order. An example longer than the budget forms its own batch.
+    """
+    if token_budget < 1:
+        raise ValueError(
+            f"Setting `evaluation.token_budget` must be at least 1 token, but is {token_budget}."
+        )
+    batches: list[list[int]] = []
+    for i in np.argsort(encoded.lengths, kind="stable").tolist():
+        # Lengths ascend, so the newcomer is the longest of its batch.
+        if batches and (len(batches[-1]) + 1) * encoded.lengths[i] <= token_budget:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def training_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Batches of `n` examples in random order, the last maybe smaller; depends on (seed, epoch) alone."""
+    import torch
+
+    from analog_glue.seeding import generator
+
+    if batch_size < 1:
+        raise ValueError(f"Setting `training.batch_size` must be at least 1 example, but is {batch_size}.")
+    order = torch.randperm(n, generator=generator(seed, "data order", epoch)).tolist()
+    return [order[start : start + batch_size] for start in range(0, n, batch_size)]
+
+
+def _fingerprint(splits: dict[str, Split]) -> str:
+    digest = hashlib.sha256()
+    for name, split in splits.items():
+        digest.update(f"{name}\x1d{len(split)}\x1d".encode())
+        digest.update("\x1e".join("\x1f".join(text) for text in split.texts).encode())
+        digest.update(np.asarray(split.labels, dtype=np.float64).tobytes())
+    return digest.hexdigest()[:16]

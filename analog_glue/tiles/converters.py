@@ -1,0 +1,53 @@
+"""DAC and ADC: symmetric uniform quantisers with 2^bits − 2 steps across their range, so that zero is a code.
+
+Gradients are straight-through and written out in `nn.linear`: for the DAC one inside its range and zero outside, for the
+ADC one everywhere (its bound of ten full-on cells is hardly ever met).
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DAC:
+    """Drives a row with a pulse whose width is the code. `bits` None: inputs pass as they are, unclipped."""
+
+    bits: int | None
+
+    @property
+    def full_scale(self) -> float:
+        """The largest code, 2^(bits−1) − 1 (127 for 8 bits): the input range itself."""
+        return 1.0 if self.bits is None else 2.0 ** (self.bits - 1) - 1
+
+    def codes(self, x: Tensor, input_range: Tensor) -> Tensor:
+        """round(x / input_range · full_scale), clipped to ±full_scale: integers as floats, a new tensor.
+
+        Args:
+            x: [vectors, inputs].
+            input_range: Positive; [inputs] or one number.
+        """
+        codes = x * (self.full_scale / input_range)
+        if self.bits is None:
+            return codes
+        return codes.round_().clamp_(-self.full_scale, self.full_scale)
+
+
+@dataclass(frozen=True)
+class ADC:
+    """Reads a column. `bits` None: currents pass as they are, unclipped, and the unit is a full-on cell."""
+
+    bits: int | None
+    bound: float  # largest current, in units of one full-on cell driven by a full-scale input
+
+    @property
+    def lsb(self) -> float:
+        """One step, in units of a full-on cell driven by a full-scale input: 2 · bound / (2^bits − 2)."""
+        return 1.0 if self.bits is None else 2 * self.bound / (2**self.bits - 2)
+
+    def convert_(self, current: Tensor) -> Tensor:
+        """Round and clip currents given in LSB, in place."""
+        if self.bits is None:
+            return current
+        largest = 2 ** (self.bits - 1) - 1
+        return current.round_().clamp_(-largest, largest)

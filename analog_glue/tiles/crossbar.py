@@ -1,0 +1,96 @@
+"""A crossbar tile on paper (geometry, converters, noise of the periphery) and a programmed one (pairs of devices)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analog_glue.devices.device import Device, ProgrammedArray
+from analog_glue.settings import require
+from analog_glue.tiles.converters import ADC, DAC
+from analog_glue.tiles.mapping import TileGrid, conductances_to_weights, weights_to_targets
+
+
+@dataclass(frozen=True)
+class Crossbar:
+    """Geometry and periphery of all tiles. Currents are in units of one full-on cell driven by a full-scale input."""
+
+    rows: int = 512
+    columns: int = 512
+    dac_bits: int | None = 8  # None: ideal, no input range
+    adc_bits: int | None = 10  # None: ideal, no bound
+    adc_bound: float = 10.0  # [full-on cells]
+    output_noise: float = 0.5  # [LSB of the ADC] Gaussian, anew at every output
+    read_noise: float = 0.0175  # σ_w of the short-term read noise: std σ_w √(Σ|w|x²), anew at every vector
+    ir_drop: float = 0.0  # 1: 0.35 Ω between cross-points (see tiles/ir_drop.py); 0: off
+    scale_per: str = "column"  # which weights share the digital scale that maps the largest to g_max: column | tile | none
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "columns"):
+            require(getattr(self, name) >= 1, f"tile.{name}", "be at least 1", getattr(self, name))
+        for name in ("dac_bits", "adc_bits"):
+            bits = getattr(self, name)
+            require(bits is None or 2 <= bits <= 24, f"tile.{name}", "lie in 2 … 24, or be null (ideal)", bits)
+        require(self.adc_bound > 0, "tile.adc_bound", "be positive [full-on cells]", self.adc_bound)
+        for name in ("output_noise", "read_noise", "ir_drop"):
+            require(getattr(self, name) >= 0, f"tile.{name}", "be at least 0", getattr(self, name))
+        require(
+            self.output_noise == 0 or self.adc_bits is not None,
+            "tile.output_noise",
+            "be 0 when tile.adc_bits is null, because it is counted in LSB of the ADC",
+            self.output_noise,
+        )
+        require(
+            self.scale_per in ("column", "tile", "none"), "tile.scale_per", "be column, tile or none", self.scale_per
+        )
+
+    @property
+    def dac(self) -> DAC:
+        return DAC(self.dac_bits)
+
+    @property
+    def adc(self) -> ADC:
+        return ADC(self.adc_bits, self.adc_bound)
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether an output differs from one product to the next."""
+        return self.output_noise > 0 or self.read_noise > 0
+
+    def grid(self, outputs: int, inputs: int) -> TileGrid:
+        return TileGrid.of(outputs, inputs, self.rows, self.columns)
+
+
+@dataclass(frozen=True)
+class ProgrammedCrossbar:
+    """The differential pairs of one layer after programming; both devices of a pair with their own history.
+
+    Weight = (G⁺ − G⁻) / g_max. `idle` is None where idle devices are noise-free: they stay at exactly 0.
+    """
+
+    device: Device
+    sign: Tensor  # int8 [row blocks, columns, rows]: which device of the pair is active
+    active: ProgrammedArray
+    idle: ProgrammedArray | None
+
+    @classmethod
+    def program(cls, weights: Tensor, device: Device, generator: torch.Generator) -> "ProgrammedCrossbar":
+        """Write normalised weights ([row blocks, columns, rows], in [−1, 1]) into pairs of devices."""
+        targets = weights_to_targets(weights, device.g_max)
+        active = device.program(targets.g_active, generator)
+        idle = device.program(torch.zeros_like(targets.g_active), generator) if device.idle_noise else None
+        return cls(device, targets.sign, active, idle)
+
+    def weights(self, t: float, generator: torch.Generator) -> Tensor:
+        """Normalised weights at `t` [s] after programming: one frozen draw of the 1/f noise of every device."""
+        g_active = self.device.conductance(self.active, t, generator)
+        g_idle = None if self.idle is None else self.device.conductance(self.idle, t, generator)
+        return conductances_to_weights(g_active, g_idle, self.sign, self.device.g_max)
+
+    def pair(self, t: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(G⁺, G⁻) [µS] at `t` [s], as `weights` combines them."""
+        g_active = self.device.conductance(self.active, t, generator)
+        zero = torch.zeros_like(g_active)
+        g_idle = zero if self.idle is None else self.device.conductance(self.idle, t, generator)
+        positive = self.sign >= 0
+        return torch.where(positive, g_active, g_idle), torch.where(positive, g_idle, g_active)

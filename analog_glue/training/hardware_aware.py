@@ -1,0 +1,109 @@
+"""Hardware-aware (HWA) fine-tuning after Spoon et al. (2021), Sec. 2.2: noise in the forward pass, exact backward pass.
+
+Forward: weight noise that follows the device's programming noise, drawn anew for every mini-batch, and the whole periphery
+(DAC and ADC quantisation, short-term read noise, output noise). Trained together: weights, input ranges of the DACs, scale and
+offset of the columns. Drift is no part of it; compensation takes care of drift at inference.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from analog_glue.nn.calibration import SMALLEST_RANGE
+from analog_glue.nn.convert import to_analog
+from analog_glue.nn.linear import RANGE_RULES, AnalogLinear
+from analog_glue.nn.weight_noise import WeightNoise
+from analog_glue.settings import require
+from analog_glue.training.mode import Preparation, TrainingMode, weight_groups
+
+SMALLEST_SCALE = 1e-2  # of the learned output scale, which starts at 1
+
+
+@dataclass(frozen=True)
+class InputRange:
+    """How the DAC ranges are learned, from their calibrated values on."""
+
+    learning_rate: float = 1e-3  # of AdamW, in units of the layer's input per step
+    rule: str = "clip"  # clip: derivative of clipping | toolkit: the heuristic of IBM's toolkit
+    decay: float = 0.0  # shrinks a range while more than 95 % of the inputs lie inside it
+
+    def __post_init__(self) -> None:
+        name = "training.input_range"
+        require(self.learning_rate >= 0, f"{name}.learning_rate", "be at least 0 (0: fixed)", self.learning_rate)
+        require(self.rule in RANGE_RULES, f"{name}.rule", f"be one of {', '.join(RANGE_RULES)}", self.rule)
+        require(self.decay >= 0, f"{name}.decay", "be at least 0", self.decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareAware(TrainingMode):
+    digital_epochs: int = 0  # first epochs without noise, of the same budget; the network goes on tiles after them
+    weight_noise: WeightNoise = field(default_factory=WeightNoise)
+    input_range: InputRange = field(default_factory=InputRange)
+    output_scale_learning_rate: float | None = None  # null: as the weights; 0: fixed at 1
+    weight_clip: float | None = 2.5  # [standard deviations of the layer's weights], after every step; null: off
+
+    name: ClassVar[str] = "hardware_aware"
+    uses_hardware: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        TrainingMode.__post_init__(self)
+        require(
+            0 <= self.digital_epochs < self.epochs,
+            "training.digital_epochs",
+            f"be at least 0 and less than training.epochs = {self.epochs}",
+            self.digital_epochs,
+        )
+        clip = self.weight_clip
+        require(clip is None or clip > 0, "training.weight_clip", "be positive [standard deviations] or null", clip)
+        rate = self.output_scale_learning_rate
+        require(rate is None or rate >= 0, "training.output_scale_learning_rate", "be at least 0 or null", rate)
+
+    def prepare(self, model: nn.Module, preparation: Preparation) -> nn.Module:
+        return to_analog(
+            model,
+            preparation.hardware,
+            self.weight_noise,
+            preparation.clock,
+            self.input_range.rule,
+            self.input_range.decay,
+        )
+
+    def begin_epoch(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:
+        """Put the network on tiles at the epoch where noise begins, with ranges calibrated there and then."""
+        layers = _analog_layers(model)
+        if epoch == self.digital_epochs and not resumed:
+            for layer in layers:
+                layer.on_tiles = False
+            for name, input_range in preparation.calibrate(model).items():
+                model.get_submodule(name).input_range.data.copy_(input_range)
+        for layer in layers:
+            layer.on_tiles = epoch >= self.digital_epochs
+        self.after_step(model)
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        layers = _analog_layers(model)
+        ranges = [layer.input_range for layer in layers]
+        scales = [layer.output_scale for layer in layers]
+        rate = self.learning_rate if self.output_scale_learning_rate is None else self.output_scale_learning_rate
+        excluded = {id(parameter) for parameter in (*ranges, *scales)}
+        return [
+            *weight_groups(model, self.learning_rate, self.weight_decay, excluded),
+            {"params": ranges, "lr": self.input_range.learning_rate, "weight_decay": 0.0},
+            {"params": scales, "lr": rate, "weight_decay": 0.0},
+        ]
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module) -> None:
+        for layer in _analog_layers(model):
+            if layer.on_tiles:
+                layer.input_range.clamp_(min=SMALLEST_RANGE)
+                layer.output_scale.clamp_(min=SMALLEST_SCALE)
+                if self.weight_clip is not None:
+                    bound = layer.weight.std().mul_(self.weight_clip)
+                    layer.weight.clamp_(-bound, bound)
+
+
+def _analog_layers(model: nn.Module) -> list[AnalogLinear]:
+    return [module for module in model.modules() if isinstance(module, AnalogLinear)]

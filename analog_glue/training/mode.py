@@ -1,0 +1,85 @@
+"""The interface of a training mode, and what all fine-tuning modes share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.settings import require
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a mode may need to make a model trainable; `calibrate` runs training batches through the digital model."""
+
+    hardware: Hardware
+    clock: NoiseClock
+    calibrate: Callable[[nn.Module], dict[str, Tensor]]  # model → input range [row blocks] of each layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMode(ABC):
+    """Schedule and optimizer of a fine-tuning run. Concrete modes say how the model is prepared and kept in bounds."""
+
+    epochs: int = 3
+    max_steps: int | None = None  # stop early, after this many optimizer steps (the schedule is made for them)
+    batch_size: int = 16  # of one optimizer step, per process
+    accumulate: int = 1  # parts that a batch is split into
+    learning_rate: float = 5e-5  # of AdamW, at its peak
+    warmup: float = 0.1  # share of the steps over which the learning rate rises; then it falls linearly to 0
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    precision: str = "fp32"  # fp32 | bf16 (autocast)
+    gradient_checkpointing: bool = False
+    save_every: int = 100  # [steps] between resumable states
+    select_by: str = "headline"  # headline: the epoch with the best headline metric on validation; last: the last one
+    start_from: str | None = None  # folder of a training run whose weights are the starting point; null: the pretrained model
+
+    name: ClassVar[str]
+    uses_hardware: ClassVar[bool]  # whether noise and tile change the trained weights
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch_size", "accumulate", "save_every"):
+            require(getattr(self, field) >= 1, f"training.{field}", "be at least 1", getattr(self, field))
+        require(self.max_steps is None or self.max_steps >= 1, "training.max_steps", "be at least 1 or null", self.max_steps)
+        require(
+            self.batch_size % self.accumulate == 0,
+            "training.accumulate",
+            f"divide training.batch_size = {self.batch_size}",
+            self.accumulate,
+        )
+        require(self.learning_rate > 0, "training.learning_rate", "be positive", self.learning_rate)
+        require(0 <= self.warmup < 1, "training.warmup", "lie in [0, 1)", self.warmup)
+        require(self.weight_decay >= 0, "training.weight_decay", "be at least 0", self.weight_decay)
+        require(self.max_grad_norm > 0, "training.max_grad_norm", "be positive", self.max_grad_norm)
+        require(self.precision in ("fp32", "bf16"), "training.precision", "be fp32 or bf16", self.precision)
+        require(self.select_by in ("headline", "last"), "training.select_by", "be headline or last", self.select_by)
+
+    @abstractmethod
+    def prepare(self, model: nn.Module, preparation: Preparation) -> nn.Module:
+        """Make the digital `model` the one that is trained (swapping layers in place where the mode has its own)."""
+
+    @abstractmethod
+    def begin_epoch(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:
+        """Called before the first step of every epoch, and again (`resumed`) when a run continues inside one."""
+
+    @abstractmethod
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Parameter groups of AdamW: their `lr` is the peak learning rate."""
+
+    @abstractmethod
+    def after_step(self, model: nn.Module) -> None:
+        """Keep parameters where the hardware can hold them, after every optimizer step."""
+
+
+def weight_groups(model: nn.Module, learning_rate: float, weight_decay: float, excluded: set[int]) -> list[dict[str, Any]]:
+    """Weight matrices with decay; biases, norms and other vectors without. `excluded` holds ids of parameters left out."""
+    trained = [p for p in model.parameters() if p.requires_grad and id(p) not in excluded]
+    return [
+        {"params": [p for p in trained if p.dim() >= 2], "lr": learning_rate, "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "lr": learning_rate, "weight_decay": 0.0},
+    ]

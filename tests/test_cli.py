@@ -1,0 +1,393 @@
+"""The command line as its user meets it: what it says, how quickly, and with which exit code."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from analog_glue import cli
+from analog_glue.configuration import Composer
+
+HEAVY = ("torch", "transformers", "datasets", "pandas", "matplotlib", "sklearn")
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command line in this process."""
+
+    def run(*words: str) -> Answer:
+        code = cli.main(words)
+        out, err = capfd.readouterr()
+        return Answer(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    """Stand-in for `experiment`: notes every job instead of running it; fails for seed 13."""
+    noted = []
+
+    def train(settings, task, model, device, tile, mode, config, choices, overrides):
+        noted.append(SimpleNamespace(**locals()))
+        if settings.seed == 13:
+            raise RuntimeError("the thirteenth run fails")
+        if settings.seed == 14:
+            raise KeyboardInterrupt
+        return SimpleNamespace(
+            run_dir=tmp_path / "run", table=f"table of seed {settings.seed}", next_steps=("go on",)
+        )
+
+    monkeypatch.setitem(sys.modules, "analog_glue.experiment", SimpleNamespace(train=train))
+    monkeypatch.setattr("analog_glue.experiment", SimpleNamespace(train=train), raising=False)
+    return noted
+
+
+def fresh(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run Python code in a new interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def quickest(code: str) -> tuple[subprocess.CompletedProcess, float]:
+    """The answer, and the shortest of three times [s], since other work on the machine only adds to it."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        answer = fresh(code)
+        seconds.append(time.perf_counter() - start)
+    return answer, min(seconds)
+
+
+def command_line(*words: str) -> str:
+    """Code that runs a command line and then names the heavy packages that it had to import."""
+    return (
+        f"import sys; from analog_glue.cli import main; code = main({list(words)!r}); "
+        f"print('HEAVY', [m for m in {HEAVY} if m in sys.modules]); sys.exit(code)"
+    )
+
+
+# --- help -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]], ids=repr)
+def test_help_names_every_command_and_gives_examples(run, words):
+    answer = run(*words)
+    assert answer.code == 0
+    for name in ("train", "evaluate", "tables", "list", "verify"):
+        assert re.search(rf"^  {name} ", answer.out, re.MULTILINE)
+    assert "analog-glue train task=mrpc noise=pcm" in answer.out
+    assert max(len(line) for line in answer.out.splitlines()) <= 110
+
+
+def test_help_answers_in_a_moment_and_imports_nothing_heavy():
+    answer, seconds = quickest(command_line("--help"))
+    assert answer.returncode == 0
+    assert "HEAVY []" in answer.stdout
+    assert seconds < 0.3  # 0.05 measured, most of it the start of Python
+
+
+def test_version(run):
+    assert re.fullmatch(r"analog-glue \d+\.\d+\.\d+\n", run("--version").out)
+
+
+def test_help_of_train_shows_every_group_and_setting(run):
+    answer = run("train", "--help")
+    assert answer.code == 0
+    assert "noise: ideal, pcm, pcm_reduced, reram" in answer.out
+    assert "  token_budget: 4096" in answer.out
+    assert "Powered by Hydra" not in answer.out
+
+
+def test_cfg_prints_the_configuration_that_would_run_with_flags_on_either_side(run):
+    one = run("train", "task=rte", "--cfg", "job", "seed=3")
+    assert one.code == 0
+    assert "\nseed: 3\n" in f"\n{one.out}"
+    assert "name: rte" in one.out
+    assert one.out == run("train", "--cfg=job", "task=rte", "seed=3").out
+
+
+# --- wrong input: one message, full key, allowed values, exit 2 -----------------------------------------
+
+MISTAKES = {
+    "noise.g_maxx=3": ["`noise.g_maxx`", "g_max, noise_scale", "Did you mean `noise.g_max`?"],
+    "nois=pcm": ["`nois`", "Groups: task, model, noise, tile, training", "Did you mean `noise`?"],
+    "evaluation.chip=3": ["`evaluation.chip`", "chips, times", "Did you mean `evaluation.chips`?"],
+    "chips=3": ["`chips`", "Did you mean `evaluation.chips`?"],
+    "evaluatoin.chips=3": ["`evaluatoin.chips`", "Did you mean `evaluation.chips`?"],
+    "noise=pmc": ["`noise`", "ideal, pcm, pcm_reduced, reram", "`pmc`", "Did you mean `pcm`?"],
+    "task=mprc": ["`task`", "cola, demo, mnli, mrpc", "Did you mean `mrpc`?"],
+    "noise=[pcm,reram]": ["`noise`", "ideal, pcm"],
+    "noise=null": ["`noise`", "ideal, pcm", "`null`"],
+    "~noise": ["`noise`", "ideal, pcm", "deleted"],
+    "~seed": ["`seed`", "cannot be deleted"],
+    "+experiment=dmo": ["`experiment`", "demo, spoon2021_figure5", "Did you mean `demo`?"],
+    "seed=abc": ["`seed`", "an integer", "'abc'"],
+    "seed=1.5": ["`seed`", "an integer", "1.5"],
+    "seed=null": ["`seed`", "an integer", "null"],
+    "+seed=1": ["`seed`", "seed=1"],
+    "dry_run=maybe": ["`dry_run`", "true or false", "'maybe'"],
+    "noise.g_max=abc": ["`noise.g_max`", "a number", "'abc'"],
+    "noise.idle_noise=3": ["`noise.idle_noise`", "true or false", "3"],
+    "evaluation=3": ["`evaluation`", "chips, times", "3"],
+    "evaluation.chips=-1": ["`evaluation.chips`", "at least", "-1"],
+    "evaluation.times=3": ["`evaluation.times`", "a list such as [", "3"],
+    "evaluation.times=[1,a]": ["`evaluation.times`", "a list such as ["],
+    "evaluation.times=1,3600": ["`evaluation.times`", "several: 1,3600", "-m", "evaluation.times=[1,3600]"],
+    "noise=pcm,reram": ["`noise`", "several: pcm,reram", "-m"],
+    "runtime.device=gpu": ["`runtime.device`", "auto, cpu or cuda", "'gpu'"],
+    "foo": ["`foo`", "key=value"],
+    "noise.g_max=[1,": ["`noise.g_max=[1,`", "Lists are written"],
+    "--multi": ["--multi", "Did you mean --multirun?"],
+    "--cfg=jobs": ["--cfg", "job, hydra, all", "`jobs`"],
+    "--config-dir=nowhere": ["--config-dir", "`nowhere`"],
+    "hydra.nothing=1": ["hydra.nothing"],
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_by_one_message_with_the_key_and_what_is_allowed(run, mistake):
+    answer = run("train", mistake)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert len(answer.err.splitlines()) == 1
+    assert "Traceback" not in answer.err
+    for part in MISTAKES[mistake]:
+        assert part in answer.err
+
+
+def test_every_mistake_of_a_command_is_named_at_once(run):
+    answer = run("train", "noise=pmc", "seed=abc", "evaluation.chip=3", "foo")
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["train", "noise.g_maxx=3"], ["train", "seed=abc"], ["train", "-m", "noise=pcm,pmc"], ["trian"]],
+    ids=str,
+)
+def test_a_mistake_is_answered_before_anything_heavy_is_imported(words):
+    answer, seconds = quickest(command_line(*words))
+    assert answer.returncode == 2
+    assert "HEAVY []" in answer.stdout
+    assert seconds < 1.0  # 0.25 measured
+
+
+def test_a_value_that_a_component_refuses_is_answered_in_the_same_way(run):
+    answer = run("train", "task=demo", "model=tiny", "noise.g_max=-3")
+    assert answer.code == 2
+    assert "`noise.g_max`" in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
+    answer = fresh(command_line("train", "task=mrpc", "data.root=/nowhere"))
+    assert answer.returncode == 2
+    assert "`data.root`" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "'torch'" not in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["trian"], ["`trian`", "train, evaluate, tables, list, verify", "Did you mean `train`?"]),
+        (["task=mrpc"], ["`task=mrpc`", "analog-glue train task=mrpc"]),
+        (["evaluate"], ["`checkpoint`", "must name the folder"]),
+        (["evaluate", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
+        (["evaluate", "task=rte", "checkpoint=x"], ["`task`", "noise, tile", "come with the checkpoint"]),
+        (["train", "-m", "--cfg", "job"], ["--cfg", "-m"]),
+        (["tables", "--foo"], ["--foo", "--help"]),
+        (["list", "foo"], ["foo", "options", "runs"]),
+        (["list", "runs", "nowhere"], ["`nowhere`"]),
+        (["tables", "nowhere"], ["`nowhere`"]),
+        (["verify", "--against", "nothing"], ["aihwkit"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_other_wrong_input(run, words, parts):
+    answer = run(*words)
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 1
+    for part in parts:
+        assert part in answer.err
+
+
+# --- jobs -----------------------------------------------------------------------------------------------
+
+
+def test_a_job_gets_its_components_and_says_what_to_do_next(run, calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = run("train", "+experiment=demo", "training=digital", "noise.g_max=20", "seed=2")
+    assert answer.code == 0, answer.err
+    (call,) = calls
+    assert type(call.task).__name__ == "DemoTask"
+    assert type(call.device).__name__ == "PCM"
+    assert call.device.g_max == 20.0
+    assert repr(call.config["noise"]["g_max"]) == "20.0"  # as the class has it, whatever was typed
+    assert call.settings.seed == 2
+    assert call.choices["model"] == "tiny"
+    assert call.overrides == ["experiment=demo", "training=digital", "noise.g_max=20", "seed=2"]
+    assert "table of seed 2" in answer.out
+    assert "next: go on" in answer.out
+    assert list(tmp_path.iterdir()) == []  # no folder or file of Hydra's
+
+
+def test_a_sweep_numbers_its_jobs_and_survives_one_that_fails(run, calls, tmp_path):
+    answer = run("train", "task=demo", "-m", "model=tiny", "seed=1,13,2", f"output_root={tmp_path}")
+    assert answer.code == 1
+    assert [call.settings.seed for call in calls] == [1, 13, 2]
+    for line in (
+        "[1/3] ",
+        "[2/3] ",
+        "[3/3] ",
+        "2 done, 1 failed",
+        "[2] failed: RuntimeError: the thirteenth",
+    ):
+        assert line in answer.out
+    assert f"again: analog-glue train task=demo model=tiny seed=13 output_root={tmp_path}" in answer.out
+    assert "RuntimeError: the thirteenth run fails" in answer.err  # with its trace
+    (folder,) = (tmp_path / "sweeps").iterdir()
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "job_0.json",
+        "job_1.json",
+        "job_2.json",
+        "sweep.json",
+    ]
+    assert json.loads((folder / "job_1.json").read_text())["status"] == "failed"
+
+
+def test_a_sweep_in_which_all_is_well_ends_with_0(run, calls, tmp_path):
+    answer = run(
+        "train", "-m", "+experiment=demo", "training=digital,hardware_aware", f"output_root={tmp_path}"
+    )
+    assert answer.code == 0
+    assert "2 done\n" in answer.out
+    assert [type(call.mode).__name__ for call in calls] == ["Digital", "HardwareAware"]
+
+
+def test_one_bad_value_in_a_sweep_stops_it_before_its_first_job(run, calls, tmp_path):
+    answer = run("train", "-m", "task=demo", "model=tiny", "noise.g_max=3,-3", f"output_root={tmp_path}")
+    assert answer.code == 2
+    assert "`noise.g_max`" in answer.err
+    assert calls == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_only_some_options_have_is_refused_for_the_others(run, calls):
+    answer = run("train", "-m", "task=demo", "model=tiny", "noise=pcm,reram", "noise.t_c=20")
+    assert answer.code == 2
+    assert "`noise.t_c`" in answer.err
+    assert calls == []
+
+
+def test_ctrl_c_ends_with_130_and_the_sweep_says_what_is_left(run, calls, tmp_path):
+    answer = run("train", "-m", "task=demo", "model=tiny", "seed=1,14,2", f"output_root={tmp_path}")
+    assert answer.code == 130
+    assert [call.settings.seed for call in calls] == [1, 14]
+    assert "1 done, 1 interrupted, 1 not run" in answer.out
+    assert run("train", "task=demo", "model=tiny", "seed=14").code == 130
+
+
+def test_a_failure_keeps_its_trace_and_ends_with_1(run, calls):
+    answer = run("train", "task=demo", "model=tiny", "seed=13")
+    assert answer.code == 1
+    assert "Traceback" in answer.err
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(run, calls, tmp_path):
+    (tmp_path / "file").write_text("")
+    answer = run("train", "-m", "task=demo", "model=tiny", "seed=1,2", f"output_root={tmp_path / 'file'}")
+    assert answer.code == 2
+    assert "`output_root`" in answer.err
+
+
+def test_a_slip_of_python_in_our_own_code_is_not_taken_for_wrong_input():
+    with pytest.raises(ValueError, match="a slip") as slip:
+        exec(compile("int('a slip')", cli.__file__, "exec"))
+    assert not cli._is_message(slip.value)
+
+
+# --- list, completion -----------------------------------------------------------------------------------
+
+
+def test_list_describes_every_option_and_marks_the_defaults(run):
+    answer = run("list")
+    assert answer.code == 0
+    assert "noise=…" in answer.out
+    assert re.search(r"^ \* pcm  +\w", answer.out, re.MULTILINE)
+    assert re.search(r"^   reram  +\w", answer.out, re.MULTILINE)
+    for line in answer.out.splitlines():
+        if line.startswith(("   ", " * ")):
+            assert len(line.split(maxsplit=2)) == 3 or len(line.split()) > 4, f"no description: {line}"
+    with Composer("train") as composer:
+        for option in composer.options("task"):
+            assert f" {option} " in answer.out
+
+
+def test_list_runs_shows_each_run_with_its_hardware(run, tmp_path):
+    trained = tmp_path / "mrpc-tiny-digital-seed0-abc"
+    (trained / "pcm-spoon2021-def").mkdir(parents=True)
+    (trained / "run.json").write_text(json.dumps({"command": "train", "status": "done"}))
+    (trained / "pcm-spoon2021-def" / "run.json").write_text(
+        json.dumps({"command": "sweep", "status": "running"})
+    )
+    answer = run("list", "runs", str(tmp_path))
+    assert answer.code == 0
+    assert f"done      {trained}" in answer.out
+    assert "running   pcm-spoon2021-def: no score yet" in answer.out
+    assert f"next: analog-glue tables {tmp_path}" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("analog-glue ev", {"evaluate"}),
+        ("analog-glue ", {"train", "evaluate", "tables", "list", "verify"}),
+        ("analog-glue train noise=p", {"noise=pcm", "noise=pcm_reduced"}),
+        ("analog-glue train evaluation.chip", {"evaluation.chips=", "evaluation.chip_seed="}),
+        ("analog-glue evaluate tile=f", {"tile=factsheet"}),
+        ("analog-glue tables ou", set()),
+    ],
+)
+def test_bash_completion(run, monkeypatch, line, expected):
+    monkeypatch.setenv("COMP_LINE", line)
+    answer = run("-sc", "query=bash")
+    assert answer.code == 0
+    assert set(answer.out.split()) == expected
+
+
+def test_the_module_form_is_the_same_command():
+    answer = subprocess.run(
+        [sys.executable, "-m", "analog_glue", "--version"], check=False, capture_output=True, text=True
+    )
+    assert answer.stdout.startswith("analog-glue ")
+
+
+def test_the_output_of_a_command_may_be_cut_off():
+    command = f"{sys.executable} -m analog_glue list | head -1"
+    answer = subprocess.run(
+        ["bash", "-c", command], check=False, capture_output=True, text=True, cwd=Path.home()
+    )
+    assert answer.stdout == "task=…\n"
+    assert answer.stderr == ""
