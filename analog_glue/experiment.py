@@ -311,7 +311,6 @@ def _sweep(
             "hardware": asdict(settings.hardware),
             "chip_seed": evaluation.chip_seed,
             "token_budget": evaluation.token_budget,
-            "data": raw.fingerprint,
         }
     )
     folder = Path(settings.output_root) / facts["name"] / f"{choices['noise']}-{choices['tile']}-{hardware_id}"

@@ -42,7 +42,7 @@ class Measurement:
 
     Args:
         run: Name of the training run that gave the weights.
-        sweep: Name of the multirun that the training run was part of; empty for a single run.
+        sweep: Name of the drift sweep, a folder of that run; empty where there was none.
         task: Option of the group `task`.
         model: Option of the group `model`.
         training: Option of the group `training`.
@@ -61,7 +61,7 @@ class Measurement:
         value: Score [points, 100 × the metric]; nan where the metric is undefined.
         examples: Number of examples scored.
         train_ids: Hash of what determined the trained weights, the seed among it.
-        hardware_id: Hash of what determined the hardware, the same for every network put on it.
+        hardware_id: Hash of what determined the hardware, the same for every task and network put on it.
         wall_seconds: Time the measurement took [s].
     """
 

@@ -14,7 +14,7 @@ import math
 import re
 import textwrap
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -356,29 +356,21 @@ def _trainings(rows: Iterable[Measurement]) -> tuple[dict[tuple[str, str, str, s
     """The training of each network, named so that no two networks of one seed share a line of a table.
 
     Two networks of the same task, model, mode and seed differ in something that no column names (a learning
-    rate, say). They must not be averaged; they are told apart by multirun, else by run, else by their hash.
+    rate, say). They must not be averaged.
     """
     networks: dict[tuple[str, str, str], dict[str, Measurement]] = defaultdict(dict)
     for row in rows:
         if row.stage != "majority":
             networks[row.task, row.model, row.training].setdefault(row.train_ids, row)
-    recipes: tuple[Callable[[Measurement], str], ...] = (
-        lambda row: "",
-        lambda row: row.sweep or "single runs",
-        lambda row: row.run,
-        lambda row: row.train_ids,
-    )
     trainings, remarks = {}, []
     for (task, model, name), by_id in networks.items():
-        for recipe in recipes:
-            if len({(recipe(row), row.seed) for row in by_id.values()}) == len(by_id):
-                break
+        alone = len({row.seed for row in by_id.values()}) == len(by_id)
         for row in by_id.values():
-            trainings[_network(row)] = Training(name, recipe(row))
-        if recipe is not recipes[0]:
+            trainings[_network(row)] = Training(name, "" if alone else row.train_ids[:8])
+        if not alone:
             remarks.append(
-                f"{task}, {model}: several {Training(name, '').title}s of the same seed, told apart in "
-                "brackets; to see one multirun alone, run `analog-glue tables` on its folder."
+                f"{task}, {model}: several {Training(name, '').title}s of the same seed, told apart by the "
+                "hash at the end of the run's name; `analog-glue tables` also takes the folder of one run."
             )
     return trainings, remarks
 

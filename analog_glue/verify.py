@@ -196,6 +196,11 @@ def tile_checks(product: str, seed: int = 0) -> Iterator[Check]:
 # --- report --------------------------------------------------------------------------------------------------------------
 
 
+def main(against: str | None = None, quick: bool = False) -> int:
+    """The command: 0 when every check holds, else 1."""
+    return 0 if run(against=against, quick=quick) else 1
+
+
 def run(against: str | None = None, product: str = "auto", seed: int = 0, quick: bool = False, log: Any = print) -> bool:
     """Run and print all checks; True when every one holds.
 

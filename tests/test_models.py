@@ -376,14 +376,14 @@ def test_the_real_minilm_loads_whole_with_a_reproducible_head(no_network):
 
 @pytest.mark.skipif(not REAL_MINILM.is_dir(), reason="needs the encoder of ../shared/models/all-MiniLM-L6-v2")
 @pytest.mark.skipif(not REAL_STSB.is_dir(), reason="needs the sentences of ../shared/data/glue/stsb")
-def test_the_real_minilm_grades_real_pairs_as_published():
-    """Weights, tokenizer, padding and labels together: the cosine of mean outputs grades STS-B without training."""
+def test_the_real_minilm_grades_real_pairs_without_training():
+    """Weights, tokenizer, padding and labels together: the encoder is made for cosines of mean outputs."""
     fields = yaml.safe_load((REPO / "conf" / "task" / "stsb.yaml").read_text())
     fields.pop("_target_")
     task = GlueTask(**fields)
     validation = task.load(str(REAL_STSB.parent)).validation["validation"]
     loaded = pretrained(REAL_MINILM).load(1, seed=0)
-    chosen = range(0, 1500, 5)
+    chosen = range(0, 1500, 10)
     sentences = [(validation.texts[i][side],) for side in (0, 1) for i in chosen]
     encoded = encode(Split(sentences, [0.0] * len(sentences)), loaded.tokenizer, task.max_length, 1)
     means = torch.empty(len(sentences), loaded.model.config.hidden_size)
@@ -398,5 +398,5 @@ def test_the_real_minilm_grades_real_pairs_as_published():
     score = task.score(
         "validation", cosine[:, None].numpy(), np.array([validation.labels[i] for i in chosen])
     )
-    # The model's authors report a Spearman correlation of 82.0 on the test split; 300 pairs scatter by about 2.
-    assert score["spearman"] > 78
+    # 88.4 over 300 pairs; 150 pairs scatter by (1 − ρ²)/√150 = 1.8. Labels out of step with sentences give 0.
+    assert score["spearman"] > 88.4 - 5 * 1.8

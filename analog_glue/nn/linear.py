@@ -68,7 +68,7 @@ class AnalogLinear(nn.Linear):
         self.hardware = hardware
         self.grid = hardware.crossbar.grid(self.out_features, self.in_features)
         blocks = len(self.grid.row_blocks)
-        self.input_range = nn.Parameter(self.weight.new_ones(blocks))
+        self.log_input_range = nn.Parameter(self.weight.new_zeros(blocks))
         self.output_scale = nn.Parameter(self.weight.new_ones(blocks, self.out_features))
         self.on_tiles = False
         self.weight_noise = weight_noise
@@ -85,13 +85,22 @@ class AnalogLinear(nn.Linear):
             x.reshape(-1, self.in_features),
             self.weight,
             self.bias,
-            self.input_range,
+            self.log_input_range,
             self.output_scale,
             self,
             use,
             torch.is_grad_enabled(),
         )
         return y.view(*x.shape[:-1], self.out_features)
+
+    @property
+    def input_range(self) -> Tensor:
+        """α [row blocks], in units of the layer's input. Its logarithm is the parameter, so that a step is a relative one."""
+        return self.log_input_range.detach().exp()
+
+    @input_range.setter
+    def input_range(self, value: Tensor) -> None:
+        self.log_input_range.data.copy_(value.log())
 
     def normalised_weights(self) -> tuple[Tensor, Tensor]:
         """Weights in units of a full-on cell [row blocks, outputs, rows], and that unit [row blocks, outputs]."""
@@ -110,9 +119,12 @@ def effective_weight(weight: Tensor, output_scale: Tensor, grid: TileGrid) -> Te
 
 
 class _AnalogProduct(torch.autograd.Function):
-    """Noisy forward pass; hand-written straight-through backward pass.
+    """Noisy forward pass; hand-written backward pass.
 
-    Saved for backward: 8-bit input codes, the mask of clipped inputs, and the weights that the forward pass used.
+    Rounding and noise are passed straight through; where a converter clips, the gradient goes to what sets the clipping level
+    instead: the input range for the DAC (∂clip(x, ±α)/∂α = ±1), and α and the digital scale for the ADC, whose bound is worth
+    α · scale · adc_bound at the output. Saved for backward: 8-bit input codes, one byte per clipped input and per ADC output, and
+    the weights that the forward pass used.
     """
 
     @staticmethod
@@ -121,7 +133,7 @@ class _AnalogProduct(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        input_range: Tensor,
+        log_input_range: Tensor,
         output_scale: Tensor,
         layer: AnalogLinear,
         use: int,
@@ -131,62 +143,87 @@ class _AnalogProduct(torch.autograd.Function):
         ctx.compute_dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
+            input_range = log_input_range.exp()
             weights, scale = layer.normalised_weights()
             if layer.training and layer.weight_noise.is_on:
                 layer.weight_noise.add_(weights, hardware.device, layer.clock.key(layer.name, "weight noise"))
             digital_scale = scale.mul_(output_scale)
             codes = dac_codes(x, grid, hardware.crossbar, input_range)
             ready = ReadyWeights.of(weights, grid, hardware.crossbar, hardware.product)
-            y = mvm(codes, ready, input_range, digital_scale, layer.clock.key(layer.name, "product noise", use))
-            y.add_(bias)
+            saturated = _saturation_buffer(len(x), layer) if keep_for_backward else None
+            noise_key = layer.clock.key(layer.name, "product noise", use)
+            y = mvm(codes, ready, input_range, digital_scale, noise_key, saturated).add_(bias)
             if keep_for_backward:
-                used = grid.from_blocks(weights.mul_(digital_scale.unsqueeze(2)))
                 bits = hardware.crossbar.dac_bits
                 clipped = None if bits is None else x.abs() > grid.spread_over_rows(input_range)
                 kept = codes if bits is None or bits > 8 else codes.to(torch.int8)
-                ctx.save_for_backward(kept, clipped, used, weight, input_range, output_scale)
+                weights.mul_(digital_scale.unsqueeze(2))
+                ctx.save_for_backward(kept, clipped, saturated, weights, input_range, output_scale, digital_scale)
                 ctx.layer = layer
         return y if ctx.compute_dtype is None else y.to(ctx.compute_dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        codes, clipped, used, weight, input_range, output_scale = ctx.saved_tensors
+        codes, clipped, saturated, used, input_range, output_scale, digital_scale = ctx.saved_tensors
         layer: AnalogLinear = ctx.layer
-        grid, dac = layer.grid, layer.hardware.crossbar.dac
+        grid, crossbar = layer.grid, layer.hardware.crossbar
         compute = ctx.compute_dtype or torch.float32
-        grad_y = grad_y.to(compute)
-        grad_x = (grad_y @ used.to(compute)).float()
-        grad_range = None
+        grad_y = grad_y.float()
+        grad_bias = grad_y.sum(dim=0)
+        # What reaches the currents of every row block: nothing where its ADC saturates.
+        per_block = grad_y.unsqueeze(0).expand(len(used), -1, -1)
+        grad_bound = torch.zeros_like(output_scale)
+        if saturated is not None:
+            grad_bound = (per_block * saturated).sum(dim=1)
+            per_block = per_block * (saturated == 0)
+        per_block = per_block.to(compute)
+
+        grad_x = grid.unpad_inputs(torch.bmm(per_block, used.to(compute)).float().transpose(0, 1))
+        grad_log_range = torch.zeros_like(input_range)
         if clipped is not None:
-            grad_range = _range_gradient(grad_x, codes, clipped, input_range, layer)
-            grad_x.masked_fill_(clipped, 0)
-        x_quantised = codes.float().mul_(grid.spread_over_rows(input_range) / dac.full_scale)
-        grad_used = (grad_y.t() @ x_quantised.to(compute)).float()
-        # Σ_j ∂L/∂used · used is ∂L/∂log(output scale), because used is proportional to it.
-        per_block = grid.to_blocks(grad_used)
-        grad_output_scale = (per_block * grid.to_blocks(used)).sum(dim=2).div_(output_scale)
-        grad_weight = grid.from_blocks(per_block.mul_(output_scale.unsqueeze(2)))
-        return grad_x, grad_weight, grad_y.float().sum(dim=0), grad_range, grad_output_scale, None, None, None
+            grad_log_range = _range_gradient(grad_x, codes, clipped, input_range, layer)
+            grad_x = grad_x.masked_fill_(clipped, 0)
+        x_quantised = codes.float().mul_(grid.spread_over_rows(input_range) / crossbar.dac.full_scale)
+        x_blocks = grid.pad_inputs(x_quantised).to(compute).view(len(codes), len(used), -1)
+        grad_used = torch.bmm(per_block.transpose(1, 2), x_blocks.transpose(0, 1)).float()
+
+        # ∂L/∂used · used is ∂L/∂log(output scale), because what is used is proportional to it; the bound of an ADC is
+        # proportional to the output scale and to the input range.
+        bound = digital_scale * input_range.unsqueeze(1) * crossbar.adc_bound
+        grad_log_bound = grad_bound.mul_(bound)
+        grad_output_scale = (grad_used * used).sum(dim=2).add_(grad_log_bound).div_(output_scale)
+        if layer.range_rule == "clip":
+            grad_log_range.add_(grad_log_bound.sum(dim=1))
+        grad_weight = grid.from_blocks(grad_used.mul_(output_scale.unsqueeze(2)))
+        return grad_x, grad_weight, grad_bias, grad_log_range, grad_output_scale, None, None, None
+
+
+def _saturation_buffer(vectors: int, layer: AnalogLinear) -> Tensor | None:
+    """Where `mvm` notes the ADCs that clip, −1, 0 or +1: int8 [row blocks, vectors, outputs]; None for ideal ADCs."""
+    if layer.hardware.crossbar.adc_bits is None:
+        return None
+    shape = (len(layer.grid.row_blocks), vectors, layer.out_features)
+    return torch.empty(shape, dtype=torch.int8, device=layer.weight.device)
 
 
 def _range_gradient(grad_x: Tensor, codes: Tensor, clipped: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tensor:
-    """∂L/∂α [row blocks] from the gradient at the unclipped input.
+    """∂L/∂log α [row blocks] from the gradient at the unclipped inputs.
 
-    clip:     Σ over clipped inputs of ∂L/∂x · sign(x), the derivative of clip(x, −α, α).
-    toolkit:  α² (Σ over x ≥ α of min(∂L/∂x, 0) − Σ over x ≤ −α of max(∂L/∂x, 0)): never positive, so data can only widen the
-              range and only the decay narrows it (IBM's toolkit; not a derivative).
+    clip:     α Σ over clipped inputs of ∂L/∂x · sign(x), the derivative of clip(x, −α, α).
+    toolkit:  α³ (Σ over x ≥ α of min(∂L/∂x, 0) − Σ over x ≤ −α of max(∂L/∂x, 0)): the heuristic of IBM's toolkit, not a
+              derivative. It is never positive, so data can only widen the range and only the decay narrows it.
     """
     outward = grad_x * codes.sign()
     if layer.range_rule == "toolkit":
         outward = outward.clamp_(max=0)
     per_input = outward.mul_(clipped).sum(dim=0)
     sizes = list(layer.grid.row_blocks)
-    gradient = torch.stack([part.sum() for part in per_input.split(sizes)])
+    gradient = torch.stack([part.sum() for part in per_input.split(sizes)]).mul_(input_range)
     if layer.range_rule == "toolkit":
         gradient.mul_(input_range.square())
     if layer.range_decay > 0:
         inside = 1 - torch.stack([part.float().mean() for part in clipped.split(sizes, dim=1)])
-        gradient.addcmul_(input_range, (inside > 0.95).float(), value=layer.range_decay)
+        gradient.addcmul_(input_range.square(), (inside > 0.95).float(), value=layer.range_decay)
     return gradient
 
 

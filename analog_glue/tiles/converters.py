@@ -1,11 +1,11 @@
 """DAC and ADC: symmetric uniform quantisers with 2^bits − 2 steps across their range, so that zero is a code.
 
-Gradients are straight-through and written out in `nn.linear`: for the DAC one inside its range and zero outside, for the
-ADC one everywhere (its bound of ten full-on cells is hardly ever met).
+Their gradients (straight through the rounding, none through what is clipped) are written out in `nn.linear`.
 """
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -49,5 +49,13 @@ class ADC:
         """Round and clip currents given in LSB, in place."""
         if self.bits is None:
             return current
-        largest = 2 ** (self.bits - 1) - 1
-        return current.round_().clamp_(-largest, largest)
+        return current.round_().clamp_(-self.full_scale, self.full_scale)
+
+    def clipping(self, converted: Tensor) -> Tensor:
+        """−1, 0 or +1 (int8): whether converted currents [LSB] sit at a bound."""
+        return torch.trunc(converted / self.full_scale).to(torch.int8)
+
+    @property
+    def full_scale(self) -> float:
+        """The largest code, 2^(bits−1) − 1."""
+        return 2.0 ** (self.bits - 1) - 1

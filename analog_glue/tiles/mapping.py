@@ -68,6 +68,12 @@ class TileGrid:
             padded[:, block, : part.shape[1]] = part
         return padded.view(len(x), -1)
 
+    def unpad_inputs(self, padded: Tensor) -> Tensor:
+        """[vectors, row blocks, padded rows] → [vectors, inputs]: inverse of `pad_inputs`."""
+        if self.is_even:
+            return padded.reshape(len(padded), self.inputs)
+        return torch.cat([padded[:, block, :rows] for block, rows in enumerate(self.row_blocks)], dim=1)
+
     def spread_over_rows(self, per_block: Tensor) -> Tensor:
         """[row blocks] → [inputs]: the value of each input's row block."""
         sizes = torch.tensor(self.row_blocks, device=per_block.device)

@@ -56,7 +56,14 @@ def dac_codes(x: Tensor, weights_on: TileGrid, crossbar: Crossbar, input_range: 
     return crossbar.dac.codes(x, weights_on.spread_over_rows(input_range))
 
 
-def mvm(codes: Tensor, weights: ReadyWeights, input_range: Tensor, digital_scale: Tensor, noise_key: int) -> Tensor:
+def mvm(
+    codes: Tensor,
+    weights: ReadyWeights,
+    input_range: Tensor,
+    digital_scale: Tensor,
+    noise_key: int,
+    saturated: Tensor | None = None,
+) -> Tensor:
     """Analog product of every row of DAC codes with the weights of a layer.
 
     Args:
@@ -65,6 +72,7 @@ def mvm(codes: Tensor, weights: ReadyWeights, input_range: Tensor, digital_scale
         input_range: α [row blocks], in units of the layer's input.
         digital_scale: [row blocks, outputs]: what a full-on cell stands for, times learned scale and drift compensation.
         noise_key: Names the noise of this call; the same key gives the same noise.
+        saturated: If given, an int8 tensor [row blocks, vectors, outputs] that is set to −1, 0 or +1: which ADCs clip.
 
     Returns:
         [vectors, outputs] float32, without the layer's bias.
@@ -75,6 +83,8 @@ def mvm(codes: Tensor, weights: ReadyWeights, input_range: Tensor, digital_scale
     for start in range(0, len(codes), vectors):
         chunk = weights.grid.pad_inputs(codes[start : start + vectors])
         converted = adc_codes(chunk, weights, derive_key(noise_key, start))
+        if saturated is not None:
+            saturated[:, start : start + vectors] = weights.crossbar.adc.clipping(converted)
         if len(converted) == 1:
             torch.mul(converted[0], step, out=out[start : start + vectors])
         else:

@@ -19,6 +19,9 @@ class Digital(TrainingMode):
     def begin_epoch(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:
         """Every epoch is alike."""
 
+    def selectable(self, epoch: int) -> bool:
+        return True
+
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         return weight_groups(model, self.learning_rate, self.weight_decay, excluded=set())
 

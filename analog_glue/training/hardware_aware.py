@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from analog_glue.nn.calibration import SMALLEST_RANGE
 from analog_glue.nn.convert import to_analog
 from analog_glue.nn.linear import RANGE_RULES, AnalogLinear
 from analog_glue.nn.weight_noise import WeightNoise
@@ -25,7 +24,7 @@ SMALLEST_SCALE = 1e-2  # of the learned output scale, which starts at 1
 class InputRange:
     """How the DAC ranges are learned, from their calibrated values on."""
 
-    learning_rate: float = 1e-3  # of AdamW, in units of the layer's input per step
+    learning_rate: float = 3e-3  # of AdamW, relative change of a range per step
     rule: str = "clip"  # clip: derivative of clipping | toolkit: the heuristic of IBM's toolkit
     decay: float = 0.0  # shrinks a range while more than 95 % of the inputs lie inside it
 
@@ -77,14 +76,17 @@ class HardwareAware(TrainingMode):
             for layer in layers:
                 layer.on_tiles = False
             for name, input_range in preparation.calibrate(model).items():
-                model.get_submodule(name).input_range.data.copy_(input_range)
+                model.get_submodule(name).input_range = input_range
         for layer in layers:
             layer.on_tiles = epoch >= self.digital_epochs
         self.after_step(model)
 
+    def selectable(self, epoch: int) -> bool:
+        return epoch >= self.digital_epochs
+
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         layers = _analog_layers(model)
-        ranges = [layer.input_range for layer in layers]
+        ranges = [layer.log_input_range for layer in layers]
         scales = [layer.output_scale for layer in layers]
         rate = self.learning_rate if self.output_scale_learning_rate is None else self.output_scale_learning_rate
         excluded = {id(parameter) for parameter in (*ranges, *scales)}
@@ -98,7 +100,6 @@ class HardwareAware(TrainingMode):
     def after_step(self, model: nn.Module) -> None:
         for layer in _analog_layers(model):
             if layer.on_tiles:
-                layer.input_range.clamp_(min=SMALLEST_RANGE)
                 layer.output_scale.clamp_(min=SMALLEST_SCALE)
                 if self.weight_clip is not None:
                     bound = layer.weight.std().mul_(self.weight_clip)

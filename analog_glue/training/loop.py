@@ -89,6 +89,11 @@ def fit(
     if mode.max_steps is not None:
         total = min(total, mode.max_steps)
     warmup = math.ceil(mode.warmup * total)
+    if not mode.selectable((total - 1) // steps_per_epoch):
+        raise ValueError(
+            f"Setting `training.max_steps` must reach beyond `training.digital_epochs`, but {total} steps end in epoch "
+            f"{(total - 1) // steps_per_epoch + 1}, before the network is put on tiles."
+        )
 
     step, history, best, best_epoch, seconds = 0, [], -math.inf, -1, 0.0
     loss_sum, loss_count = torch.zeros((), dtype=torch.float64, device=accelerator.device), 0
@@ -165,7 +170,8 @@ def fit(
         history.append({"epoch": epoch + 1, "step": step, "loss": mean_loss, **scores})
         log(f"  epoch {epoch + 1}: loss {mean_loss:.4f}, " + ", ".join(f"{k} {v:.2f}" for k, v in scores.items()))
         value = scores[headline] if mode.select_by == "headline" else float(step)
-        if best_epoch < 0 or value > best:  # a nan never beats anything, and is replaced by the next epoch's number
+        # A nan never beats anything, and is replaced by the next epoch's number.
+        if mode.selectable(epoch) and (best_epoch < 0 or value > best):
             best, best_epoch = (value if value == value else -1e9), len(history) - 1
             if accelerator.is_main_process:
                 save_tensors(folder / BEST, dict(plain.state_dict()))

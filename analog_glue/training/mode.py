@@ -68,6 +68,10 @@ class TrainingMode(ABC):
         """Called before the first step of every epoch, and again (`resumed`) when a run continues inside one."""
 
     @abstractmethod
+    def selectable(self, epoch: int) -> bool:
+        """Whether the weights after `epoch` may be the ones that are kept."""
+
+    @abstractmethod
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Parameter groups of AdamW: their `lr` is the peak learning rate."""
 
