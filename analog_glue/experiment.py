@@ -35,7 +35,6 @@ from analog_glue.results import (
     ResultsFile,
     provenance,
     write_json_atomic,
-    write_text_atomic,
 )
 from analog_glue.seeding import generator
 from analog_glue.settings import Calibration, RunSettings, require

@@ -196,7 +196,7 @@ MARKDOWN = """\
 | majority class |                 20.00 |                20.00 |                20.00 |               |              |
 | training seeds |                     1 |                    1 |                    1 |             1 |            1 |
 | chips per seed |                     3 |                    3 |                    3 |             3 |            3 |
-"""  # noqa: E501
+"""
 
 LATEX = r"""
 \label{tab:drift-demo-validation-accuracy-tiny-pcm-spoon2021}

@@ -8,7 +8,6 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-import torch
 from torch import Tensor
 
 from analog_glue.seeding import generator

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import AnalogLinear, Periphery, ProgrammedLinear, effective_weight

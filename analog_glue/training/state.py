@@ -25,7 +25,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save_tensors` wrote."""
     with safe_open(path, framework="pt") as file:
         notes = json.loads((file.metadata() or {}).get("notes", "{}"))
-        return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in file.keys()}, notes
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
