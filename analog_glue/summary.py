@@ -93,8 +93,8 @@ def describe(
     compensation = len(set(evaluation.compensation)) if hardware.device.drifts else 1
     scores = evaluation.chips * len(set(evaluation.times)) * compensation
     lines.append(
-        f"Sweep      {evaluation.chips} chips × {len(set(evaluation.times))} times × {compensation} "
-        f"(drift compensation {_words(evaluation.compensation) if hardware.device.drifts else 'off: no drift'}) = {scores:,} scores"
+        f"Sweep      {evaluation.chips} chips × {len(set(evaluation.times))} times × {compensation} (drift compensation "
+        f"{_words(evaluation.compensation) if hardware.device.drifts else 'off: no drift'}) = {scores:,} scores"
     )
     lines.append(f"Output     {folder}")
     lines += ["", *_tile_lines(model, hardware, count), "", *_noise_lines(model, hardware, train, settings)]

@@ -213,8 +213,9 @@ def run(against: str | None = None, product: str = "auto", seed: int = 0, quick:
         ValueError: unknown `against`, or the toolkit is not installed.
     """
     product = fastest_product("cpu") if product == "auto" else product
+    devices = 20_000 if quick else DEVICES_PER_LAW
     groups = [
-        ("Laws of the PCM device (tolerance: five sampling errors)", device_law_checks(seed, 20_000 if quick else DEVICES_PER_LAW)),
+        ("Laws of the PCM device (tolerance: five sampling errors)", device_law_checks(seed, devices)),
         (f"Whole tiles, {product} products (reference: two independent simulations)", tile_checks(product, seed)),
     ]
     if against is not None:

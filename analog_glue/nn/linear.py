@@ -123,8 +123,8 @@ class _AnalogProduct(torch.autograd.Function):
 
     Rounding and noise are passed straight through; where a converter clips, the gradient goes to what sets the clipping level
     instead: the input range for the DAC (∂clip(x, ±α)/∂α = ±1), and α and the digital scale for the ADC, whose bound is worth
-    α · scale · adc_bound at the output. Saved for backward: 8-bit input codes, one byte per clipped input and per ADC output, and
-    the weights that the forward pass used.
+    α · scale · adc_bound at the output. Saved for backward: 8-bit input codes, one byte per input and per ADC output that say
+    what was clipped, and the weights that the forward pass used.
     """
 
     @staticmethod

@@ -11,11 +11,11 @@ The official test labels are hidden (-1), so training and validation splits are 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from analog_glue.tasks.task import RawData, Split, Task, check_fields
 
@@ -115,34 +115,34 @@ class GlueTask(Task):
         return files
 
     def _read(self, files: list[Path]) -> Split:
+        """Each file by itself: given a folder, `datasets` would merge MNLI's two validation splits into one."""
+        from datasets import Dataset, disable_progress_bars
+        from datasets.exceptions import DatasetGenerationError
         from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
 
+        disable_progress_bars()
         columns: dict[str, list] = {name: [] for name in (*self.sentence_columns, "label")}
         for file in files:
             try:
-                parquet = ParquetFile(file)
-            except ArrowInvalid as error:
-                raise ValueError(f"File {file} must be a parquet file, but is not: {error}") from error
-            with parquet:
-                present = parquet.schema_arrow.names
-                if missing := [name for name in columns if name not in present]:
-                    raise ValueError(
-                        f"File {file} must hold the columns {list(columns)} of {self.name}, "
-                        f"but lacks {missing}; it has {present}."
-                    )
-                self._check_class_names(file, parquet.schema_arrow.metadata or {})
-                table = parquet.read(columns=list(columns))
-                for name, values in columns.items():
-                    values.extend(table.column(name).to_pylist())
+                dataset = Dataset.from_parquet(str(file))
+            except (DatasetGenerationError, ArrowInvalid, OSError, ValueError) as error:
+                why = error.__cause__ or error
+                raise ValueError(f"File {file} must be a parquet file and must hold examples, but: {why}") from error
+            if missing := [name for name in columns if name not in dataset.column_names]:
+                raise ValueError(
+                    f"File {file} must hold the columns {list(columns)} of {self.name}, "
+                    f"but lacks {missing}; it has {dataset.column_names}."
+                )
+            self._check_class_names(file, dataset.features["label"])
+            for name, values in columns.items():
+                values.extend(dataset[name])
         self._check_rows(files[0], columns)
         texts = list(zip(*(columns[name] for name in self.sentence_columns), strict=True))
         return Split(texts=texts, labels=columns["label"])
 
-    def _check_class_names(self, file: Path, metadata: dict[bytes, bytes]) -> None:
+    def _check_class_names(self, file: Path, feature: Any) -> None:
         """The hub's files carry the class names: with classes numbered otherwise, scores would be wrong."""
-        features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        names = features.get("label", {}).get("names")
+        names = getattr(feature, "names", None)
         if names is not None and tuple(names) != self.labels:
             raise ValueError(
                 f"File {file} must number its classes as {list(self.labels)} (`task.labels`), "

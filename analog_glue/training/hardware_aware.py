@@ -37,10 +37,10 @@ class InputRange:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareAware(TrainingMode):
-    digital_epochs: int = 0  # first epochs without noise, of the same budget; the network goes on tiles after them
+    digital_epochs: int = 1  # first epochs without noise, of the same budget; the network goes on tiles after them
     weight_noise: WeightNoise = field(default_factory=WeightNoise)
     input_range: InputRange = field(default_factory=InputRange)
-    output_scale_learning_rate: float | None = None  # null: as the weights; 0: fixed at 1
+    output_scale_learning_rate: float | None = 1e-3  # it starts at 1; null: as the weights; 0: fixed
     weight_clip: float | None = 2.5  # [standard deviations of the layer's weights], after every step; null: off
 
     name: ClassVar[str] = "hardware_aware"

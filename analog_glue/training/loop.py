@@ -157,7 +157,8 @@ def fit(
             if bar.disable and time.monotonic() - last_log > LOG_EVERY:
                 last_log = time.monotonic()
                 pace = (last_log - started) / (step - first_step)
-                log(f"  step {step}/{total}  loss {loss.item():.4f}  {pace:.2f} s/step  {(total - step) * pace / 60:.1f} min left")
+                left = (total - step) * pace / 60
+                log(f"  step {step}/{total}  loss {loss.item():.4f}  {pace:.2f} s/step  {left:.1f} min left")
             if step >= total or step % steps_per_epoch == 0:
                 break
             if step % mode.save_every == 0:

@@ -1,0 +1,392 @@
+"""How long the simulation takes, as a ratio to plain FP32 PyTorch measured in the same rounds.
+
+    python scripts/benchmark.py                  Markdown table, about 8 minutes on 2 cores
+    python scripts/benchmark.py --quick          fewer rounds, under 2 minutes
+    python scripts/benchmark.py --json           one line a measure: {"name": …, "ratio" | "seconds" | "mib": …}
+    python scripts/benchmark.py --only hwa_step --threads 2
+    python scripts/benchmark.py --peers          adds aihwkit and aihwkit-lightning where they import (extra `peer`)
+
+Every round runs the cases one after another, in turn, so that a machine that slows down slows all of them; a ratio is the
+median over rounds of case / FP32 within one round. Models have random weights: time does not depend on their values.
+"""
+
+import argparse
+import copy
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+import analog_glue
+from analog_glue.devices.pcm import PCM
+from analog_glue.kernels.products import fastest_product
+from analog_glue.nn.convert import Chip, analog_layers, program
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.linear import Periphery
+from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.tiles.crossbar import Crossbar
+from analog_glue.training.digital import Digital
+from analog_glue.training.hardware_aware import HardwareAware
+from analog_glue.training.mode import Preparation, TrainingMode
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHAPES = ((768, 768), (768, 3072), (3072, 768))  # inputs → outputs of BERT-base's layers
+BATCH, LENGTH = 8, 128  # examples × tokens of one batch
+DAY = 86_400.0  # [s]
+
+# Largest value that still meets the goal of this release on 2 CPU cores, without a compiled kernel.
+TARGETS = {"mvm_4096": 2.0, "hwa_step": 1.7, "program": 5.0, "age": 2.0}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the table. `kind` names the unit of `value`: ratio (to FP32), seconds or mib."""
+
+    name: str
+    kind: str
+    value: float
+    low: float  # smallest and largest over rounds
+    high: float
+    absolute: str  # median time, in words
+    what: str
+
+    @property
+    def verdict(self) -> str:
+        if self.name not in TARGETS:
+            return ""
+        return f"≤ {TARGETS[self.name]:g} " + ("met" if self.value <= TARGETS[self.name] else "MISSED")
+
+
+# --- timing ----------------------------------------------------------------------------------------------
+
+
+def interleaved(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every case in every round; a round runs each case once, starting with another one each time."""
+    for case in cases.values():
+        case()
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    names = list(cases)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            started = time.perf_counter()
+            cases[name]()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratios(seconds: dict[str, list[float]], name: str) -> list[float]:
+    return [case / fp32 for case, fp32 in zip(seconds[name], seconds["fp32"], strict=True)]
+
+
+def as_ratio(name: str, seconds: dict[str, list[float]], case: str, what: str) -> Measure:
+    values = ratios(seconds, case)
+    ours, fp32 = (1e3 * statistics.median(seconds[key]) for key in (case, "fp32"))
+    absolute = f"{ours:,.0f} ms, FP32 {fp32:,.0f} ms"
+    return Measure(name, "ratio", statistics.median(values), min(values), max(values), absolute, what)
+
+
+def as_seconds(name: str, values: list[float], what: str) -> Measure:
+    return Measure(name, "seconds", statistics.median(values), min(values), max(values), "", what)
+
+
+# --- what is measured ------------------------------------------------------------------------------------
+
+
+def hardware() -> Hardware:
+    return Hardware(PCM(), Crossbar(), product=fastest_product("cpu"))
+
+
+def full_ranges(model: nn.Module, on: Hardware, input_range: float = 4.0) -> dict[str, Periphery]:
+    """Input ranges that need no calibration: the inputs of random layers reach a few units."""
+    grids = {name: on.crossbar.grid(*layer.weight.shape) for name, layer in analog_layers(model, on.layers).items()}
+    return {name: Periphery(torch.full((len(grid.row_blocks),), input_range)) for name, grid in grids.items()}
+
+
+def on_chip(model: nn.Module) -> nn.Module:
+    """`model` on a chip one day old, compensated: every non-ideality at work."""
+    on = hardware()
+    chip = program(model, on, full_ranges(model, on), chip=0)
+    chip.set_time(DAY)
+    return chip.ready_to_score(compensated=True)
+
+
+def bert() -> nn.Module:
+    config = transformers.BertConfig(num_labels=2)
+    config._attn_implementation = "sdpa"
+    return transformers.BertForSequenceClassification(config).eval()
+
+
+def tokens(examples: int = BATCH, length: int = LENGTH) -> dict[str, Tensor]:
+    ids = torch.randint(1000, 30_000, (examples, length), generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.arange(examples) % 2}
+
+
+def without_labels(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in batch.items() if name != "labels"}
+
+
+@torch.no_grad()
+def mvm(vectors: int, rounds: int, peers: list) -> Iterator[Measure]:
+    """One linear layer with every non-ideality beside nn.Linear; the measure is the mean of the three shapes' ratios."""
+    cases_of: dict[str, list[tuple[list[float], str]]] = {}
+    for inputs, outputs in SHAPES:
+        layer = nn.Linear(inputs, outputs)
+        x = torch.randn(vectors, inputs)
+        models = {"fp32": layer, "ours": on_chip(nn.Sequential(layer))}
+        models |= {peer.name: peer.inference(nn.Sequential(copy.deepcopy(layer))) for peer in peers}
+        repeats = max(1, 1024 // vectors)
+
+        def run(model: nn.Module, x: Tensor = x, repeats: int = repeats) -> None:
+            for _ in range(repeats):
+                model(x)
+
+        cases = {name: (lambda model=model, run=run: run(model)) for name, model in models.items()}
+        seconds = interleaved(cases, rounds)
+        for name in cases:
+            label = f"{inputs}→{outputs} {1e3 * statistics.median(seconds[name]) / repeats:.2f} ms"
+            cases_of.setdefault(name, []).append((ratios(seconds, name), label))
+    for name, shapes in cases_of.items():
+        if name == "fp32":
+            continue
+        per_round = [statistics.mean(values) for values in zip(*(values for values, _ in shapes), strict=True)]
+        label = "; ".join(f"{text}, {statistics.median(values):.2f}×" for values, text in shapes)
+        suffix = "" if name == "ours" else f"_{name}"
+        value = statistics.mean(statistics.median(values) for values, _ in shapes)
+        what = f"analog MVM, {vectors} tokens, mean of 3 shapes" + (f": {name}" if suffix else "")
+        yield Measure(f"mvm_{vectors}{suffix}", "ratio", value, min(per_round), max(per_round), label, what)
+
+
+@torch.no_grad()
+def bert_inference(rounds: int, peers: list) -> Iterator[Measure]:
+    model, batch = bert(), without_labels(tokens())
+    models = {"fp32": model, "ours": on_chip(model)}
+    models |= {peer.name: peer.inference(copy.deepcopy(model)) for peer in peers}
+    seconds = interleaved({name: (lambda m=m: m(**batch)) for name, m in models.items()}, rounds)
+    for name in models:
+        if name != "fp32":
+            suffix = "" if name == "ours" else f"_{name}"
+            what = f"BERT-base, batch {BATCH} × {LENGTH}, one forward pass" + (f": {name}" if suffix else "")
+            yield as_ratio(f"bert_inference{suffix}", seconds, name, what)
+
+
+def training_step(mode: TrainingMode, model: nn.Module) -> Callable[[], None]:
+    """One optimizer step as `training.loop.fit` makes it: forward, backward, clipping of the gradient, AdamW, bounds."""
+    on = hardware()
+    ranges = {name: periphery.input_range for name, periphery in full_ranges(model, on).items()}
+    clock = NoiseClock()
+    preparation = Preparation(on, clock, lambda model: ranges)
+    model = mode.prepare(model, preparation)
+    optimizer = torch.optim.AdamW([group for group in mode.parameter_groups(model) if group["params"]], fused=True)
+    mode.begin_epoch(model, 0, resumed=False, preparation=preparation)
+    model.train()
+    batch, steps = tokens(), iter(range(1_000_000))
+
+    def step() -> None:
+        clock.start(0, "training", next(steps))
+        with torch.autocast("cpu", torch.bfloat16, enabled=mode.precision == "bf16"):
+            loss = model(**batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), mode.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        mode.after_step(model)
+
+    return step
+
+
+MODES = {
+    "fp32": lambda: Digital(),
+    "ours": lambda: HardwareAware(),
+    "bf16": lambda: HardwareAware(precision="bf16"),
+    "digital_bf16": lambda: Digital(precision="bf16"),
+}
+
+
+def hwa_step(rounds: int, peers: list) -> Iterator[Measure]:
+    cases = {name: training_step(mode(), bert()) for name, mode in MODES.items()}
+    cases |= {peer.name: peer.training_step(bert(), tokens()) for peer in peers}
+    seconds = interleaved(cases, rounds)
+    what = f"training step of BERT-base, {BATCH} × {LENGTH}, AdamW"
+    yield as_ratio("hwa_step", seconds, "ours", f"hardware-aware {what}")
+    yield as_ratio("hwa_step_bf16", seconds, "bf16", "the same, bf16 autocast (beside FP32)")
+    yield as_ratio("digital_step_bf16", seconds, "digital_bf16", f"digital {what}, bf16 autocast: for comparison")
+    for peer in peers:
+        yield as_ratio(f"hwa_step_{peer.name}", seconds, peer.name, f"hardware-aware {what}: {peer.name}")
+
+
+def hwa_memory() -> Iterator[Measure]:
+    """Largest resident memory of a process that makes two steps (the second one holds the optimizer's state too)."""
+    peak = {name: _peak_memory_of(name) for name in ("fp32", "ours")}
+    absolute = f"{peak['ours'] / peak['fp32']:.2f}× FP32 ({peak['fp32']:,.0f} MiB)"
+    value = peak["ours"]
+    yield Measure("hwa_memory", "mib", value, value, value, absolute, "peak resident memory of that step, imports included")
+
+
+def _peak_memory_of(name: str) -> float:
+    """[MiB] of a process of its own, because the peak of a process never falls."""
+    command = [sys.executable, __file__, "--two-steps-of", name, "--threads", str(torch.get_num_threads())]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def two_steps(name: str) -> float:
+    step = training_step(MODES[name](), bert())
+    step()
+    step()
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def chip_life(rounds: int) -> Iterator[Measure]:
+    """A chip of BERT-base: program and first read-out at 1 s; then each later time."""
+    model, on = bert(), hardware()
+    periphery = full_ranges(model, on)
+    first, later = [], []
+    for number in range(rounds):
+        started = time.perf_counter()
+        chip: Chip = program(model, on, periphery, chip=number)
+        chip.set_time(1.0)
+        first.append(time.perf_counter() - started)
+        for t in (3600.0, DAY):
+            started = time.perf_counter()
+            chip.set_time(t)
+            later.append(time.perf_counter() - started)
+        del chip
+    yield as_seconds("program", first, "BERT-base: program a chip, first read-out at 1 s, compensation")
+    yield as_seconds("age", later, "BERT-base: drift to a later time, read-out, compensation")
+
+
+@torch.no_grad()
+def mrpc_score(rounds: int, every: int) -> Iterator[Measure]:
+    """One (chip, time) score of MRPC's validation split, set_time included, beside HF FP32 padded to 128 as usual.
+
+    `every`: only each n-th example, on both sides.
+    """
+    from analog_glue.evaluation import score
+    from analog_glue.tasks.glue import GlueTask  # noqa: F401  (the class behind conf/task/mrpc.yaml)
+    from analog_glue.tasks.task import Encoded, encode
+
+    task = _task("mrpc")
+    raw = task.load(str(SHARED / "data" / "glue"))
+    # The vocabulary of BERT-base uncased.
+    tokenizer = transformers.AutoTokenizer.from_pretrained(SHARED / "models" / "all-MiniLM-L6-v2", local_files_only=True)
+    full = encode(raw.validation["validation"], tokenizer, task.max_length, task.num_labels)
+    kept = range(0, len(full), every)
+    types = None if full.token_type_ids is None else [full.token_type_ids[i] for i in kept]
+    validation = {"validation": Encoded([full.input_ids[i] for i in kept], types, full.labels[::every], full.pad_id)}
+    model, on = bert(), hardware()
+    chip = program(model, on, full_ranges(model, on), chip=0)
+    padded = without_labels(tokens(len(kept), LENGTH))
+
+    def fp32() -> None:
+        for start in range(0, len(kept), BATCH):
+            model(**{name: tensor[start : start + BATCH] for name, tensor in padded.items()})
+
+    def ours() -> None:
+        chip.set_time(DAY)
+        score(chip.ready_to_score(compensated=True), task, validation, token_budget=4096)
+
+    seconds = interleaved({"fp32": fp32, "ours": ours}, rounds)
+    yield as_ratio("mrpc_score", seconds, "ours", f"one (chip, time) score of MRPC, {len(kept)} examples; FP32 padded to {LENGTH}")
+
+
+def _task(name: str):
+    from omegaconf import OmegaConf
+
+    from analog_glue.tasks.glue import GlueTask
+
+    values = OmegaConf.to_container(OmegaConf.load(Path(__file__).parents[1] / "conf" / "task" / f"{name}.yaml"))
+    values.pop("_target_")
+    return GlueTask(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+# --- report ----------------------------------------------------------------------------------------------
+
+
+def machine() -> list[str]:
+    model = ""
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        model = f"{fields.get('model name', '')} (family {fields.get('cpu family')}, model {fields.get('model')})"
+    vnni = "with" if torch.cpu._is_vnni_supported() else "without"
+    load = f"{__import__('os').getloadavg()[0]:.1f}" if hasattr(__import__("os"), "getloadavg") else "?"
+    return [
+        f"machine: {platform.machine()}, {model or platform.processor()}, {vnni} 8-bit dot products; "
+        f"{torch.get_num_threads()} threads; load average at the start {load}",
+        f"versions: analog-glue {analog_glue.__version__}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, Python {platform.python_version()}",
+        f"simulated: PCM, tiles of spoon2021, {fastest_product('cpu')} products",
+    ]
+
+
+def markdown(measures: list[Measure]) -> str:
+    lines = ["| name | value | over rounds | target | absolute | what |", "|---|---|---|---|---|---|"]
+    for m in measures:
+        unit = {"ratio": "×", "seconds": " s", "mib": " MiB"}[m.kind]
+        spread = f"{m.low:.2f} – {m.high:.2f}" if m.low != m.high else ""
+        value = f"{m.value:,.0f}" if m.kind == "mib" else f"{m.value:.2f}"
+        lines.append(f"| {m.name} | **{value}{unit}** | {spread} | {m.verdict} | {m.absolute} | {m.what} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, under 2 minutes")
+    parser.add_argument("--json", action="store_true", help="one JSON line a measure instead of the table")
+    parser.add_argument("--peers", action="store_true", help="also aihwkit and aihwkit-lightning, where they import")
+    parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
+    groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score")
+    parser.add_argument("--only", nargs="+", choices=groups, default=groups, help="measure only these")
+    parser.add_argument("--two-steps-of", choices=MODES, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    transformers.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    if given.two_steps_of:
+        print(two_steps(given.two_steps_of))
+        return
+
+    peers = []
+    if given.peers:
+        from benchmark_peers import available
+
+        peers = available(log=lambda text: print(text, file=sys.stderr))
+    quick = given.quick
+    runs: dict[str, Iterator[Measure]] = {
+        "mvm": (m for vectors, n in ((4096, 3 if quick else 9), (128, 5 if quick else 21)) for m in mvm(vectors, n, peers)),
+        "bert_inference": bert_inference(2 if quick else 7, peers),
+        "hwa_step": hwa_step(1 if quick else 5, [peer for peer in peers if peer.trains]),
+        "hwa_memory": hwa_memory(),
+        "program": chip_life(1 if quick else 4),
+    }
+    if (SHARED / "data" / "glue" / "mrpc").exists():
+        runs["mrpc_score"] = mrpc_score(1 if quick else 3, every=12 if quick else 1)
+    else:
+        print("mrpc_score is left out: ../shared/data is not here", file=sys.stderr)
+
+    print("\n".join(machine()), file=sys.stderr if given.json else sys.stdout, flush=True)
+    measures = []
+    for name in groups:
+        for measure in runs.get(name, ()) if name in given.only else ():
+            measures.append(measure)
+            if given.json:
+                print(json.dumps({"name": measure.name, measure.kind: round(measure.value, 4)}), flush=True)
+            else:
+                print(f"  {measure.name} {measure.value:.2f}", file=sys.stderr, flush=True)
+    if not given.json:
+        print("\n" + markdown(measures))
+
+
+if __name__ == "__main__":
+    main()
