@@ -10,6 +10,7 @@ command twice finds its work done; more chips or times add rows; an interrupted 
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -82,6 +83,8 @@ def train(
     Raises:
         ValueError: settings that cannot be run, before anything is downloaded or trained where that can be known.
     """
+    if not _is_main_process():
+        log = _silent
     hardware, where = _runtime(settings, device, tile)
     config = config or _config_of(task=task, model=model, noise=device, tile=tile, training=mode)
     choices = choices or _names_of(task, model, device, mode)
@@ -119,10 +122,6 @@ def train(
         )
         return RunSummary(folder, text)
     if not done:
-        if settings.force:
-            _forget(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(folder / CONFIG_FILE_OF_RUN, {**config, **_scalars(settings)})
         facts = provenance(
             command="train",
             overrides=list(overrides),
@@ -135,9 +134,17 @@ def train(
             product=hardware.product,
             device=where,
         )
-        write_json_atomic(folder / RUN_FILE, {**facts, "status": "running"})
-        log(f"Training {name} in {folder}")
+        if _is_main_process():
+            if settings.force:
+                _forget(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json_atomic(folder / CONFIG_FILE_OF_RUN, {**config, **_scalars(settings)})
+            write_json_atomic(folder / RUN_FILE, {**facts, "status": "running"})
+            log(f"Training {name} in {folder}")
         _train(settings, task, mode, hardware, loaded, encoded, folder, facts, where, log)
+    if not _is_main_process():
+        return RunSummary(folder, "")  # the sweep is the main process's work
+    if not done:
         loaded = load_checkpoint_model(folder)
     return _sweep(settings, hardware, task, raw, loaded, encoded, folder, config, choices, overrides, where, log)
 
@@ -236,6 +243,8 @@ def _train(
     trained, history = fit(
         prepared, mode, data, validation_scores, task.headline, preparation, settings.seed, folder, where, log
     )
+    if not _is_main_process():
+        return
     fold_output_scales(trained)
     periphery = learned_periphery(trained)
     if periphery:
@@ -449,6 +458,15 @@ def _runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Har
         not (product == "int8" and where == "cuda"), "runtime.product", "be float32 or auto on CUDA", product
     )
     return Hardware(device, tile, tuple(settings.hardware.layers), product), where
+
+
+def _is_main_process() -> bool:
+    """True for the one process of a plain run, and for one among those of `accelerate launch`."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _silent(message: str) -> None:
+    """What the other processes of `accelerate launch` say."""
 
 
 def _hash(identity: Any) -> str:

@@ -101,7 +101,8 @@ class Int8Product(BlockProduct):
 def make_product(weights: Tensor, kind: str) -> BlockProduct:
     """`kind`: "int8" or "float32" ([row blocks, columns, rows] weights); see `fastest_product` for a choice."""
     if kind == "int8":
-        return Int8Product(weights)
+        # torch's integer product (2.13) answers wrongly for a single row.
+        return Int8Product(weights) if weights.shape[2] > 1 else Float32Product(weights)
     if kind == "float32":
         return Float32Product(weights)
     raise ValueError(f"Argument `kind` must be int8 or float32, but is {kind!r}.")

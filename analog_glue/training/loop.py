@@ -178,8 +178,10 @@ def fit(
                 save_tensors(folder / BEST, dict(plain.state_dict()))
         save()
     bar.close()
+    accelerator.wait_for_everyone()
     tensors, _ = load_tensors(folder / BEST)
     plain.to("cpu").load_state_dict(tensors)
+    accelerator.wait_for_everyone()  # the main process deletes the file next
     accelerator.free_memory()
     return plain.eval(), TrainingHistory(history, best_epoch, step, seconds + time.monotonic() - started)
 
