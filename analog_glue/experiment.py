@@ -274,7 +274,6 @@ def _calibrated_ranges(
 ) -> dict[str, Tensor]:
     """Input range of every layer on tiles from the first training examples of a fixed order."""
     layers = analog_layers(model, hardware.layers)
-    grids = {name: hardware.crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
     chosen = torch.randperm(len(train), generator=generator("calibration examples"))[: calibration.examples].tolist()
     device = next(model.parameters()).device
     subset = Encoded(
@@ -288,7 +287,9 @@ def _calibrated_ranges(
         batch = subset.batch(indices)
         batches.append({name: tensor.to(device) for name, tensor in batch.items() if name != "labels"})
     was_training = model.training
-    ranges = calibrate_input_ranges(model.eval(), layers, grids, batches, calibration.percentile)
+    ranges = calibrate_input_ranges(
+        model.eval(), layers, hardware.crossbar, batches, calibration.percentile, calibration.adc_headroom
+    )
     model.train(was_training)
     return ranges
 

@@ -45,6 +45,7 @@ class Calibration:
 
     percentile: float = 99.995  # [%] of |x| per row block that stays inside the range
     examples: int = 256  # training examples that are run through the digital network
+    adc_headroom: bool = True  # widen the range of a row block whose currents would saturate its ADCs
 
     def __post_init__(self) -> None:
         name = "hardware.calibration"

@@ -145,7 +145,8 @@ def _probe(model: nn.Module, hardware: Hardware, train: Any, settings: RunSettin
     grids = {name: crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
     batch = train.batch(list(range(min(PROBED_EXAMPLES, len(train)))))
     batch.pop("labels")
-    ranges = calibrate_input_ranges(model, layers, grids, [batch], settings.hardware.calibration.percentile)
+    calibration = settings.hardware.calibration
+    ranges = calibrate_input_ranges(model, layers, crossbar, [batch], calibration.percentile, calibration.adc_headroom)
     inputs: dict[str, Tensor] = {}
     handles = [layer.register_forward_pre_hook(_keep(inputs, name, layer)) for name, layer in layers.items()]
     model(**batch)

@@ -458,12 +458,12 @@ def test_wires_lose_what_the_formula_of_the_toolkit_says(strength, product):
 
 def test_the_loss_on_wires_is_seen():
     weight, x = torch.ones(1, 512), torch.full((1, 512), 0.01)
-    lossy, exact = (on_tiles(weight, x, replace(FINE, ir_drop=drop)).item() for drop in (1.0, 0.0))
-    # a = 5.12 · 512 / 571429 = 0.00459, s = 0.00229, Σ position weights = 2/3 of the current.
-    assert 1 - lossy / exact == pytest.approx(0.0, abs=1)
-    load = 512 * 512 / ((1 / 0.35) / 5e-6)  # input range 0.01: every row is driven at full scale
-    expected = load * (0.05 * load**2 - 0.2 * load + 0.5) * 2 / 3
-    assert 1 - lossy / exact == pytest.approx(expected, rel=0.01)
+    fine = replace(FINE, adc_bound=1000.0)
+    lossy, exact = (on_tiles(weight, x, replace(fine, ir_drop=drop)).item() for drop in (1.0, 0.0))
+    # Every cell full on and every row at full scale: a = 512 · 512 · 0.35 Ω · 5 µS = 0.459, and 1 − (1 − j/n)² is 2/3 on
+    # average (1/2n less for counting from 0).
+    a = 512 * 512 * 0.35 * 5e-6
+    assert 1 - lossy / exact == pytest.approx(a * (0.05 * a**2 - 0.2 * a + 0.5) * (2 / 3 - 1 / 1024), rel=1e-3)
 
 
 # --- read-out and drift compensation -------------------------------------------------------------------

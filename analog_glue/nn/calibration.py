@@ -5,89 +5,128 @@ standard deviations, and what lies out there matters. A percentile just below th
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
-from analog_glue.tiles.mapping import TileGrid
+from analog_glue.kernels.products import Float32Product
+from analog_glue.tiles.crossbar import Crossbar
+from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 
 SMALLEST_RANGE = 1e-3  # for a row block whose inputs are all (nearly) zero
+SATURATED = 0.01  # share of the outputs of a column that may saturate its ADC
 
 
 def calibrate_input_ranges(
     model: nn.Module,
     layers: dict[str, nn.Linear],
-    grids: dict[str, TileGrid],
+    crossbar: Crossbar,
     batches: Iterable[dict[str, Tensor]],
     percentile: float,
+    adc_headroom: bool = True,
 ) -> dict[str, Tensor]:
-    """Run `batches` through the digital `model` and take a percentile of the inputs of each layer.
+    """Run `batches` through the digital `model` and fit the input ranges of its `layers` to what they see.
+
+    α of a row block is the `percentile` of |x| over its inputs. With `adc_headroom` it is widened where the currents of the row
+    block would not fit its ADCs, until at most `SATURATED` of the outputs of any column saturate in any batch: a wider range
+    costs steps of the DAC, a saturated column its whole signal (a classifier behind a tanh adds up hundreds of full-scale
+    inputs; its ADC ends at ten).
 
     Args:
         model: In eval mode; called with the entries of a batch (input_ids, attention_mask, …) as keywords.
         layers: Its linear layers by name.
-        grids: How each of them lies on tiles.
+        crossbar: The tiles they are to lie on.
         batches: Keyword arguments of the model; padded positions (attention_mask 0) do not count.
         percentile: [%] of |x| that stays inside the range.
 
     Returns:
-        α [row blocks] of every layer, the exact percentile, at least `SMALLEST_RANGE`.
+        α [row blocks] of every layer: the exact percentile, at least `SMALLEST_RANGE`, times the headroom.
 
     Raises:
         ValueError: a layer was never called by the model.
     """
     batches = list(batches)
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
-    collectors = {
-        name: _LargestValues(grids[name], keep=lambda count: _kept(count, percentile), vectors=total) for name in layers
-    }
+    grids = {name: crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
+    largest = {name: _LargestValues(grid, percentile, total) for name, grid in grids.items()}
+    _observe(model, layers, batches, lambda name, vectors: largest[name].add(vectors))
+    ranges = {name: values.percentile() for name, values in largest.items()}
+    if not adc_headroom or crossbar.adc_bits is None or crossbar.dac_bits is None:
+        return ranges
+
+    products = {name: Float32Product(_normalised(layer, grids[name], crossbar)) for name, layer in layers.items()}
+    overload = {name: torch.ones_like(alpha) for name, alpha in ranges.items()}
+
+    def observe_currents(name: str, vectors: Tensor) -> None:
+        grid = grids[name]
+        scaled = (vectors / grid.spread_over_rows(ranges[name])).clamp_(-1, 1)
+        currents = products[name].product(grid.pad_inputs(scaled)).abs_()  # [row blocks, vectors, columns]
+        beyond = max(1, math.ceil(SATURATED * currents.shape[1]))
+        reached = currents.topk(beyond, dim=1).values[:, -1].amax(dim=1)
+        overload[name] = torch.maximum(overload[name], reached / crossbar.adc_bound)
+
+    _observe(model, layers, batches, observe_currents)
+    return {name: alpha * overload[name] for name, alpha in ranges.items()}
+
+
+@torch.no_grad()
+def _observe(
+    model: nn.Module,
+    layers: dict[str, nn.Linear],
+    batches: list[dict[str, Tensor]],
+    see: Callable[[str, Tensor], None],
+) -> None:
+    """Call `see(name, inputs [vectors, inputs])` for every call of every layer, padded positions left out."""
     mask: list[Tensor] = []
-    handles = []
-    for name, layer in layers.items():
 
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], collector: "_LargestValues" = collectors[name]) -> None:
-            collector.add(inputs[0].detach(), mask[0])
+    def hook_of(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            x = arguments[0]
+            inside = x.dim() == 3 and x.shape[:2] == mask[0].shape
+            see(name, (x[mask[0].bool()] if inside else x.reshape(-1, x.shape[-1])).float())
 
-        handles.append(layer.register_forward_pre_hook(hook))
+        return hook
+
+    handles = [layer.register_forward_pre_hook(hook_of(name)) for name, layer in layers.items()]
     try:
-        with torch.no_grad():
-            for batch in batches:
-                mask[:] = [batch["attention_mask"]]
-                model(**batch)
+        for batch in batches:
+            mask[:] = [batch["attention_mask"]]
+            model(**batch)
     finally:
         for handle in handles:
             handle.remove()
-    return {name: collector.percentile(percentile) for name, collector in collectors.items()}
 
 
-def _kept(count: int, percentile: float) -> int:
-    return max(1, math.ceil(count * (1 - percentile / 100)) + 1)
+@torch.no_grad()
+def _normalised(layer: nn.Linear, grid: TileGrid, crossbar: Crossbar) -> Tensor:
+    blocks = grid.to_blocks(layer.weight)
+    return normalised(blocks, weight_scale(blocks, grid, crossbar.scale_per))
 
 
 class _LargestValues:
     """The largest |x| of each row block, as many as the percentile of all values needs."""
 
-    def __init__(self, grid: TileGrid, keep, vectors: int) -> None:
+    def __init__(self, grid: TileGrid, percentile: float, vectors: int) -> None:
+        """`vectors`: how many are expected in all; more are handled too."""
         self._sizes = list(grid.row_blocks)
-        self._keep = keep
-        self._vectors = vectors
+        self._above = 1 - percentile / 100
+        self._expected = vectors
         self._largest: list[Tensor] = [torch.empty(0) for _ in self._sizes]
         self._seen = 0
 
-    def add(self, x: Tensor, mask: Tensor) -> None:
-        vectors = x[mask.bool()] if x.dim() == 3 and x.shape[:2] == mask.shape else x.reshape(-1, x.shape[-1])
+    def add(self, vectors: Tensor) -> None:
         self._seen += len(vectors)
-        for block, part in enumerate(vectors.float().abs().split(self._sizes, dim=1)):
-            count = self._keep(max(self._seen, self._vectors) * part.shape[1])
+        for block, part in enumerate(vectors.abs().split(self._sizes, dim=1)):
+            count = math.ceil(max(self._seen, self._expected) * part.shape[1] * self._above) + 1
             values = torch.cat([self._largest[block].to(part), part.reshape(-1)])
             self._largest[block] = values.topk(min(count, len(values))).values
 
-    def percentile(self, percentile: float) -> Tensor:
+    def percentile(self) -> Tensor:
         if self._seen == 0:
             raise ValueError("A layer put on tiles was never called by the model; take it out with `hardware.layers`.")
         ranges = []
         for size, largest in zip(self._sizes, self._largest, strict=True):
-            beyond = math.floor(self._seen * size * (1 - percentile / 100))
-            ranges.append(largest[min(beyond, len(largest) - 1)])
+            above = math.floor(self._seen * size * self._above)
+            ranges.append(largest[min(above, len(largest) - 1)])
         return torch.stack(ranges).clamp(min=SMALLEST_RANGE)
