@@ -114,6 +114,7 @@ def train(
         loaded = model.load(task.num_labels, settings.seed, texts=raw.train.texts)
         if mode.start_from is not None:
             loaded.model.load_state_dict(load_checkpoint_model(Path(mode.start_from)).model.state_dict())
+    analog_layers(loaded.model, hardware.layers)  # patterns that match nothing are refused before anything is trained
     encoded = _Encoded.of(task, raw, loaded)
 
     if settings.dry_run:

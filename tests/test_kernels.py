@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from analog_glue.kernels import gaussian
 from analog_glue.kernels.gaussian import PART, fill_normal
+from analog_glue.kernels.parallel import run
 from analog_glue.kernels.products import LEVELS, Float32Product, Int8Product, fastest_product, make_product
 
 # --- normal numbers ------------------------------------------------------------------------------------
@@ -33,20 +33,33 @@ def test_both_tails_are_as_heavy_as_they_should_be(sample, beyond):
         assert tail.sum().item() == pytest.approx(expected, abs=5 * math.sqrt(expected))
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
-def test_the_number_of_workers_does_not_change_a_number(sample, workers, monkeypatch):
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(workers) as pool:
-        monkeypatch.setattr(gaussian, "_pool", lambda: pool)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_number_of_threads_does_not_change_a_number(sample, threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
         assert torch.equal(fill_normal(torch.empty(N), key=7), sample)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
-def test_the_number_of_threads_of_torch_does_not_change_a_number(sample):
+def test_pieces_run_once_each_without_gradients_and_an_error_comes_through():
+    done = torch.zeros(100)
+
+    def mark(piece):
+        assert not torch.is_grad_enabled()
+        if piece == 100:
+            raise ValueError("piece 100")
+        run(lambda inner: done[piece].add_(inner), [1, 2])  # a run inside a run
+
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert torch.equal(fill_normal(torch.empty(N), key=7), sample)
+        run(mark, range(100))
+        assert torch.equal(done, torch.full((100,), 3.0))
+        with pytest.raises(ValueError, match="piece 100"):
+            run(mark, range(101))
     finally:
         torch.set_num_threads(before)
 

@@ -358,7 +358,7 @@ def test_float_and_integer_products_agree(shape):
 def test_vectors_are_independent_of_how_many_there_are(vectors, monkeypatch):
     from analog_glue.tiles import mvm as module
 
-    monkeypatch.setattr(module, "CHUNK", 64 * 20)  # chunks of 64 vectors
+    monkeypatch.setattr(module, "VECTORS", 64)  # chunks of 64 vectors
     weight, x = random_layer(10, 20, vectors=1500)
     crossbar = replace(QUIET, rows=10, columns=10)
     ranges = torch.tensor([2.0, 3.0])

@@ -23,7 +23,7 @@ GOLDEN = 0.6180339887498949  # multiples of it modulo 1 fill (0, 1) evenly, from
 class BlockProduct(ABC):
     """Weights of all row blocks of a layer, made ready for products with DAC codes.
 
-    `codes` are [vectors, row blocks · rows] float32; results are float32 [row blocks, vectors, columns].
+    `codes` are [vectors, row blocks · rows], float32 or int8; results are float32 [row blocks, vectors, columns].
     """
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Float32Product(BlockProduct):
 
     def _in_blocks(self, codes: Tensor) -> Tensor:
         blocks, rows, _ = self.weights.shape
-        return codes.view(-1, blocks, rows).transpose(0, 1)
+        return codes.float().view(-1, blocks, rows).transpose(0, 1)
 
 
 class Int8Product(BlockProduct):
@@ -70,29 +70,23 @@ class Int8Product(BlockProduct):
         # Both halves side by side: one integer product of twice the columns per row block.
         self._halves = torch.cat([high, low], dim=1).to(torch.int8)
         self._dither = torch.arange(0.5, self.rows).mul_(GOLDEN).frac_().repeat(self.blocks)
-        self._magnitudes: Tensor | None = None
-        self._weights = weights
+        self._magnitude_scale = largest / 127
+        self._magnitudes = (weights.abs() / self._magnitude_scale).round_().to(torch.int8)
 
     def product(self, codes: Tensor) -> Tensor:
         integers = codes.to(torch.int8)
         out = torch.empty(self.blocks, len(codes), self.columns)
         for block in range(self.blocks):
-            halves = torch._int_mm(self._block(integers, block), self._halves[block].t())
-            exact = torch.add(halves[:, self.columns :], halves[:, : self.columns], alpha=128)
-            torch.mul(exact, self._scale, out=out[block])
-        return out
+            halves = torch._int_mm(self._block(integers, block), self._halves[block].t()).float()
+            torch.add(halves[:, self.columns :], halves[:, : self.columns], alpha=128, out=out[block])
+        return out.mul_(self._scale)
 
     def variance(self, codes: Tensor) -> Tensor:
-        if self._magnitudes is None:
-            self._magnitude_scale = self._weights.abs().amax().clamp(min=1e-30) / 127
-            self._magnitudes = (self._weights.abs() / self._magnitude_scale).round_().to(torch.int8)
-            del self._weights
-        squares = codes.square().div_(127).add_(self._dither).to(torch.int8)  # the cast rounds down
+        squares = codes.float().square().div_(127).add_(self._dither).to(torch.int8)  # the cast rounds down
         out = torch.empty(self.blocks, len(codes), self.columns)
         for block in range(self.blocks):
-            sums = torch._int_mm(self._block(squares, block), self._magnitudes[block].t())
-            torch.mul(sums, self._magnitude_scale * 127, out=out[block])
-        return out
+            out[block] = torch._int_mm(self._block(squares, block), self._magnitudes[block].t())
+        return out.mul_(self._magnitude_scale * 127)
 
     def _block(self, integers: Tensor, block: int) -> Tensor:
         return integers[:, block * self.rows : (block + 1) * self.rows].contiguous()

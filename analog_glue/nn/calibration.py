@@ -5,6 +5,7 @@ standard deviations, and what lies out there matters. A percentile just below th
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import torch
@@ -49,7 +50,9 @@ def calibrate_input_ranges(
     batches = list(batches)
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
     grids = {name: crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
-    largest = {name: _LargestValues(grid, percentile, total) for name, grid in grids.items()}
+    uses: Counter[str] = Counter()  # of a layer in one forward pass
+    _observe(model, layers, batches[:1], lambda name, vectors: uses.update([name]))
+    largest = {name: _LargestValues(grid, percentile, total * uses[name]) for name, grid in grids.items()}
     _observe(model, layers, batches, lambda name, vectors: largest[name].add(vectors))
     ranges = {name: values.percentile() for name, values in largest.items()}
     if not adc_headroom or crossbar.adc_bits is None or crossbar.dac_bits is None:
@@ -108,7 +111,7 @@ class _LargestValues:
     """The largest |x| of each row block, as many as the percentile of all values needs."""
 
     def __init__(self, grid: TileGrid, percentile: float, vectors: int) -> None:
-        """`vectors`: how many are expected in all; more are handled too."""
+        """`vectors`: how many come in all. Of more, too few may be kept for the exact percentile."""
         self._sizes = list(grid.row_blocks)
         self._above = 1 - percentile / 100
         self._expected = vectors

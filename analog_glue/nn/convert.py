@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
+from analog_glue.kernels.parallel import run
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import AnalogLinear, Periphery, ProgrammedLinear, effective_weight
 from analog_glue.nn.noise_clock import NoiseClock
@@ -120,8 +121,7 @@ class Chip:
     @torch.no_grad()
     def set_time(self, t: float) -> None:
         """Age to `t` [s] after programming; only the short-term noise still changes from then on."""
-        for layer in self.layers.values():
-            layer.set_time(t)
+        run(lambda layer: layer.set_time(t), self.layers.values(), next(self.model.parameters()).device)
         self.t = t
 
     def ready_to_score(self, compensated: bool) -> nn.Module:
@@ -150,16 +150,15 @@ def program(
     clock = NoiseClock(chip_key)
     programmed: dict[str, ProgrammedLinear] = {}
 
-    def on_devices(name: str, layer: nn.Linear) -> nn.Module:
-        if name in chosen:
-            programmed[name] = ProgrammedLinear(layer, periphery[name], name, hardware, chip_key, clock)
-        return programmed.get(name, layer)
+    def on_devices(name: str) -> None:
+        programmed[name] = ProgrammedLinear(chosen[name], periphery[name], name, hardware, chip_key, clock)
 
     chosen = analog_layers(model, hardware.layers)
-    with torch.no_grad():
-        on_chip = _copy_with(model, on_devices)
+    run(on_devices, chosen, next(model.parameters()).device)
+    on_chip = _copy_with(model, lambda name, layer: programmed.get(name, layer))
     clock.attach(on_chip)
-    return Chip(on_chip.eval(), programmed, clock, chip_key)
+    layers = {name: programmed[name] for name in chosen}  # in the model's order, whatever was ready first
+    return Chip(on_chip.eval(), layers, clock, chip_key)
 
 
 def _copy_with(model: nn.Module, replace: Callable[[str, nn.Linear], nn.Module]) -> nn.Module:

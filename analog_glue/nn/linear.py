@@ -156,9 +156,8 @@ class _AnalogProduct(torch.autograd.Function):
             if keep_for_backward:
                 bits = hardware.crossbar.dac_bits
                 clipped = None if bits is None else x.abs() > grid.spread_over_rows(input_range)
-                kept = codes if bits is None or bits > 8 else codes.to(torch.int8)
                 weights.mul_(digital_scale.unsqueeze(2))
-                ctx.save_for_backward(kept, clipped, saturated, weights, input_range, output_scale, digital_scale)
+                ctx.save_for_backward(codes, clipped, saturated, weights, input_range, output_scale, digital_scale)
                 ctx.layer = layer
         return y if ctx.compute_dtype is None else y.to(ctx.compute_dtype)
 
@@ -174,8 +173,9 @@ class _AnalogProduct(torch.autograd.Function):
         per_block = grad_y.unsqueeze(0).expand(len(used), -1, -1)
         grad_bound = torch.zeros_like(output_scale)
         if saturated is not None:
-            grad_bound = (per_block * saturated).sum(dim=1)
-            per_block = per_block * (saturated == 0)
+            clipping = saturated.float()
+            grad_bound = (clipping * grad_y).sum(dim=1)
+            per_block = clipping.abs_().neg_().add_(1).mul_(grad_y)
         per_block = per_block.to(compute)
 
         grad_x = grid.unpad_inputs(torch.bmm(per_block, used.to(compute)).float().transpose(0, 1))
@@ -269,6 +269,7 @@ class ProgrammedLinear(nn.Module):
             self.compensation = compensation_factor(self._reference, now)
         self._ready = ReadyWeights.of(weights, self.grid, crossbar, self.hardware.product)
 
+    @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         if self._ready is None:
             raise RuntimeError(f"Layer `{self.name}` was programmed, but no time was set. Call `set_time` on its chip first.")

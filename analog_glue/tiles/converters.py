@@ -53,7 +53,7 @@ class ADC:
 
     def clipping(self, converted: Tensor) -> Tensor:
         """−1, 0 or +1 (int8): whether converted currents [LSB] sit at a bound."""
-        return torch.trunc(converted / self.full_scale).to(torch.int8)
+        return (converted / self.full_scale).to(torch.int8)  # the cast cuts towards zero
 
     @property
     def full_scale(self) -> float:

@@ -107,8 +107,7 @@ def weight_scale(blocks: Tensor, grid: TileGrid, per: str) -> Tensor:
     """
     if per == "none":
         return blocks.new_ones(blocks.shape[:2])
-    low, high = blocks.aminmax(dim=2)
-    largest = torch.maximum(low.neg_(), high)
+    largest = blocks.abs().amax(dim=2)
     if per == "tile":
         largest = grid.spread_over_columns(grid.max_over_tiles(largest))
     return torch.where(largest > 0, largest, 1.0)

@@ -18,13 +18,15 @@ import torch
 from torch import Tensor
 
 from analog_glue.kernels.gaussian import fill_normal
+from analog_glue.kernels.parallel import run
 from analog_glue.kernels.products import BlockProduct, make_product
 from analog_glue.seeding import key as derive_key
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.ir_drop import loss_factor, position_weight
 from analog_glue.tiles.mapping import TileGrid
 
-CHUNK = 1 << 21  # outputs (row blocks × vectors × columns) worked on at a time; part of what a noise key means
+VECTORS = 256  # taken at a time, so that what is between DAC and ADC stays in the cache; part of what a noise key means
+FEW_VECTORS = 32  # not worth splitting
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,21 @@ class ReadyWeights:
 
 
 def dac_codes(x: Tensor, weights_on: TileGrid, crossbar: Crossbar, input_range: Tensor) -> Tensor:
-    """DAC codes of inputs `x` [vectors, inputs] under `input_range` α [row blocks, in units of x]: same shape as x."""
-    return crossbar.dac.codes(x, weights_on.spread_over_rows(input_range))
+    """DAC codes of inputs `x` [vectors, inputs] under `input_range` α [row blocks, in units of x].
+
+    Returns:
+        Same shape as x: int8 of a DAC of at most 8 bits, float32 of a finer one.
+    """
+    bits = crossbar.dac_bits
+    codes = torch.empty_like(x, dtype=torch.float32 if bits is None or bits > 8 else torch.int8)
+    ranges = weights_on.spread_over_rows(input_range)
+
+    def convert(start: int) -> None:
+        taken = slice(start, start + VECTORS)
+        codes[taken] = crossbar.dac.codes(x[taken], ranges)
+
+    run(convert, range(0, len(x), VECTORS), x.device)
+    return codes
 
 
 def mvm(
@@ -67,7 +82,7 @@ def mvm(
     """Analog product of every row of DAC codes with the weights of a layer.
 
     Args:
-        codes: [vectors, inputs] float32, from `dac_codes` with the same `input_range`.
+        codes: [vectors, inputs], from `dac_codes` with the same `input_range`.
         weights: The layer's weights, in units of a full-on cell.
         input_range: α [row blocks], in units of the layer's input.
         digital_scale: [row blocks, outputs]: what a full-on cell stands for, times learned scale and drift compensation.
@@ -79,16 +94,18 @@ def mvm(
     """
     step = digital_scale * (input_range * weights.crossbar.adc.lsb).unsqueeze(1)
     out = torch.empty(len(codes), weights.grid.outputs, device=codes.device)
-    vectors = max(64, CHUNK // (len(weights.grid.row_blocks) * weights.grid.outputs))
-    for start in range(0, len(codes), vectors):
-        chunk = weights.grid.pad_inputs(codes[start : start + vectors])
-        converted = adc_codes(chunk, weights, derive_key(noise_key, start))
+    vectors = min(VECTORS, max(FEW_VECTORS, -(-len(codes) // 2)))
+
+    def convert(start: int) -> None:
+        taken = slice(start, start + vectors)
+        converted = adc_codes(weights.grid.pad_inputs(codes[taken]), weights, derive_key(noise_key, start))
         if saturated is not None:
-            saturated[:, start : start + vectors] = weights.crossbar.adc.clipping(converted)
-        if len(converted) == 1:
-            torch.mul(converted[0], step, out=out[start : start + vectors])
-        else:
-            torch.sum(converted.mul_(step.unsqueeze(1)), dim=0, out=out[start : start + vectors])
+            saturated[:, taken] = weights.crossbar.adc.clipping(converted)
+        summed = torch.mul(converted[0], step[0], out=out[taken])
+        for block in range(1, len(converted)):
+            summed.addcmul_(converted[block], step[block])
+
+    run(convert, range(0, len(codes), vectors), codes.device)
     return out
 
 

@@ -37,7 +37,7 @@ class InputRange:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareAware(TrainingMode):
-    digital_epochs: int = 1  # first epochs without noise, of the same budget; the network goes on tiles after them
+    digital_epochs: int | None = None  # first epochs without noise, of the same budget; null: a third of them, rounded down
     weight_noise: WeightNoise = field(default_factory=WeightNoise)
     input_range: InputRange = field(default_factory=InputRange)
     output_scale_learning_rate: float | None = 1e-3  # it starts at 1; null: as the weights; 0: fixed
@@ -49,15 +49,20 @@ class HardwareAware(TrainingMode):
     def __post_init__(self) -> None:
         TrainingMode.__post_init__(self)
         require(
-            0 <= self.digital_epochs < self.epochs,
+            0 <= self.first_epoch_on_tiles < self.epochs,
             "training.digital_epochs",
-            f"be at least 0 and less than training.epochs = {self.epochs}",
+            f"be at least 0 and less than training.epochs = {self.epochs}, or null",
             self.digital_epochs,
         )
         clip = self.weight_clip
         require(clip is None or clip > 0, "training.weight_clip", "be positive [standard deviations] or null", clip)
         rate = self.output_scale_learning_rate
         require(rate is None or rate >= 0, "training.output_scale_learning_rate", "be at least 0 or null", rate)
+
+    @property
+    def first_epoch_on_tiles(self) -> int:
+        """Index of the epoch at whose beginning ranges are calibrated and noise sets in."""
+        return self.epochs // 3 if self.digital_epochs is None else self.digital_epochs
 
     def prepare(self, model: nn.Module, preparation: Preparation) -> nn.Module:
         return to_analog(
@@ -72,17 +77,18 @@ class HardwareAware(TrainingMode):
     def begin_epoch(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:
         """Put the network on tiles at the epoch where noise begins, with ranges calibrated there and then."""
         layers = _analog_layers(model)
-        if epoch == self.digital_epochs and not resumed:
+        if epoch == self.first_epoch_on_tiles and not resumed:
             for layer in layers:
                 layer.on_tiles = False
             for name, input_range in preparation.calibrate(model).items():
                 model.get_submodule(name).input_range = input_range
         for layer in layers:
-            layer.on_tiles = epoch >= self.digital_epochs
-        self.after_step(model)
+            layer.on_tiles = epoch >= self.first_epoch_on_tiles
+        if not resumed:  # weights that were clipped have a narrower spread: clipping them once more would clip more
+            self.after_step(model)
 
     def selectable(self, epoch: int) -> bool:
-        return epoch >= self.digital_epochs
+        return epoch >= self.first_epoch_on_tiles
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         layers = _analog_layers(model)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -70,6 +71,7 @@ def fit(
         ValueError: gradient checkpointing of a model that cannot have it.
     """
     clock = preparation.clock
+    AcceleratorState._reset_state()  # else a second run in this process could not have another precision
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision="bf16" if mode.precision == "bf16" else "no",
@@ -92,7 +94,7 @@ def fit(
     if not mode.selectable((total - 1) // steps_per_epoch):
         raise ValueError(
             f"Setting `training.max_steps` must reach beyond `training.digital_epochs`, but {total} steps end in epoch "
-            f"{(total - 1) // steps_per_epoch + 1}, before the network is put on tiles."
+            f"{(total - 1) // steps_per_epoch + 1}, before the network is put on tiles. Write training.digital_epochs=0."
         )
 
     step, history, best, best_epoch, seconds = 0, [], -math.inf, -1, 0.0

@@ -1,0 +1,66 @@
+"""Independent pieces of work, each from beginning to end on one core.
+
+torch splits every single operation over the cores and waits for the slowest at its end. A chain of small operations is
+quicker, and suffers less from other programs on the machine, when every core runs whole chains by itself.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Barrier, local
+from typing import TypeVar
+
+import torch
+
+Piece = TypeVar("Piece")
+
+
+class _Thread(local):
+    of_pool = False
+
+
+_thread = _Thread()
+
+
+def run(function: Callable[[Piece], object], pieces: Iterable[Piece], device: torch.device | str = "cpu") -> None:
+    """Call `function` without gradients on every one of `pieces`, in any order, on as many threads as torch has.
+
+    Pieces must not depend on each other. On a GPU, with one thread, and inside another `run` they follow one another.
+    """
+    pieces = list(pieces)
+    threads = torch.get_num_threads()
+    inference = torch.is_inference_mode_enabled()  # a property of the thread, like the gradient mode
+
+    def call(piece: Piece) -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            function(piece)
+
+    if len(pieces) < 2 or threads == 1 or _thread.of_pool or torch.device(device).type != "cpu":
+        for piece in pieces:
+            call(piece)
+    else:
+        list(_pool(threads).map(call, pieces))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads in which torch uses one core each."""
+    all_started = Barrier(threads + 1)
+
+    def start() -> None:
+        _thread.of_pool = True
+        torch.get_num_threads()  # the first call in a thread takes over the default, so it must come before
+        torch.set_num_threads(1)  # of this thread, and the default of threads to come
+        all_started.wait()
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="analog-glue", initializer=start)
+    for _ in range(threads):
+        pool.submit(int)
+    all_started.wait()
+    torch.set_num_threads(threads)  # the default again
+    return pool
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
