@@ -121,7 +121,8 @@ class Chip:
     @torch.no_grad()
     def set_time(self, t: float) -> None:
         """Age to `t` [s] after programming; only the short-term noise still changes from then on."""
-        run(lambda layer: layer.set_time(t), self.layers.values(), next(self.model.parameters()).device)
+        layers = list(self.layers.values())
+        run(lambda layer: layer.set_time(t), layers, layers[0].input_range.device)
         self.t = t
 
     def ready_to_score(self, compensated: bool) -> nn.Module:
@@ -154,7 +155,7 @@ def program(
         programmed[name] = ProgrammedLinear(chosen[name], periphery[name], name, hardware, chip_key, clock)
 
     chosen = analog_layers(model, hardware.layers)
-    run(on_devices, chosen, next(model.parameters()).device)
+    run(on_devices, chosen, next(iter(chosen.values())).weight.device)
     on_chip = _copy_with(model, lambda name, layer: programmed.get(name, layer))
     clock.attach(on_chip)
     layers = {name: programmed[name] for name in chosen}  # in the model's order, whatever was ready first
