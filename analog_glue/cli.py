@@ -59,6 +59,8 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. ANALOG_GLUE_TRACE=
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # Read when torch is loaded: its idle threads sleep instead of burning the cores of `kernels.parallel`.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         return _dispatch(words)
     except KeyboardInterrupt:

@@ -27,7 +27,7 @@ from analog_glue.evaluation import Point, Scored, drift_sweep, points, score
 from analog_glue.kernels.products import fastest_product
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
 from analog_glue.nn.calibration import calibrate_input_ranges
-from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery
+from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery, to_digital
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import Periphery
 from analog_glue.nn.noise_clock import NoiseClock
@@ -335,7 +335,7 @@ def _sweep(
         log(f"Already done: {folder}")
     else:
         model = loaded.model.to(where)
-        periphery, source = _periphery(trained_in, model, hardware, encoded.train, settings, log)
+        model, periphery, source = _periphery(trained_in, model, hardware, encoded.train, settings, log)
         folder.mkdir(parents=True, exist_ok=True)
         ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
         write_json_atomic(folder / "input_ranges.json", {"source": source, "input_ranges": ranges})
@@ -391,25 +391,31 @@ def _periphery(
     train: Encoded,
     settings: RunSettings,
     log: Callable[[str], None],
-) -> tuple[dict[str, Periphery], str]:
-    """Input ranges and output scales: learned in training where the tiles fit, else calibrated on training batches."""
+) -> tuple[nn.Module, dict[str, Periphery], str]:
+    """Input ranges and output scales: learned in training where the tiles fit, else calibrated on training batches.
+
+    Also the model that goes with them: learned scales of layers that do not lie on such tiles now are part of its weights.
+    """
     calibration = settings.hardware.calibration
     layers = analog_layers(model, hardware.layers)
+    grids = {name: hardware.crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
     learned: dict[str, Periphery] = {}
+    unfit: dict[str, Periphery] = {}
     if (trained_in / PERIPHERY_FILE).exists():
         tensors, _ = load_tensors(trained_in / PERIPHERY_FILE)
-        for name, layer in layers.items():
-            blocks = len(hardware.crossbar.grid(*layer.weight.shape).row_blocks)
-            input_range = tensors.get(f"{name}.input_range")
-            if input_range is not None and len(input_range) == blocks:
-                learned[name] = Periphery(input_range, tensors[f"{name}.output_scale"])
+        for name in {key.rpartition(".")[0] for key in tensors}:
+            input_range = tensors[f"{name}.input_range"]
+            fits = name in grids and len(input_range) == len(grids[name].row_blocks)
+            (learned if fits else unfit)[name] = Periphery(input_range, tensors[f"{name}.output_scale"])
+    if unfit:
+        model = to_digital(model, unfit)
     if len(learned) == len(layers):
-        return learned, "learned in training"
+        return model, learned, "learned in training"
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
     log(f"Calibrating the input ranges of {len(layers) - len(learned)} layers: {source}")
     ranges = _calibrated_ranges(model, hardware, train, calibration)
     both = {name: learned.get(name) or Periphery(ranges[name]) for name in layers}
-    return both, source + (" (others learned in training)" if learned else "")
+    return model, both, source + (" (others learned in training)" if learned else "")
 
 
 def _rows(

@@ -141,7 +141,7 @@ def _noise_lines(model: nn.Module, hardware: Hardware, train: Any, settings: Run
 
 def _probe(model: nn.Module, hardware: Hardware, train: Any, settings: RunSettings) -> list[dict[str, float]]:
     layers = analog_layers(model, hardware.layers)
-    crossbar, device = hardware.crossbar, hardware.device
+    crossbar = hardware.crossbar
     grids = {name: crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
     batch = train.batch(list(range(min(PROBED_EXAMPLES, len(train)))))
     batch.pop("labels")
@@ -154,9 +154,8 @@ def _probe(model: nn.Module, hardware: Hardware, train: Any, settings: RunSettin
         handle.remove()
     times = sorted(set(settings.evaluation.times))
     return [
-        _noise_of_layer(layers[name].weight, grids[name], inputs[name], ranges[name], hardware, times)
-        for name in layers
-        if device.g_max > 0
+        _noise_of_layer(layer.weight, grids[name], inputs[name], ranges[name], hardware, times)
+        for name, layer in layers.items()
     ]
 
 

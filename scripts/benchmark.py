@@ -329,7 +329,7 @@ def machine() -> list[str]:
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return [
         f"machine: {platform.machine()}, {model or platform.processor()}, {vnni} 8-bit dot products; "
-        f"{torch.get_num_threads()} threads; load average at the start {load}",
+        f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}; load average at the start {load}",
         f"versions: analog-glue {analog_glue.__version__}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, Python {platform.python_version()}",
         f"simulated: PCM, tiles of spoon2021, {fastest_product('cpu')} products",
@@ -356,6 +356,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=groups, default=groups, help="measure only these")
     parser.add_argument("--two-steps-of", choices=MODES, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if "OMP_WAIT_POLICY" not in os.environ:  # as the command line sets it, for FP32 too; read when torch is loaded
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
     torch.set_num_threads(given.threads)
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)

@@ -92,7 +92,7 @@ def test_inputs_of_zero_leave_a_positive_range():
 
 
 def test_a_layer_that_is_never_called_is_refused(table):
-    with pytest.raises(ValueError, match="never called by the model; take it out with `hardware.layers`"):
+    with pytest.raises(ValueError, match=r"never called by the model; take it out with `hardware\.layers`"):
         calibrated(Encoder(table), batches_of([3], size=1), 99.0, names=("dense", "unused"))
 
 
@@ -117,8 +117,9 @@ def test_a_range_is_widened_until_the_currents_fit_the_adc():
     fitted = calibrated(model, batches_of([9, 9], size=2), 100.0, tile=tile, adc_headroom=True)
     assert fitted["dense"].item() == pytest.approx(4 * 0.5, rel=1e-5)
     assert fitted["pooler"].item() == pytest.approx(0.5)
-    for without in ({"adc_headroom": False}, {"adc_headroom": True, "tile": Crossbar(rows=40, adc_bits=None, output_noise=0.0)}):
-        tight = calibrated(model, batches_of([9, 9], size=2), 100.0, **({"tile": tile} | without))
+    without_adc = Crossbar(rows=40, adc_bits=None, output_noise=0.0)
+    for options in ({"tile": tile}, {"tile": without_adc, "adc_headroom": True}):
+        tight = calibrated(model, batches_of([9, 9], size=2), 100.0, **options)
         assert tight["dense"].item() == pytest.approx(0.5)
 
 

@@ -38,7 +38,8 @@ PERFECT = Crossbar(rows=16, columns=16, dac_bits=None, adc_bits=None, output_noi
 def network():
     """A random network whose answers are spread over all ratings, its data, and ranges for its layers."""
     raw = TASK.load(None)
-    loaded = TinyModel(hidden=16, layers=1, heads=2, intermediate=24, vocabulary_size=100, dropout=0.0).load(5, 0, raw.train.texts)
+    tiny = TinyModel(hidden=16, layers=1, heads=2, intermediate=24, vocabulary_size=100, dropout=0.0)
+    loaded = tiny.load(5, 0, raw.train.texts)
     with torch.no_grad():
         for parameter in loaded.model.parameters():
             if parameter.dim() == 2:
@@ -129,8 +130,8 @@ def test_the_same_chips_differ_by_their_seed(network, everything):
 @pytest.mark.parametrize(("device", "compensated"), [(PCM(), [False, True]), (ReRAM(), [False]), (Ideal(), [False])])
 def test_devices_without_drift_are_never_compensated(network, device, compensated):
     for wanted in ([True], [False, True]):
-        chips = [point for point in points(Evaluation(chips=1, times=[1.0], compensation=wanted), device.drifts) if point.chip == 0]
-        assert [point.compensated for point in chips] == ([c for c in compensated if c in wanted] or [False])
+        asked = points(Evaluation(chips=1, times=[1.0], compensation=wanted), device.drifts)
+        assert [point.compensated for point in asked if point.chip == 0] == ([c for c in compensated if c in wanted] or [False])
     rows = sweep(network, device, chips=1, times=[1.0])
     assert Point("chip", 0, 1.0, False) in rows
 

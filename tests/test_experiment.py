@@ -315,11 +315,26 @@ def test_trained_weights_are_put_on_the_hardware_of_the_command(copy):
 def test_tiles_of_another_shape_need_ranges_of_their_own(copy):
     root, folder, _ = copy
     log = Log()
-    other = evaluate(settings(root, chips=0, checkpoint=str(folder.parent)), TASK, Ideal(), Crossbar(rows=8, columns=16), log=log)
+    asked = settings(root, chips=0, checkpoint=str(folder.parent))
+    other = evaluate(asked, TASK, Ideal(), Crossbar(rows=8, columns=16), log=log)
     assert log.says("Calibrating the input ranges of 8 layers")  # 16 inputs no longer lie in one row block
     ranges = json.loads((other.run_dir / "input_ranges.json").read_text())
     assert ranges["source"].startswith("99.995 %")
     assert all(len(layer) in (2, 3) for layer in ranges["input_ranges"].values())
+
+
+@pytest.mark.parametrize("layers", [("*",), ("*", "!bert*")], ids=["tiles of another shape", "layers left out"])
+def test_scales_learned_for_other_tiles_stay_part_of_the_network(tmp_path, layers):
+    """With one scale per tile they cannot be folded into the weights that are saved."""
+    mode = HardwareAware(epochs=2, digital_epochs=0, learning_rate=1e-2, output_scale_learning_rate=0.3)
+    run = trained(tmp_path, mode, Ideal(), Crossbar(rows=16, columns=16, scale_per="tile"), chips=0).run_dir
+    scales = [value for name, value in load_file(run.parent / "analog.safetensors").items() if name.endswith("output_scale")]
+    assert max((scale - 1).abs().max().item() for scale in scales) > 0.5
+    asked = settings(tmp_path, chips=0, layers=layers, checkpoint=str(run.parent))
+    tile = Crossbar(rows=8, columns=16) if layers == ("*",) else Crossbar(rows=16, columns=16)
+    other = evaluate(asked, TASK, Ideal(), tile, log=Log()).run_dir
+    digital = [next(row.value for row in ResultsFile(folder).rows() if row.stage == "digital") for folder in (run, other)]
+    assert digital[0] == digital[1]
 
 
 def test_results_may_go_elsewhere_than_the_checkpoint(copy, tmp_path):
@@ -348,7 +363,8 @@ def test_a_dry_run_prints_sizes_and_noise_and_writes_nothing(tmp_path, no_work, 
     assert "8 layers on 10 tiles of 16 × 16" in text
     assert f"{mode.name}: {mode.epochs * 3} steps of 16 examples, 3 per epoch" in text
     assert "2 chips × 2 times × 2 (drift compensation off and on) = 8 scores" in text
-    for noise in ("DAC quantisation", "short-term read noise", "output noise", "ADC quantisation", "programming noise", "after 3600 s"):
+    converters = "DAC quantisation", "short-term read noise", "output noise", "ADC quantisation"
+    for noise in (*converters, "programming noise", "after 3600 s"):
         (line,) = [line for line in text.splitlines() if line.startswith(noise) or noise in line]
         lsb, cells, percent = (float(word) for word in line.replace("%", "").split()[-3:])
         assert cells == pytest.approx(lsb * 20 / 1022, rel=0.02)  # three digits are printed
@@ -375,7 +391,7 @@ def test_results_survive_bad_input(copy):
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"Setting `runtime.device` must be cpu or auto"):
             trained(root, force=True, runtime=Runtime(device="cuda"))
-    with pytest.raises(ValueError, match="`training.max_steps` must reach beyond"):
+    with pytest.raises(ValueError, match=r"`training\.max_steps` must reach beyond"):
         trained(root, HardwareAware(epochs=2, digital_epochs=1, max_steps=1), force=True)
     kept = files(root)
     assert {path: kept[path] for path in before} == before

@@ -150,7 +150,8 @@ def reference(x, weight, bias, log_range, output_scale, crossbar, noise=0.0):
     for block, rows in enumerate(grid.row_blocks):
         w = weight[:, start : start + rows]
         scale = w.detach().abs().amax(dim=1)
-        used = (w + scale.unsqueeze(1) * (noise[block, :, :rows] if torch.is_tensor(noise) else 0)) * output_scale[block].unsqueeze(1)
+        noisy = w + scale.unsqueeze(1) * (noise[block, :, :rows] if torch.is_tensor(noise) else 0)
+        used = noisy * output_scale[block].unsqueeze(1)
         bound = log_range[block].exp()
         clipped = torch.minimum(torch.maximum(x[:, start : start + rows], -bound), bound)
         read = clipped + ((clipped / bound * 127).round() / 127 * bound - clipped).detach()
@@ -503,6 +504,29 @@ def test_different_weights_share_the_random_numbers_of_a_chip():
     both = ~luck[0].isnan() & ~luck[1].isnan()
     assert both.sum() > 500
     assert torch.allclose(luck[0][both], luck[1][both], atol=1e-4)
+
+
+def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between():
+    """Weights read through one-hot inputs of an ideal periphery, less what programming and drift made of them."""
+    model = nn.Sequential(nn.Linear(40, 40, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(0.5 + 0.5 * torch.rand(40, 40, generator=draw(1)))
+    one_tile = Crossbar(**{**vars(IDEAL), "rows": 40, "columns": 40})
+    chip = program(model, Hardware(PCM(), one_tile), {"0": Periphery(torch.ones(1))}, chip=0)
+
+    def weights(t):
+        chip.set_time(t)
+        read = [chip.ready_to_score(False)(torch.eye(40)) for _ in range(2)]
+        assert torch.equal(*read)
+        return read[0]
+
+    array = chip.layers["0"]._array.active
+    drifted = array.g_prog * (21 / 20) ** -array.nu
+    scale = model[0].weight.abs().amax(dim=1, keepdim=True)
+    noise = [weights(t).t() / scale * 25 / drifted[0] - 1 for t in (1.0, 1.0 + 1e-6)]  # no time for drift in between
+    for one in noise:
+        assert 0.03 < one.std() < 0.06  # 3.7 % on a full-on cell, 5.8 % on half of one
+    assert abs(torch.corrcoef(torch.stack([one.flatten() for one in noise]))[0, 1]) < 5 / 40
 
 
 def test_compensation_is_one_factor_and_shares_the_noise_of_the_reads():

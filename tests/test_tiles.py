@@ -135,7 +135,8 @@ def test_weights_come_back_from_their_blocks(outputs, inputs, rows, columns):
     padded = grid.pad_inputs(x).view(len(x), len(grid.row_blocks), grid.padded_rows)
     assert torch.equal(grid.unpad_inputs(padded), x)
     per_block = torch.arange(float(len(grid.row_blocks)))
-    assert torch.equal(grid.spread_over_rows(per_block), torch.cat([torch.full((n,), float(i)) for i, n in enumerate(grid.row_blocks)]))
+    spread = torch.cat([torch.full((rows,), float(block)) for block, rows in enumerate(grid.row_blocks)])
+    assert torch.equal(grid.spread_over_rows(per_block), spread)
     assert grid.tiles == len(even_split(inputs, rows)) * len(even_split(outputs, columns))
 
 
@@ -384,7 +385,8 @@ N_VECTORS = 20_000  # a variance is then known to √(2/n) = 1 %
 
 def repeated(crossbar, product, columns=6, rows=64):
     """`N_VECTORS` times the same product, in full-on cells, and the exact one: what differs is noise."""
-    weights = (2 * torch.rand(1, columns, rows, generator=draw()) - 1).mul_(torch.arange(1, columns + 1).view(1, -1, 1) / columns)
+    weights = 2 * torch.rand(1, columns, rows, generator=draw()) - 1
+    weights.mul_(torch.arange(1, columns + 1).view(1, -1, 1) / columns)  # columns of different currents
     x = 2 * torch.rand(1, rows, generator=draw(1)) - 1
     grid = crossbar.grid(columns, rows)
     codes = dac_codes(x, grid, crossbar, torch.ones(1))

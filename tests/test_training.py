@@ -150,7 +150,7 @@ from analog_glue.experiment import train
 from analog_glue.settings import Calibration, Evaluation, HardwareSettings, RunSettings
 
 root = Path(sys.argv[1])
-mode = tests.replace(tests.HWA, save_every=1, digital_epochs=1, epochs=4)
+mode = tests.replace(tests.HWA, save_every=1, digital_epochs=1, epochs=8, select_by="last")
 train(  # what the first use of the libraries imports is imported here, not in every child
     RunSettings(output_root=str(root / "warm"), evaluation=Evaluation(chips=0)),
     tests.TASK, tests.MODEL, tests.PCM(), tests.HARDWARE.crossbar, tests.replace(mode, max_steps=6),
@@ -187,14 +187,14 @@ assert os.waitpid(start("whole"), 0)[1] == 0
 whole = time.monotonic() - began
 draw = random.Random(os.urandom(8))
 report = []
-for least in (None, 2, 7, 12, 17, None, None):  # kill somewhere after so many of 20 steps, or at any moment
+for least in (2, 7, 13, 22, 31, None, None):  # kill somewhere after so many of 40 steps, or at any moment
     child, began = start("killed"), time.monotonic()
     if least is None:
         time.sleep(draw.uniform(0.1, 0.8) * whole)
     else:
         while (finished_steps() or 0) < least and time.monotonic() - began < whole + 10:
             time.sleep(0.002)
-        time.sleep(draw.uniform(0, 0.02) * whole)
+        time.sleep(draw.uniform(0, 0.02))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     report.append((round(time.monotonic() - began, 3), finished_steps()))
@@ -217,7 +217,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(tmp_path):
     report = done.stdout.splitlines()[-1]
     reached = [steps for _, steps in json.loads(report)["killed [s], after steps"] if steps is not None]
     assert reached == sorted(reached), report  # no kill threw a run back
-    assert sum(0 < steps < 20 for steps in reached) >= 3, report  # and most came while it was training
+    assert sum(0 < steps < 40 for steps in reached) >= 3, report  # and most came while it was training
     (whole,), (killed,) = (list((tmp_path / name).glob("demo-tiny-*")) for name in ("whole", "killed"))
     assert whole.name == killed.name
     for name in ("model.safetensors", "analog.safetensors"):
@@ -255,7 +255,7 @@ def test_both_modes_see_the_same_data_in_the_same_order(tmp_path):
     *_, other = run(HWA, tmp_path / "other", seed=1)
     assert digital == aware
     assert aware != other
-    assert sorted(sum(digital[:5], [])) == list(range(72))  # every example once an epoch
+    assert sorted(index for batch in digital[:5] for index in batch) == list(range(72))  # every example once an epoch
     assert digital[:5] != digital[5:]
 
 
