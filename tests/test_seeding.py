@@ -1,5 +1,6 @@
 """A stream is named by what it is for, and by nothing else."""
 
+import os
 import subprocess
 import sys
 
@@ -17,10 +18,9 @@ def test_every_name_is_a_stream_of_its_own():
 
 def test_a_name_means_the_same_in_every_process():
     program = "from analog_glue.seeding import key; print(key('weight noise', 'encoder.layer.0', 17, 0.5))"
+    command = [sys.executable, "-c", program]
     answers = {
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
-        ).stdout
+        subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed}).stdout
         for seed in ("1", "2")
     }
     assert answers == {f"{key('weight noise', 'encoder.layer.0', 17, 0.5)}\n"}

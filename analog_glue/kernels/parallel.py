@@ -49,7 +49,7 @@ def run(function: Callable[[Piece], object], pieces: Iterable[Piece], device: to
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads in which torch uses one core each."""
-    all_started = Barrier(threads + 1)
+    all_started = Barrier(threads + 1, timeout=60)  # [s]
 
     def start() -> None:
         _thread.of_pool = True
