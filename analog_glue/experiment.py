@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import Point, Scored, drift_sweep, points, score
-from analog_glue.kernels.products import fastest_product
+from analog_glue.kernels.backend import choose_kernel
+from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery, to_digital
@@ -132,7 +133,8 @@ def train(
             seed=settings.seed,
             data={"source": raw.source, "fingerprint": raw.fingerprint},
             model={"source": loaded.source, "parameters": sum(p.numel() for p in loaded.model.parameters())},
-            product=hardware.product,
+            product=choose_product(hardware.product, where, device.noise_floor),
+            kernel=hardware.kernel,
             device=where,
         )
         if _is_main_process():
@@ -350,7 +352,8 @@ def _sweep(
             chip_seed=evaluation.chip_seed,
             data={"source": raw.source, "fingerprint": raw.fingerprint},
             input_ranges=source,
-            product=hardware.product,
+            product=choose_product(hardware.product, where, device.noise_floor),
+            kernel=hardware.kernel,
             device=where,
         )
         write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "running"})
@@ -461,11 +464,12 @@ def _runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Har
     where = ("cuda" if cuda else "cpu") if where == "auto" else where
     if settings.runtime.threads > 0:
         torch.set_num_threads(settings.runtime.threads)
-    product = fastest_product(where) if settings.runtime.product == "auto" else settings.runtime.product
+    product = settings.runtime.product
     require(
-        not (product == "int8" and where == "cuda"), "runtime.product", "be float32 or auto on CUDA", product
+        where == "cpu" or product in ("auto", "float32"), "runtime.product", "be float32 or auto on CUDA", product
     )
-    return Hardware(device, tile, tuple(settings.hardware.layers), product), where
+    kernel = choose_kernel(settings.runtime.kernel, where)
+    return Hardware(device, tile, tuple(settings.hardware.layers), product, kernel), where
 
 
 def _is_main_process() -> bool:

@@ -25,12 +25,15 @@ class Runtime:
 
     device: str = "auto"  # auto | cpu | cuda
     threads: int = 0  # of torch on the CPU; 0 keeps torch's default
-    product: str = "auto"  # auto | int8 (8-bit codes × 15-bit weights, exact sums) | float32
+    kernel: str = "auto"  # auto | reference (plain PyTorch) | compiled (numba on the CPU)
+    product: str = "auto"  # auto | int8 (8-bit codes × 15-bit weights) | int8_single (× 8-bit weights) | float32
 
     def __post_init__(self) -> None:
         require(self.device in ("auto", "cpu", "cuda"), "runtime.device", "be auto, cpu or cuda", self.device)
         require(self.threads >= 0, "runtime.threads", "be at least 0 (0: torch's default)", self.threads)
-        known = ("auto", "int8", "float32")
+        known = ("auto", "reference", "compiled")
+        require(self.kernel in known, "runtime.kernel", f"be one of {', '.join(known)}", self.kernel)
+        known = ("auto", "int8", "int8_single", "float32")
         require(self.product in known, "runtime.product", f"be one of {', '.join(known)}", self.product)
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.kernels.products import Float32Product
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.convert import analog_layers
 from analog_glue.nn.hardware import Hardware
-from analog_glue.seeding import generator
 from analog_glue.settings import RunSettings
 from analog_glue.tiles.crossbar import ProgrammedCrossbar
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
@@ -190,13 +190,13 @@ def _noise_of_layer(
     if crossbar.adc_bits is not None:
         noise["output noise (every vector)"] = crossbar.output_noise * crossbar.adc.lsb
         noise["ADC quantisation"] = crossbar.adc.lsb / math.sqrt(12)
-    array = ProgrammedCrossbar.program(weights, device, generator("dry run"))
+    array = ProgrammedCrossbar.program(weights, device, NormalStream("dry run"))
     spread = device.programming_spread(weights.abs()) * (weights != 0)
     noise["programming noise (once per chip)"] = math.sqrt(
         Float32Product(spread.square()).product(padded.square()).mean().item()
     )
     for t in times:
-        error = Float32Product(array.weights(t, generator("dry run", t)) - weights).product(padded)
+        error = Float32Product(array.weights(t, NormalStream("dry run", t)) - weights).product(padded)
         noise[f"devices, all together, after {t:g} s"] = rms(error)
     return noise
 

@@ -20,12 +20,14 @@ from torch import Tensor
 from analog_glue.devices.device import Device
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
-from analog_glue.kernels.products import fastest_product
+from analog_glue.kernels.backend import choose_kernel
+from analog_glue.kernels.gaussian import NormalStream
+from analog_glue.kernels.products import choose_product
 from analog_glue.seeding import generator, key
 from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
 from analog_glue.tiles.drift_compensation import compensation_factor, read_out
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
-from analog_glue.tiles.mvm import ReadyWeights, dac_codes, mvm
+from analog_glue.tiles.mvm import ReadyWeights, Scaling, mvm
 
 TIMES = {"1 s": 1.0, "1 h": 3600.0, "1 d": 86_400.0, "1 w": 604_800.0, "30 d": 2_592_000.0}  # [s]
 DEVICES_PER_LAW = 200_000
@@ -49,12 +51,12 @@ class Check:
 # --- 1. laws of the device -----------------------------------------------------------------------------------------------
 
 
-def device_law_checks(seed: int = 0, devices: int = DEVICES_PER_LAW) -> Iterator[Check]:
+def device_law_checks(seed: int = 0, devices: int = DEVICES_PER_LAW, kernel: str = "reference") -> Iterator[Check]:
     """Sample `devices` devices at each of several targets; tolerances are five sampling errors of each estimate."""
     pcm = PCM()
     for ghat in (0.1, 0.25, 0.5, 0.75, 1.0):
         target = torch.full((devices,), ghat * pcm.g_max)
-        array = pcm.program(target, generator(seed, "verify", ghat))
+        array = pcm.program(target, NormalStream(seed, "verify", ghat, kernel=kernel))
         # The closed forms are written out once more here, so that a wrong constant of the device cannot excuse itself.
         expected = 0.26348 + 1.9650 * ghat - 1.1731 * ghat**2
         yield _std_check(f"σ_prog at ĝ = {ghat}", array.g_prog - target, expected, "µS")
@@ -65,7 +67,7 @@ def device_law_checks(seed: int = 0, devices: int = DEVICES_PER_LAW) -> Iterator
         # Without programming noise and drift what is left is the 1/f noise alone.
         clean = replace(array, g_prog=target, nu=torch.zeros_like(target))
         for label, t in (("1 s", 1.0), ("30 d", 2_592_000.0)):
-            relative = pcm.conductance(clean, t, generator(seed, "verify 1/f", ghat, t)) / target - 1
+            relative = pcm.conductance(clean, t, NormalStream(seed, "verify 1/f", ghat, t, kernel=kernel)) / target - 1
             q_s = _q_s(ghat)
             growth = math.sqrt(math.log((t + 20.0 + 250e-9) / (2 * 250e-9)))
             if t == 1.0:
@@ -149,7 +151,9 @@ class _WithoutReadNoise(PCM):
         return 0.0
 
 
-def tile_error(setup: TileSetup, times: list[float], product: str, seed: int = 0, vectors: int = 1024) -> list[float]:
+def tile_error(
+    setup: TileSetup, times: list[float], product: str, kernel: str, seed: int = 0, vectors: int = 1024
+) -> list[float]:
     """‖y − xW‖ / ‖xW‖ [%] at each time, on four tiles of 512 × 512.
 
     w = clip(0.246 ξ, −1, 1); x uniform in (−1, 1), each entry zero with probability 1/2, input range 1.
@@ -161,37 +165,40 @@ def tile_error(setup: TileSetup, times: list[float], product: str, seed: int = 0
     x.mul_(torch.rand(vectors, rows, generator=draw) < 0.5)
     exact = x @ weight.t()
 
+    def noise(*purpose: str | float) -> NormalStream:
+        return NormalStream(seed, "verify", *purpose, kernel=kernel)
+
     grid = TileGrid.of(tiles * columns, rows, rows, columns)
     blocks = grid.to_blocks(weight)
     scale = weight_scale(blocks, grid, setup.crossbar.scale_per)
     device = setup.device if setup.one_over_f else _WithoutReadNoise(noise_scale=setup.device.noise_scale)
-    array = ProgrammedCrossbar.program(normalised(blocks, scale), device, generator(seed, "verify programming"))
+    array = ProgrammedCrossbar.program(normalised(blocks, scale), device, noise("programming"))
 
-    at_programming = array.weights(0.0, generator(seed, "verify reference"))
-    reference = read_out(at_programming, grid, setup.crossbar, key(seed, "verify reference read-out"))
+    at_programming = array.weights(0.0, noise("reference"))
+    reference = read_out(at_programming, grid, setup.crossbar, key(seed, "verify reference read-out"), kernel)
     errors = []
     for t in times:
-        now = array.weights(t, generator(seed, "verify 1/f", t))
+        now = array.weights(t, noise("1/f", t))
         digital_scale = scale
         if setup.compensated and device.drifts:
-            factor = compensation_factor(reference, read_out(now, grid, setup.crossbar, key(seed, "verify read-out", t)))
+            factor = compensation_factor(reference, read_out(now, grid, setup.crossbar, key(seed, "verify read-out", t), kernel))
             digital_scale = scale * grid.spread_over_columns(factor)
-        ready = ReadyWeights.of(now, grid, setup.crossbar, product)
-        full_range = torch.ones(1)
-        codes = dac_codes(x, grid, setup.crossbar, full_range)
-        y = mvm(codes, ready, full_range, digital_scale, key(seed, "verify read", t))
+        chosen = choose_product(product, "cpu", device.noise_floor)
+        ready = ReadyWeights.of(now, grid, setup.crossbar, chosen, kernel)
+        scaling = Scaling.of(torch.ones(1), digital_scale, grid, setup.crossbar)
+        y, _ = mvm(x, ready, scaling, key(seed, "verify read", t))
         errors.append(100 * ((y - exact).norm() / exact.norm()).item())
     return errors
 
 
-def tile_checks(product: str, seed: int = 0) -> Iterator[Check]:
+def tile_checks(product: str, kernel: str, seed: int = 0) -> Iterator[Check]:
     for setup in TILE_SETUPS:
-        errors = tile_error(setup, list(TIMES.values()), product, seed)
+        errors = tile_error(setup, list(TIMES.values()), product, kernel, seed)
         for label, measured, expected in zip(TIMES, errors, setup.expected, strict=True):
             yield Check(f"tile error, {setup.name}, {label}", measured, expected, TILE_TOLERANCE, "%")
     for name, crossbar, expected in PERIPHERY_SETUPS:
         setup = TileSetup(name, Ideal(), crossbar, (), compensated=False)
-        measured = tile_error(setup, [1.0], product, seed)[0]
+        measured = tile_error(setup, [1.0], product, kernel, seed)[0]
         yield Check(f"ideal devices, {name}", measured, expected, PERIPHERY_TOLERANCE, "%")
 
 
@@ -208,17 +215,18 @@ def run(against: str | None = None, product: str = "auto", seed: int = 0, quick:
 
     Args:
         against: "aihwkit" adds the comparison with the installed toolkit.
-        product: "auto", "int8" or "float32": which product the tiles are computed with.
+        product: Which product the tiles are computed with (`runtime.product`).
         quick: Sample 20,000 instead of 200,000 devices per law (the tolerances widen with it).
 
     Raises:
         ValueError: unknown `against`, or the toolkit is not installed.
     """
-    product = fastest_product("cpu") if product == "auto" else product
+    kernel = choose_kernel("auto", "cpu")
     devices = 20_000 if quick else DEVICES_PER_LAW
     groups = [
-        ("Laws of the PCM device (tolerance: five sampling errors)", device_law_checks(seed, devices)),
-        (f"Whole tiles, {product} products (reference: two independent simulations)", tile_checks(product, seed)),
+        ("Laws of the PCM device (tolerance: five sampling errors)", device_law_checks(seed, devices, kernel)),
+        ("Whole tiles, plain float32 (expected: two independent simulations)", tile_checks("float32", "reference", seed)),
+        (f"Whole tiles as runs compute them: {kernel} kernel, {product} product", tile_checks(product, kernel, seed)),
     ]
     if against is not None:
         from analog_glue.verify_against_aihwkit import aihwkit_checks

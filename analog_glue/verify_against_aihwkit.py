@@ -27,11 +27,12 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.pcm import PCM, drift_exponent_law, programming_error_std, read_noise_amplitude
+from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.seeding import generator, key
 from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
 from analog_glue.tiles.drift_compensation import compensation_factor, read_out
 from analog_glue.tiles.mapping import TileGrid
-from analog_glue.tiles.mvm import ReadyWeights, dac_codes, mvm
+from analog_glue.tiles.mvm import ReadyWeights, Scaling, mvm
 from analog_glue.verify import Check
 
 SIZE, TILES, VECTORS = 256, 8, 512
@@ -163,15 +164,15 @@ def _ours(weights: Tensor, x: Tensor, crossbar: Crossbar, noise: int, factor: fl
     grid = TileGrid.of(SIZE, SIZE, SIZE, SIZE)
     full_range, scale = torch.ones(1), torch.full((1, SIZE), factor)
     ready = ReadyWeights.of(weights.unsqueeze(0), grid, crossbar, "float32")
-    return mvm(dac_codes(x, grid, crossbar, full_range), ready, full_range, scale, key(noise, "product"))
+    return mvm(x, ready, Scaling.of(full_range, scale, grid, crossbar), key(noise, "product"))[0]
 
 
 def _our_tile(weight: Tensor, x: Tensor, tile_key: int) -> tuple[float, float, float, float]:
     grid, device = TileGrid.of(SIZE, SIZE, SIZE, SIZE), PCM()
-    array = ProgrammedCrossbar.program(weight.unsqueeze(0), device, generator(tile_key, "programming"))
+    array = ProgrammedCrossbar.program(weight.unsqueeze(0), device, NormalStream(tile_key, "programming"))
     programmed = array.active.g_prog * array.sign / device.g_max
-    right_after = array.weights(0.0, generator(tile_key, "reference"))
-    now = array.weights(T, generator(tile_key, "1/f"))
+    right_after = array.weights(0.0, NormalStream(tile_key, "reference"))
+    now = array.weights(T, NormalStream(tile_key, "1/f"))
     reference, later = (read_out(w, grid, NOISY, key(tile_key, name)) for name, w in (("at 0", right_after), ("at t", now)))
     factor = compensation_factor(reference, later).item()
     return _summary(weight, x, programmed[0], factor, _ours(now[0], x, NOISY, tile_key))

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 import analog_glue
 from analog_glue.devices.pcm import PCM
-from analog_glue.kernels.products import fastest_product
+from analog_glue.kernels.backend import choose_kernel
+from analog_glue.kernels.products import choose_product
 from analog_glue.nn.convert import Chip, analog_layers, program
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import Periphery
@@ -104,7 +105,7 @@ def as_seconds(name: str, values: list[float], what: str) -> Measure:
 
 
 def hardware() -> Hardware:
-    return Hardware(PCM(), Crossbar(), product=fastest_product("cpu"))
+    return Hardware(PCM(), Crossbar(), product="auto", kernel=choose_kernel("auto", "cpu"))
 
 
 def full_ranges(model: nn.Module, on: Hardware, input_range: float = 4.0) -> dict[str, Periphery]:
@@ -332,7 +333,7 @@ def machine() -> list[str]:
         f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}; load average at the start {load}",
         f"versions: analog-glue {analog_glue.__version__}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, Python {platform.python_version()}",
-        f"simulated: PCM, tiles of spoon2021, {fastest_product('cpu')} products",
+        f"simulated: PCM, tiles of spoon2021; {hardware().kernel} kernel, {choose_product('auto', 'cpu', PCM().noise_floor)} product",
     ]
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from analog_glue.kernels.gaussian import NormalStream
+
 
 @dataclass(frozen=True)
 class ProgrammedArray:
@@ -31,7 +33,7 @@ class Device(ABC):
     idle_noise: bool  # whether devices with target 0 are programmed, drift and fluctuate like the others
 
     @abstractmethod
-    def program(self, g_target: Tensor, generator: torch.Generator) -> ProgrammedArray:
+    def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         """Write the target conductances [µS], each in [0, `g_max`], once.
 
         Raises:
@@ -39,7 +41,7 @@ class Device(ABC):
         """
 
     @abstractmethod
-    def conductance(self, array: ProgrammedArray, t: float, generator: torch.Generator) -> Tensor:
+    def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
         """Conductances [µS] at `t` [s] after programming, never negative, as a new tensor.
 
         One call is one frozen state of the array: what fluctuates slowly (1/f noise) is drawn here, once.
@@ -49,6 +51,11 @@ class Device(ABC):
     @abstractmethod
     def programming_spread(self, ghat: Tensor) -> Tensor:
         """Standard deviation of the conductance right after programming in units of `g_max`, at target `ghat` ∈ [0, 1]."""
+
+    @property
+    def noise_floor(self) -> float:
+        """The smallest `programming_spread` of any target: what the simulation may round away without being noticed."""
+        return self.programming_spread(torch.linspace(0, 1, 1025)).min().item()
 
     @property
     @abstractmethod

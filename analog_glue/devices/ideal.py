@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets
+from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.settings import require
 
 
@@ -17,11 +18,11 @@ class Ideal(Device):
     def __post_init__(self) -> None:
         require(self.g_max > 0, "noise.g_max", "be positive [µS]", self.g_max)
 
-    def program(self, g_target: Tensor, generator: torch.Generator) -> ProgrammedArray:
+    def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)
         return ProgrammedArray(g_target=g_target, g_prog=g_target)
 
-    def conductance(self, array: ProgrammedArray, t: float, generator: torch.Generator) -> Tensor:
+    def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
         return array.g_prog.clone()
 
     def programming_spread(self, ghat: Tensor) -> Tensor:

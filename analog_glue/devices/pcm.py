@@ -11,10 +11,10 @@ with ĝ = g_T / g_max, t counted from the end of programming, and ξ, ξ', ξ'' 
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets
+from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.settings import require
 
 # σ_prog(ĝ) = c0 + c1·ĝ + c2·ĝ² [µS] on devices with g_max = 25 µS (Joshi et al. 2020, Fig. 3b).
@@ -86,24 +86,24 @@ class PCM(Device):
         require(self.noise_scale >= 0, "noise.noise_scale", "be at least 0", self.noise_scale)
         require(self.t_c > 0, "noise.t_c", "be positive [s]", self.t_c)
 
-    def program(self, g_target: Tensor, generator: torch.Generator) -> ProgrammedArray:
+    def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)
         ghat = g_target / self.g_max
-        g_prog = _normal_like(ghat, generator)
+        g_prog = noise.like(ghat)
         g_prog.mul_(_relative_programming_std(ghat)).mul_(self.noise_scale * self.g_max).add_(g_target)
         g_prog.clamp_(min=0)  # no upper clip: overshoot beyond g_max happens
         nu, spread = drift_exponent_law(ghat)
-        nu.addcmul_(spread, _normal_like(ghat, generator)).abs_()
+        nu.addcmul_(spread, noise.like(ghat)).abs_()
         if not self.idle_noise:
             g_prog.mul_(g_target != 0)
         return ProgrammedArray(g_target=g_target, g_prog=g_prog, nu=nu)
 
-    def conductance(self, array: ProgrammedArray, t: float, generator: torch.Generator) -> Tensor:
+    def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
         g = array.nu * -math.log((t + self.t_c) / self.t_c)
         g.exp_().mul_(array.g_prog)
         if self.noise_scale == 0:
             return g
-        fluctuation = _normal_like(g, generator).mul_(read_noise_amplitude(array.g_target / self.g_max))
+        fluctuation = noise.like(g).mul_(read_noise_amplitude(array.g_target / self.g_max))
         fluctuation.mul_(self.noise_scale * self.accumulated_read_noise(t)).add_(1)
         return g.mul_(fluctuation).clamp_(min=0)
 
@@ -122,7 +122,3 @@ class PCM(Device):
 def _relative_programming_std(ghat: Tensor) -> Tensor:
     c0, c1, c2 = (c / G_MAX_OF_FIT for c in PROGRAMMING_ERROR_FIT)
     return (ghat * c2).add_(c1).mul_(ghat).add_(c0).clamp_(min=0)
-
-
-def _normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.empty_like(like).normal_(generator=generator)

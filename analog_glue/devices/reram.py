@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets
+from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.settings import require
 
 # Coefficients c_0 … c_4 [µS] at three times after programming, on devices with g_max = 40 µS
@@ -52,15 +53,15 @@ class ReRAM(Device):
         require(self.g_max > 0, "noise.g_max", "be positive [µS]", self.g_max)
         require(self.noise_scale >= 0, "noise.noise_scale", "be at least 0", self.noise_scale)
 
-    def program(self, g_target: Tensor, generator: torch.Generator) -> ProgrammedArray:
+    def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)
-        residual = torch.empty_like(g_target).normal_(generator=generator)
+        residual = noise.like(g_target)
         if not self.idle_noise:
             residual.mul_(g_target != 0)
         g_prog = self._spread(g_target, residual, t=0.0)
         return ProgrammedArray(g_target=g_target, g_prog=g_prog, residual=residual)
 
-    def conductance(self, array: ProgrammedArray, t: float, generator: torch.Generator) -> Tensor:
+    def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
         return self._spread(array.g_target, array.residual, t)
 
     def programming_spread(self, ghat: Tensor) -> Tensor:

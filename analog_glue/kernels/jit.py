@@ -9,13 +9,18 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-# What a vectorised loop may assume. Not `reassoc` of whole expressions into other results: no infinities or NaN in sums.
-FAST = {"contract", "arcp", "nsz", "nnan"}
+# What a vectorised loop may assume: sums in any order, no NaN.
+FAST = {"contract", "arcp", "nsz", "nnan", "reassoc"}
 
 
 def compiled(function: Callable) -> Callable:
     """A kernel: runs without Python's lock, so that every core can run one; compiled once per machine."""
     return njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)(function)
+
+
+def exact(function: Callable) -> Callable:
+    """A kernel whose floating-point operations are the ones written down: same bits as any other program that does them."""
+    return njit(nogil=True, error_model="numpy", cache=True)(function)
 
 
 def inlined(function: Callable) -> Callable:

@@ -8,8 +8,9 @@ OMP_WAIT_POLICY=PASSIVE in the environment, before torch is imported, sends them
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier, local
 from typing import TypeVar
@@ -31,25 +32,43 @@ def run(function: Callable[[Piece], object], pieces: Iterable[Piece], device: to
 
     Pieces must not depend on each other. On a GPU, with one thread, and inside another `run` they follow one another.
     """
-    pieces = list(pieces)
+    todo = deque(pieces)
     threads = torch.get_num_threads()
     inference = torch.is_inference_mode_enabled()  # a property of the thread, like the gradient mode
 
-    def call(piece: Piece) -> None:
+    def work() -> None:
         with torch.inference_mode(inference), torch.no_grad():
-            function(piece)
+            while todo:
+                try:
+                    piece = todo.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                function(piece)
 
-    if len(pieces) < 2 or threads == 1 or _thread.of_pool or torch.device(device).type != "cpu":
-        for piece in pieces:
-            call(piece)
-    else:
-        list(_pool(threads).map(call, pieces))
+    if len(todo) < 2 or threads == 1 or _thread.of_pool or torch.device(device).type != "cpu":
+        work()
+        return
+    # This thread works too: waking another takes longer than some of the pieces do.
+    helpers = [_pool(threads).submit(work) for _ in range(min(threads, len(todo)) - 1)]
+    _thread.of_pool = True
+    torch.set_num_threads(1)
+    try:
+        work()
+    except BaseException:
+        todo.clear()
+        raise
+    finally:
+        torch.set_num_threads(threads)
+        _thread.of_pool = False
+        wait(helpers)
+    for helper in helpers:
+        helper.result()
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Threads in which torch uses one core each."""
-    all_started = Barrier(threads + 1, timeout=60)  # [s]
+    all_started = Barrier(threads, timeout=60)  # [s]
 
     def start() -> None:
         _thread.of_pool = True
@@ -57,8 +76,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)  # of this thread, and the default of threads to come
         all_started.wait()
 
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="analog-glue", initializer=start)
-    for _ in range(threads):
+    pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="analog-glue", initializer=start)
+    for _ in range(threads - 1):
         pool.submit(int)
     all_started.wait()
     torch.set_num_threads(threads)  # the default again

@@ -11,10 +11,12 @@ class Hardware:
     """Which devices, which tiles, and which layers of a model live on them. Comes from the command, never from a checkpoint.
 
     `layers` are name patterns (`fnmatch`) of the linear layers put on tiles; a pattern that starts with "!" takes layers out
-    again, e.g. ("*", "!classifier*"). `product` is how products are computed: "int8" or "float32" (kernels/products.py).
+    again, e.g. ("*", "!classifier*"). `product` is how products are computed: "auto", "int8", "int8_single" or "float32"
+    (kernels/products.py); `kernel` what computes all else: "reference" or "compiled".
     """
 
     device: Device
     crossbar: Crossbar
     layers: tuple[str, ...] = ("*",)
     product: str = "float32"
+    kernel: str = "reference"

@@ -3,17 +3,20 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from analog_glue.kernels.gaussian import NormalStream
+from analog_glue.kernels.products import Int8Product, choose_product
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock, UseCounter
 from analog_glue.nn.weight_noise import WeightNoise
-from analog_glue.seeding import generator, key
+from analog_glue.seeding import key
 from analog_glue.tiles.crossbar import ProgrammedCrossbar
 from analog_glue.tiles.drift_compensation import compensation_factor, read_out
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
-from analog_glue.tiles.mvm import ReadyWeights, dac_codes, mvm
+from analog_glue.tiles.mvm import ClippedOutputs, ReadyWeights, Scaling, mvm
 
 RANGE_RULES = ("clip", "toolkit")
 
@@ -102,11 +105,24 @@ class AnalogLinear(nn.Linear):
     def input_range(self, value: Tensor) -> None:
         self.log_input_range.data.copy_(value.log())
 
-    def normalised_weights(self) -> tuple[Tensor, Tensor]:
-        """Weights in units of a full-on cell [row blocks, outputs, rows], and that unit [row blocks, outputs]."""
+    def weights_on_tiles(self, noise_key: int | None) -> tuple[Tensor, Tensor]:
+        """What the products of a training step see, in units of a full-on cell [row blocks, outputs, rows], and that unit.
+
+        `noise_key` None: without weight noise.
+        """
         blocks = self.grid.to_blocks(self.weight.detach())
         scale = weight_scale(blocks, self.grid, self.hardware.crossbar.scale_per)
-        return normalised(blocks, scale), scale
+        if noise_key is None or not self.weight_noise.is_on:
+            return normalised(blocks, scale), scale
+        device, kernel = self.hardware.device, self.hardware.kernel
+        return self.weight_noise.noisy(self.weight.detach(), scale, self.grid, device, noise_key, kernel), scale
+
+    def ready(self, weights: Tensor, with_noise: bool) -> ReadyWeights:
+        """`weights` [row blocks, outputs, rows] made ready for products, as coarse as their noise allows."""
+        hardware = self.hardware
+        floor = self.weight_noise.floor(hardware.device) if with_noise else 0.0
+        product = choose_product(hardware.product, weights.device, floor)
+        return ReadyWeights.of(weights, self.grid, hardware.crossbar, product, hardware.kernel)
 
     def effective_weight(self) -> Tensor:
         """The weight [outputs, inputs] that the layer has without noise and converters: with the learned output scale."""
@@ -123,8 +139,8 @@ class _AnalogProduct(torch.autograd.Function):
 
     Rounding and noise are passed straight through; where a converter clips, the gradient goes to what sets the clipping level
     instead: the input range for the DAC (∂clip(x, ±α)/∂α = ±1), and α and the digital scale for the ADC, whose bound is worth
-    α · scale · adc_bound at the output. Saved for backward: 8-bit input codes, one byte per input and per ADC output that say
-    what was clipped, and the weights that the forward pass used.
+    α · scale · adc_bound at the output. Saved for backward: the 8-bit codes of the inputs, and where the converters clip. The
+    noisy weights of the forward pass are drawn again, from their key.
     """
 
     @staticmethod
@@ -139,90 +155,139 @@ class _AnalogProduct(torch.autograd.Function):
         use: int,
         keep_for_backward: bool,
     ) -> Tensor:
-        hardware, grid = layer.hardware, layer.grid
+        grid, crossbar = layer.grid, layer.hardware.crossbar
         ctx.compute_dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else None
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             input_range = log_input_range.exp()
-            weights, scale = layer.normalised_weights()
-            if layer.training and layer.weight_noise.is_on:
-                layer.weight_noise.add_(weights, hardware.device, layer.clock.key(layer.name, "weight noise"))
-            digital_scale = scale.mul_(output_scale)
-            codes = dac_codes(x, grid, hardware.crossbar, input_range)
-            ready = ReadyWeights.of(weights, grid, hardware.crossbar, hardware.product)
-            saturated = _saturation_buffer(len(x), layer) if keep_for_backward else None
-            noise_key = layer.clock.key(layer.name, "product noise", use)
-            y = mvm(codes, ready, input_range, digital_scale, noise_key, saturated).add_(bias)
+            noise_key = layer.clock.key(layer.name, "weight noise") if layer.training else None
+            weights, scale = layer.weights_on_tiles(noise_key)
+            ready = layer.ready(weights, noise_key is not None)
+            scaling = Scaling.of(input_range, scale * output_scale, grid, crossbar, bias)
+            clipped_outputs = ClippedOutputs() if keep_for_backward else None
+            y, codes = mvm(x, ready, scaling, layer.clock.key(layer.name, "product noise", use), clipped_outputs)
             if keep_for_backward:
-                bits = hardware.crossbar.dac_bits
-                clipped = None if bits is None else x.abs() > grid.spread_over_rows(input_range)
-                weights.mul_(digital_scale.unsqueeze(2))
-                ctx.save_for_backward(codes, clipped, saturated, weights, input_range, output_scale, digital_scale)
-                ctx.layer = layer
+                clipped_inputs = _clipped_inputs(x, codes, input_range, layer)
+                places, signs = clipped_outputs.gathered(x.device)
+                ctx.save_for_backward(codes, clipped_inputs, places, signs, weight, input_range, output_scale)
+                ctx.layer, ctx.noise_key = layer, noise_key
+                ctx.rounding = ready.product.scale if isinstance(ready.product, Int8Product) else 0.0
         return y if ctx.compute_dtype is None else y.to(ctx.compute_dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        codes, clipped, saturated, used, input_range, output_scale, digital_scale = ctx.saved_tensors
+        codes, clipped_inputs, places, signs, _, input_range, output_scale = ctx.saved_tensors
         layer: AnalogLinear = ctx.layer
         grid, crossbar = layer.grid, layer.hardware.crossbar
         compute = ctx.compute_dtype or torch.float32
-        grad_y = grad_y.float()
-        grad_bias = grad_y.sum(dim=0)
-        # What reaches the currents of every row block: nothing where its ADC saturates.
-        per_block = grad_y.unsqueeze(0).expand(len(used), -1, -1)
+        blocks, scale = layer.weights_on_tiles(ctx.noise_key)
+        digital_scale = scale.mul_(output_scale)
+        used = _as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
+        del blocks
+        grad_bias = grad_y.sum(dim=0, dtype=torch.float32)
+        grad_y, used_c, codes_c = grad_y.to(compute), used.to(compute), codes.to(compute)
         grad_bound = torch.zeros_like(output_scale)
-        if saturated is not None:
-            clipping = saturated.float()
-            grad_bound = (clipping * grad_y).sum(dim=1)
-            per_block = clipping.abs_().neg_().add_(1).mul_(grad_y)
-        per_block = per_block.to(compute)
-
-        grad_x = grid.unpad_inputs(torch.bmm(per_block, used.to(compute)).float().transpose(0, 1))
+        if len(places) == 0:
+            grad_x = torch.mm(grad_y, used_c)
+            grad_used = torch.mm(grad_y.t(), codes_c)
+        else:
+            # Nothing reaches the currents of a row block where its ADC clips.
+            grad_x = grad_y.new_empty(len(grad_y), grid.inputs)
+            grad_used = grad_y.new_empty(grid.outputs, grid.inputs)
+            block_of, place = places // grad_y.numel(), places % grad_y.numel()
+            outward = signs * grad_y.flatten()[place]
+            grad_bound.view(-1).index_add_(0, block_of * grid.outputs + place % grid.outputs, outward)
+            columns = zip(*(t.split(grid.row_blocks, dim=1) for t in (grad_x, grad_used, used_c, codes_c)), strict=True)
+            for block, (to_x, to_used, of_used, of_codes) in enumerate(columns):
+                reaching = grad_y
+                if (here := place[block_of == block]).numel():
+                    reaching = grad_y.clone()
+                    reaching.view(-1)[here] = 0
+                to_x.copy_(reaching @ of_used)
+                to_used.copy_(reaching.t() @ of_codes)
+        del used_c, codes_c
+        grad_x = grad_x.float()
         grad_log_range = torch.zeros_like(input_range)
-        if clipped is not None:
-            grad_log_range = _range_gradient(grad_x, codes, clipped, input_range, layer)
-            grad_x = grad_x.masked_fill_(clipped, 0)
-        x_quantised = codes.float().mul_(grid.spread_over_rows(input_range) / crossbar.dac.full_scale)
-        x_blocks = grid.pad_inputs(x_quantised).to(compute).view(len(codes), len(used), -1)
-        grad_used = torch.bmm(per_block.transpose(1, 2), x_blocks.transpose(0, 1)).float()
+        if crossbar.dac_bits is not None:
+            grad_log_range = _range_gradient(grad_x, codes, clipped_inputs, input_range, layer)
+            grad_x.view(-1)[clipped_inputs] = 0
+        per_code = grid.spread_over_rows(input_range / crossbar.dac.full_scale)
+        grad_weight, towards_scale = _finish(grad_used.float(), used, per_code, output_scale, grid, layer.hardware.kernel)
 
         # ∂L/∂used · used is ∂L/∂log(output scale), because what is used is proportional to it; the bound of an ADC is
         # proportional to the output scale and to the input range.
-        bound = digital_scale * input_range.unsqueeze(1) * crossbar.adc_bound
-        grad_log_bound = grad_bound.mul_(bound)
-        grad_output_scale = (grad_used * used).sum(dim=2).add_(grad_log_bound).div_(output_scale)
+        grad_log_bound = grad_bound.mul_(digital_scale * input_range.unsqueeze(1) * crossbar.adc_bound)
+        grad_output_scale = towards_scale.add_(grad_log_bound).div_(output_scale)
         if layer.range_rule == "clip":
             grad_log_range.add_(grad_log_bound.sum(dim=1))
-        grad_weight = grid.from_blocks(grad_used.mul_(output_scale.unsqueeze(2)))
         return grad_x, grad_weight, grad_bias, grad_log_range, grad_output_scale, None, None, None
 
 
-def _saturation_buffer(vectors: int, layer: AnalogLinear) -> Tensor | None:
-    """Where `mvm` notes the ADCs that clip, −1, 0 or +1: int8 [row blocks, vectors, outputs]; None for ideal ADCs."""
-    if layer.hardware.crossbar.adc_bits is None:
-        return None
-    shape = (len(layer.grid.row_blocks), vectors, layer.out_features)
-    return torch.empty(shape, dtype=torch.int8, device=layer.weight.device)
+def _clipped_inputs(x: Tensor, codes: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tensor:
+    """Where |x| exceeds its range: indices into x flattened. Only an input of the largest code can."""
+    if layer.hardware.crossbar.dac_bits is None:
+        return torch.empty(0, dtype=torch.int64, device=x.device)
+    flat, full = codes.view(-1), layer.hardware.crossbar.dac.full_scale
+    at_bound = (flat.abs() == full).nonzero().squeeze(1)
+    ranges = layer.grid.spread_over_rows(input_range)
+    return at_bound[x.reshape(-1)[at_bound].abs() > ranges[at_bound % layer.in_features]]
 
 
-def _range_gradient(grad_x: Tensor, codes: Tensor, clipped: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tensor:
-    """∂L/∂log α [row blocks] from the gradient at the unclipped inputs.
+def _as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor, kernel: str) -> Tensor:
+    """The weights [outputs, inputs] that a product saw, rounded to multiples of `rounding` (0: not), in real units.
+
+    Args:
+        blocks: Normalised weights [row blocks, outputs, rows]; overwritten.
+        worth: [row blocks, outputs], what 1 of them is worth.
+    """
+    if kernel == "compiled" and blocks.device.type == "cpu":
+        from analog_glue.kernels.weights import as_used
+
+        used = torch.empty(grid.outputs, grid.inputs)
+        as_used(blocks.numpy(), np.array(grid.row_blocks), np.float32(rounding), worth.numpy(), used.numpy())
+        return used
+    if rounding > 0:
+        blocks.mul_(1 / rounding).round_().mul_(rounding)
+    return grid.from_blocks(blocks.mul_(worth.unsqueeze(2)))
+
+
+def _finish(
+    gradient: Tensor, used: Tensor, per_code: Tensor, output_scale: Tensor, grid: TileGrid, kernel: str
+) -> tuple[Tensor, Tensor]:
+    """∂L/∂weight, and Σ over the rows of ∂L/∂used · used [row blocks, outputs], from Σ ∂L/∂y · code [outputs, inputs]."""
+    if kernel == "compiled" and gradient.device.type == "cpu":
+        from analog_glue.kernels.weights import finish_gradient
+
+        towards_scale = torch.empty_like(output_scale)
+        arrays = (gradient, used, per_code, output_scale, towards_scale)
+        g, u, p, o, t = (array.detach().numpy() for array in arrays)
+        finish_gradient(g, u, np.array(grid.row_blocks), p, o, t)
+        return gradient, towards_scale
+    gradient.mul_(per_code)
+    towards_scale = grid.to_blocks(gradient * used).sum(dim=2)
+    return effective_weight(gradient, output_scale, grid), towards_scale
+
+
+def _range_gradient(
+    grad_x: Tensor, codes: Tensor, clipped: Tensor, input_range: Tensor, layer: AnalogLinear
+) -> Tensor:
+    """∂L/∂log α [row blocks] from the gradient at the unclipped inputs; `clipped` indexes those that are clipped.
 
     clip:     α Σ over clipped inputs of ∂L/∂x · sign(x), the derivative of clip(x, −α, α).
     toolkit:  α³ (Σ over x ≥ α of min(∂L/∂x, 0) − Σ over x ≤ −α of max(∂L/∂x, 0)): the heuristic of IBM's toolkit, not a
               derivative. It is never positive, so data can only widen the range and only the decay narrows it.
     """
-    outward = grad_x * codes.sign()
+    sizes = torch.tensor(layer.grid.row_blocks, device=grad_x.device)
+    row_block = torch.arange(len(sizes), device=grad_x.device).repeat_interleave(sizes, output_size=layer.in_features)
+    of_block = row_block[clipped % layer.in_features]
+    outward = grad_x.view(-1)[clipped] * codes.view(-1)[clipped].sign()
     if layer.range_rule == "toolkit":
         outward = outward.clamp_(max=0)
-    per_input = outward.mul_(clipped).sum(dim=0)
-    sizes = list(layer.grid.row_blocks)
-    gradient = torch.stack([part.sum() for part in per_input.split(sizes)]).mul_(input_range)
+    gradient = torch.zeros_like(input_range).index_add_(0, of_block, outward).mul_(input_range)
     if layer.range_rule == "toolkit":
         gradient.mul_(input_range.square())
     if layer.range_decay > 0:
-        inside = 1 - torch.stack([part.float().mean() for part in clipped.split(sizes, dim=1)])
+        inside = 1 - torch.bincount(of_block, minlength=len(sizes)) / (sizes * len(codes))
         gradient.addcmul_(input_range.square(), (inside > 0.95).float(), value=layer.range_decay)
     return gradient
 
@@ -251,38 +316,42 @@ class ProgrammedLinear(nn.Module):
         blocks = self.grid.to_blocks(weight)
         scale = weight_scale(blocks, self.grid, crossbar.scale_per)
         self._scale = scale if periphery.output_scale is None else scale * periphery.output_scale.to(scale)
-        self._array = ProgrammedCrossbar.program(normalised(blocks, scale), hardware.device, self._generator("programming"))
+        self._array = ProgrammedCrossbar.program(normalised(blocks, scale), hardware.device, self._noise("programming"))
         self._uses = UseCounter()
         self._ready: ReadyWeights | None = None
         self.compensated = False
         if hardware.device.drifts:
-            right_after = self._array.weights(0.0, self._generator("1/f noise at the reference"))
-            self._reference = read_out(right_after, self.grid, crossbar, key(self._chip_key, "reference read-out"))
+            right_after = self._array.weights(0.0, self._noise("1/f noise at the reference"))
+            self._reference = self._read_out(right_after, key(self._chip_key, "reference read-out"))
 
     def set_time(self, t: float) -> None:
         """Let the devices age to `t` [s] after programming: one frozen draw of 1/f noise, and a compensation read-out."""
-        crossbar = self.hardware.crossbar
-        weights = self._array.weights(t, self._generator("1/f noise", t))
+        hardware = self.hardware
+        weights = self._array.weights(t, self._noise("1/f noise", t))
+        product = choose_product(hardware.product, weights.device, hardware.device.noise_floor)
+        self._ready = ReadyWeights.of(weights, self.grid, hardware.crossbar, product, hardware.kernel)
         self.compensation = None
-        if self.hardware.device.drifts:
-            now = read_out(weights, self.grid, crossbar, key(self._chip_key, "read-out", t))
+        scales = {False: self._scale, True: self._scale}
+        if hardware.device.drifts:
+            now = self._read_out(weights, key(self._chip_key, "read-out", t))
             self.compensation = compensation_factor(self._reference, now)
-        self._ready = ReadyWeights.of(weights, self.grid, crossbar, self.hardware.product)
+            scales[True] = self._scale * self.grid.spread_over_columns(self.compensation)
+        self._scaling = {
+            compensated: Scaling.of(self.input_range, scale, self.grid, hardware.crossbar, self.bias)
+            for compensated, scale in scales.items()
+        }
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         if self._ready is None:
             raise RuntimeError(f"Layer `{self.name}` was programmed, but no time was set. Call `set_time` on its chip first.")
-        flat = x.reshape(-1, self.in_features).float()
-        scale = self._scale
-        if self.compensated and self.compensation is not None:
-            scale = scale * self.grid.spread_over_columns(self.compensation)
-        codes = dac_codes(flat, self.grid, self.hardware.crossbar, self.input_range)
         noise_key = self.clock.key(self.name, "product noise", self._uses.next(self.clock))
-        y = mvm(codes, self._ready, self.input_range, scale, noise_key)
-        if self.bias is not None:
-            y.add_(self.bias)
+        flat = x.reshape(-1, self.in_features).float()
+        y, _ = mvm(flat, self._ready, self._scaling[self.compensated], noise_key)
         return y.view(*x.shape[:-1], self.out_features)
 
-    def _generator(self, *purpose: str | float) -> torch.Generator:
-        return generator(self._chip_key, *purpose, device=self._scale.device)
+    def _read_out(self, weights: Tensor, noise_key: int) -> Tensor:
+        return read_out(weights, self.grid, self.hardware.crossbar, noise_key, self.hardware.kernel)
+
+    def _noise(self, *purpose: str | float) -> NormalStream:
+        return NormalStream(self._chip_key, *purpose, kernel=self.hardware.kernel)

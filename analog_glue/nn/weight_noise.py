@@ -1,12 +1,16 @@
 """Noise on the weights during hardware-aware training (Spoon et al. 2021, Sec. 2.2: forward pass only, no drift)."""
 
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device
-from analog_glue.kernels.gaussian import fill_normal
+from analog_glue.kernels.gaussian import fill_normal, key_words
 from analog_glue.settings import require
+from analog_glue.tiles.mapping import TileGrid, normalised
 
 LAWS = ("programming", "relative", "none")
 
@@ -34,13 +38,56 @@ class WeightNoise:
     def is_on(self) -> bool:
         return self.law != "none" and self.scale > 0
 
+    def spread(self, magnitude: Tensor, device: Device) -> Tensor:
+        """Standard deviation of the noise on weights of `magnitude` in [0, 1], of the same shape."""
+        spread = device.programming_spread(magnitude) if self.law == "programming" else torch.ones_like(magnitude)
+        return spread.mul_(self.scale)
+
+    def floor(self, device: Device) -> float:
+        """The smallest spread of any weight; 0 when the noise is off."""
+        return self.spread(torch.linspace(0, 1, 1025), device).min().item() if self.is_on else 0.0
+
+    def noisy(
+        self, weight: Tensor, scale: Tensor, grid: TileGrid, device: Device, key: int, kernel: str = "reference"
+    ) -> Tensor:
+        """Normalised weights of a layer with the noise named `key`; always the same for the same arguments.
+
+        Args:
+            weight: [outputs, inputs], in real units.
+            scale: [row blocks, outputs], what becomes 1.
+
+        Returns:
+            [row blocks, outputs, rows], in units of a full-on cell; padded rows are without meaning.
+        """
+        polynomial = _polynomial(self, device) if kernel == "compiled" and weight.device.type == "cpu" else None
+        if polynomial is not None:
+            return _compiled(weight, scale, grid, polynomial, self.mirrored, key)
+        return self.add_(normalised(grid.to_blocks(weight), scale), device, key)
+
     def add_(self, weights: Tensor, device: Device, key: int) -> Tensor:
         """Add the noise named `key` to normalised weights in [−1, 1], in place."""
-        noise = fill_normal(weights.new_empty(weights.shape), key)
-        if self.law == "programming":
-            noise.mul_(device.programming_spread(weights.abs()))
-        noise.mul_(self.scale)
+        noise = fill_normal(weights.new_empty(weights.shape), key).mul_(self.spread(weights.abs(), device))
         if self.mirrored:
             sign = weights.sign()
             return weights.abs_().add_(noise.mul_(sign)).abs_().mul_(sign)
         return weights.add_(noise)
+
+
+def _compiled(
+    weight: Tensor, scale: Tensor, grid: TileGrid, polynomial: np.ndarray, mirrored: bool, key: int
+) -> Tensor:
+    from analog_glue.kernels.weights import noisy
+
+    blocks = torch.empty(len(grid.row_blocks), grid.outputs, grid.padded_rows)
+    noisy(weight.numpy(), scale.numpy(), np.array(grid.row_blocks), polynomial, mirrored, *key_words(key), blocks.numpy())
+    return blocks
+
+
+@cache
+def _polynomial(noise: WeightNoise, device: Device) -> np.ndarray | None:
+    """The spread as a polynomial of fourth degree in the magnitude, or None if it is none."""
+    magnitude = torch.linspace(0, 1, 1025)
+    spread = noise.spread(magnitude, device).double().numpy()
+    coefficients = np.polynomial.Polynomial.fit(magnitude.double().numpy(), spread, 4, domain=[0, 1], window=[0, 1]).coef
+    fitted = np.polynomial.polynomial.polyval(magnitude.double().numpy(), coefficients)
+    return coefficients.astype(np.float32) if np.abs(fitted - spread).max() < 1e-6 else None

@@ -20,14 +20,14 @@ class DAC:
         """The largest code, 2^(bits−1) − 1 (127 for 8 bits): the input range itself."""
         return 1.0 if self.bits is None else 2.0 ** (self.bits - 1) - 1
 
-    def codes(self, x: Tensor, input_range: Tensor) -> Tensor:
-        """round(x / input_range · full_scale), clipped to ±full_scale: integers as floats, a new tensor.
+    def codes(self, x: Tensor, per_input: Tensor) -> Tensor:
+        """round(x · per_input), clipped to ±full_scale: integers as floats, a new tensor.
 
         Args:
             x: [vectors, inputs].
-            input_range: Positive; [inputs] or one number.
+            per_input: Codes per unit of x, full_scale / input range; [inputs] or one number.
         """
-        codes = x * (self.full_scale / input_range)
+        codes = x * per_input
         if self.bits is None:
             return codes
         return codes.round_().clamp_(-self.full_scale, self.full_scale)

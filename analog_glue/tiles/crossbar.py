@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray
+from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.settings import require
 from analog_glue.tiles.converters import ADC, DAC
 from analog_glue.tiles.mapping import TileGrid, conductances_to_weights, weights_to_targets
@@ -74,23 +75,23 @@ class ProgrammedCrossbar:
     idle: ProgrammedArray | None
 
     @classmethod
-    def program(cls, weights: Tensor, device: Device, generator: torch.Generator) -> "ProgrammedCrossbar":
+    def program(cls, weights: Tensor, device: Device, noise: NormalStream) -> "ProgrammedCrossbar":
         """Write normalised weights ([row blocks, columns, rows], in [−1, 1]) into pairs of devices."""
         targets = weights_to_targets(weights, device.g_max)
-        active = device.program(targets.g_active, generator)
-        idle = device.program(torch.zeros_like(targets.g_active), generator) if device.idle_noise else None
+        active = device.program(targets.g_active, noise)
+        idle = device.program(torch.zeros_like(targets.g_active), noise) if device.idle_noise else None
         return cls(device, targets.sign, active, idle)
 
-    def weights(self, t: float, generator: torch.Generator) -> Tensor:
+    def weights(self, t: float, noise: NormalStream) -> Tensor:
         """Normalised weights at `t` [s] after programming: one frozen draw of the 1/f noise of every device."""
-        g_active = self.device.conductance(self.active, t, generator)
-        g_idle = None if self.idle is None else self.device.conductance(self.idle, t, generator)
+        g_active = self.device.conductance(self.active, t, noise)
+        g_idle = None if self.idle is None else self.device.conductance(self.idle, t, noise)
         return conductances_to_weights(g_active, g_idle, self.sign, self.device.g_max)
 
-    def pair(self, t: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def pair(self, t: float, noise: NormalStream) -> tuple[Tensor, Tensor]:
         """(G⁺, G⁻) [µS] at `t` [s], as `weights` combines them."""
-        g_active = self.device.conductance(self.active, t, generator)
+        g_active = self.device.conductance(self.active, t, noise)
         zero = torch.zeros_like(g_active)
-        g_idle = zero if self.idle is None else self.device.conductance(self.idle, t, generator)
+        g_idle = zero if self.idle is None else self.device.conductance(self.idle, t, noise)
         positive = self.sign >= 0
         return torch.where(positive, g_active, g_idle), torch.where(positive, g_idle, g_active)

@@ -14,13 +14,15 @@ from analog_glue.tiles.mvm import one_hot_outputs
 FLOOR = 1e-4  # [full-on cells] of a read-out, so that an all-zero tile is not divided by zero
 
 
-def read_out(blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key: int) -> Tensor:
+def read_out(
+    blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key: int, kernel: str = "reference"
+) -> Tensor:
     """S of every tile, the mean |output| over its one-hot inputs: [row blocks, column tiles], at least `FLOOR`.
 
     Args:
         blocks: Normalised weights at the time of the read-out [row blocks, columns, rows].
     """
-    outputs = one_hot_outputs(blocks, grid, crossbar, noise_key)
+    outputs = one_hot_outputs(blocks, grid, crossbar, noise_key, kernel)
     per_column = outputs.abs_().sum(dim=2) / grid.row_counts(blocks.device).unsqueeze(1)
     return grid.mean_over_tiles(per_column).clamp_(min=FLOOR)
 

@@ -9,10 +9,12 @@ Per row block r and column i, for one input vector x with input range α_r (orde
     Y_i = Σ_r digital_scale[r, i] · α_r · LSB · c                                 digital: scale, sum over row blocks
 
 ξ and ξ' are independent, so one normal number of the summed variance stands for both. All row blocks of a layer are one
-batched product; vectors are taken in chunks that stay in the cache.
+batched product; vectors are taken in chunks that stay in the cache. What surrounds the products is done either in plain
+PyTorch, here (the reference), or by compiled kernels (tiles/compiled_mvm.py): the same law from other random numbers, and
+the same bits where there is no noise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,6 +31,26 @@ VECTORS = 256  # taken at a time, so that what is between DAC and ADC stays in t
 FEW_VECTORS = 32  # not worth splitting
 
 
+@dataclass
+class ClippedOutputs:
+    """Which ADC outputs of a product clip; few do. `places` indexes [row blocks, vectors, outputs] flattened."""
+
+    parts: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # first vector, places (int64), signs (float32)
+
+    def note(self, clipping: Tensor, first: int, vectors: int) -> None:
+        """Note the marks −1, 0, +1 (int8 [row blocks, part, outputs]) of vectors `first` … among `vectors`."""
+        outputs = clipping.shape[2]
+        block, vector, output = clipping.nonzero(as_tuple=True)
+        places = (block * vectors + vector + first) * outputs + output
+        self.parts.append((first, places, clipping[block, vector, output].float()))  # one step: several threads do this
+
+    def gathered(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Places (int64) and signs (float32, −1 or +1) of all that clip."""
+        none = (torch.empty(0, dtype=torch.int64, device=device), torch.empty(0, device=device))
+        _, places, signs = zip((0, *none), *sorted(self.parts, key=lambda part: part[0]), strict=True)
+        return torch.cat(places), torch.cat(signs)
+
+
 @dataclass(frozen=True)
 class ReadyWeights:
     """Weights of a layer as its tiles present them to the inputs, ready for many products."""
@@ -36,84 +58,119 @@ class ReadyWeights:
     grid: TileGrid
     crossbar: Crossbar
     product: BlockProduct
+    kernel: str = "reference"
     ramped: BlockProduct | None = None  # weights × position, for the IR drop
     magnitudes: BlockProduct | None = None
 
     @classmethod
-    def of(cls, blocks: Tensor, grid: TileGrid, crossbar: Crossbar, product: str) -> "ReadyWeights":
-        """Args: blocks: normalised weights [row blocks, columns, rows]; product: "int8" or "float32"."""
+    def of(
+        cls, blocks: Tensor, grid: TileGrid, crossbar: Crossbar, product: str, kernel: str = "reference"
+    ) -> "ReadyWeights":
+        """
+        Args:
+            blocks: Normalised weights [row blocks, columns, rows].
+            product: "int8", "int8_single" or "float32" (kernels/products.py).
+            kernel: "reference" or "compiled".
+        """
         # 8-bit products need integer codes of at most 8 bits.
         if crossbar.dac_bits is None or crossbar.dac_bits > 8:
             product = "float32"
         ramped = magnitudes = None
         if crossbar.ir_drop > 0:
             position = position_weight(grid.row_counts(blocks.device), grid.padded_rows)
-            ramped = make_product(blocks * position.unsqueeze(1), product)
-            magnitudes = make_product(blocks.abs(), product)
-        return cls(grid, crossbar, make_product(blocks, product), ramped, magnitudes)
+            ramped = make_product(blocks * position.unsqueeze(1), product, kernel)
+            magnitudes = make_product(blocks.abs(), product, kernel)
+        return cls(grid, crossbar, make_product(blocks, product, kernel), kernel, ramped, magnitudes)
 
 
-def dac_codes(x: Tensor, weights_on: TileGrid, crossbar: Crossbar, input_range: Tensor) -> Tensor:
-    """DAC codes of inputs `x` [vectors, inputs] under `input_range` α [row blocks, in units of x].
+@dataclass(frozen=True)
+class Scaling:
+    """The digital numbers on both sides of a layer's tiles."""
+
+    per_input: Tensor  # [inputs] DAC codes per unit of x: full scale / α
+    step: Tensor  # [row blocks, outputs] what an LSB of the ADC is worth at the layer's output
+    bias: Tensor | None = None  # [outputs]
+
+    @classmethod
+    def of(
+        cls, input_range: Tensor, digital_scale: Tensor, grid: TileGrid, crossbar: Crossbar, bias: Tensor | None = None
+    ) -> "Scaling":
+        """
+        Args:
+            input_range: α [row blocks], in units of the layer's input.
+            digital_scale: [row blocks, outputs]: what a full-on cell stands for, times learned scale and drift compensation.
+        """
+        per_input = crossbar.dac.full_scale / grid.spread_over_rows(input_range)
+        return cls(per_input, digital_scale * (input_range * crossbar.adc.lsb).unsqueeze(1), bias)
+
+
+def dac_codes(x: Tensor, per_input: Tensor, crossbar: Crossbar) -> Tensor:
+    """DAC codes of inputs `x` [vectors, inputs] under the factors `per_input` [inputs] of a `Scaling`.
 
     Returns:
         Same shape as x: int8 of a DAC of at most 8 bits, float32 of a finer one.
     """
-    bits = crossbar.dac_bits
-    codes = torch.empty_like(x, dtype=torch.float32 if bits is None or bits > 8 else torch.int8)
-    ranges = weights_on.spread_over_rows(input_range)
+    codes = torch.empty_like(x, dtype=code_type(crossbar))
 
     def convert(start: int) -> None:
         taken = slice(start, start + VECTORS)
-        codes[taken] = crossbar.dac.codes(x[taken], ranges)
+        codes[taken] = crossbar.dac.codes(x[taken], per_input)
 
     run(convert, range(0, len(x), VECTORS), x.device)
     return codes
 
 
+def code_type(crossbar: Crossbar) -> torch.dtype:
+    """int8 holds the codes of a DAC of at most 8 bits."""
+    return torch.float32 if crossbar.dac_bits is None or crossbar.dac_bits > 8 else torch.int8
+
+
 def mvm(
-    codes: Tensor,
+    x: Tensor,
     weights: ReadyWeights,
-    input_range: Tensor,
-    digital_scale: Tensor,
+    scaling: Scaling,
     noise_key: int,
-    saturated: Tensor | None = None,
-) -> Tensor:
-    """Analog product of every row of DAC codes with the weights of a layer.
+    clipped: ClippedOutputs | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Analog product of every row of `x` [vectors, inputs] with the weights of a layer.
 
     Args:
-        codes: [vectors, inputs], from `dac_codes` with the same `input_range`.
         weights: The layer's weights, in units of a full-on cell.
-        input_range: α [row blocks], in units of the layer's input.
-        digital_scale: [row blocks, outputs]: what a full-on cell stands for, times learned scale and drift compensation.
-        noise_key: Names the noise of this call; the same key gives the same noise.
-        saturated: If given, an int8 tensor [row blocks, vectors, outputs] that is set to −1, 0 or +1: which ADCs clip.
+        noise_key: Names the noise of this call; the same key gives the same noise (of one kernel).
+        clipped: If given, collects which ADC outputs clip.
 
     Returns:
-        [vectors, outputs] float32, without the layer's bias.
+        The layer's output [vectors, outputs] float32, and the DAC codes of its inputs.
     """
-    step = digital_scale * (input_range * weights.crossbar.adc.lsb).unsqueeze(1)
-    out = torch.empty(len(codes), weights.grid.outputs, device=codes.device)
-    vectors = min(VECTORS, max(FEW_VECTORS, -(-len(codes) // 2)))
+    if weights.kernel == "compiled" and x.device.type == "cpu":
+        from analog_glue.tiles.compiled_mvm import compiled_mvm
+
+        return compiled_mvm(x, weights, scaling, noise_key, clipped)
+    codes = dac_codes(x, scaling.per_input, weights.crossbar)
+    out = torch.empty(len(x), weights.grid.outputs, device=x.device)
+    vectors = min(VECTORS, max(FEW_VECTORS, -(-len(x) // 2)))
+    step = scaling.step
 
     def convert(start: int) -> None:
         taken = slice(start, start + vectors)
         converted = adc_codes(weights.grid.pad_inputs(codes[taken]), weights, derive_key(noise_key, start))
-        if saturated is not None:
-            saturated[:, taken] = weights.crossbar.adc.clipping(converted)
+        if clipped is not None and weights.crossbar.adc_bits is not None:
+            clipped.note(weights.crossbar.adc.clipping(converted), start, len(x))
         summed = torch.mul(converted[0], step[0], out=out[taken])
         for block in range(1, len(converted)):
-            summed.addcmul_(converted[block], step[block])
+            summed.add_(converted[block].mul_(step[block]))  # two roundings, as in the compiled kernel
+        if scaling.bias is not None:
+            summed.add_(scaling.bias)
 
-    run(convert, range(0, len(codes), vectors), codes.device)
-    return out
+    run(convert, range(0, len(x), vectors), x.device)
+    return out, codes
 
 
 def adc_codes(codes: Tensor, weights: ReadyWeights, noise_key: int) -> Tensor:
     """What the ADCs answer to DAC `codes` ([vectors, row blocks · rows]), in LSB: [row blocks, vectors, columns]."""
     crossbar = weights.crossbar
     unit = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
-    currents = weights.product.product(codes).mul_(unit)
+    currents = weights.product.product(codes, unit)
     if crossbar.ir_drop > 0:
         load = weights.magnitudes.product(codes.abs()).div_(crossbar.dac.full_scale)
         lost = loss_factor(load, weights.grid.row_counts(codes.device))
@@ -128,7 +185,9 @@ def adc_codes(codes: Tensor, weights: ReadyWeights, noise_key: int) -> Tensor:
     return crossbar.adc.convert_(currents)
 
 
-def one_hot_outputs(blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key: int) -> Tensor:
+def one_hot_outputs(
+    blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key: int, kernel: str = "reference"
+) -> Tensor:
     """What the tiles answer to all one-hot inputs of full scale, in units of a full-on cell.
 
     A one-hot input selects one cell per column, so the product with the identity matrix is the weights themselves with the
@@ -149,7 +208,7 @@ def one_hot_outputs(blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_ke
         position = position_weight(row_counts, grid.padded_rows).unsqueeze(1)
         currents.sub_(lost.mul_(blocks).mul_(position), alpha=crossbar.ir_drop / lsb)
     if crossbar.is_noisy:
-        normal = fill_normal(torch.empty_like(currents), noise_key)
+        normal = fill_normal(torch.empty_like(currents), noise_key, kernel)
         if crossbar.read_noise > 0:
             std = blocks.abs().mul_((crossbar.read_noise / lsb) ** 2)
             currents.addcmul_(std.add_(crossbar.output_noise**2).sqrt_(), normal)

@@ -1,0 +1,48 @@
+"""Which implementation computes: the plain one in PyTorch, or compiled kernels that do the same faster."""
+
+import logging
+from functools import cache
+
+import torch
+
+log = logging.getLogger(__name__)
+
+KERNELS = ("auto", "reference", "compiled")
+
+
+def choose_kernel(wanted: str, device: torch.device | str) -> str:
+    """ "reference" or "compiled" on `device` from the setting `runtime.kernel`.
+
+    auto takes the compiled kernels where they work and says in one line why where they do not.
+
+    Raises:
+        ValueError: compiled kernels are demanded and do not work here.
+    """
+    if wanted == "reference":
+        return wanted
+    obstacle = _obstacle(torch.device(device).type)
+    if obstacle is None:
+        return "compiled"
+    if wanted == "compiled":
+        raise ValueError(
+            f"Setting `runtime.kernel` must be auto or reference on this machine, but is 'compiled': {obstacle}. "
+            "Reference kernels give the same results, slower."
+        )
+    log.warning("Compiled kernels do not work here, so the slower reference is used: %s", obstacle)
+    return "reference"
+
+
+@cache
+def _obstacle(kind: str) -> str | None:
+    """Why kernels cannot be compiled for this kind of device; None if they can."""
+    if kind == "cpu":
+        try:
+            import numpy as np
+
+            from analog_glue.kernels.threefry import words
+
+            words(np.empty((1, 4), np.uint32), *[np.uint32(0)] * 7)
+        except Exception as error:  # whatever a foreign compiler raises, the reference works
+            return f"numba cannot compile ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        return None
+    return f"there are none for {kind}"

@@ -1,0 +1,134 @@
+"""What happens around a product of integers, compiled: DAC before it; noise, ADC, scale and sum over row blocks after it.
+
+Each kernel is one pass over its rows, from cache to cache. Where no noise is drawn the arithmetic is that of the reference
+operation for operation, hence the same bits: every float is the result of one rounding, nothing is contracted.
+
+Noise of a product: number i of the row (vector v, row block b) is a function of (key, i, v, b), so it depends neither on
+how vectors are cut into chunks nor on the number of threads.
+"""
+
+import math
+
+import numpy as np
+from numba import float32, int8, uint32
+
+from analog_glue.kernels.jit import compiled, exact
+from analog_glue.kernels.threefry import fill_row
+
+
+@compiled
+def normal_row(out, numbers, vector, block, k0, k1):
+    """Standard normal numbers of one row of outputs into `out`, which is filled up to a multiple of four."""
+    fill_row(out, numbers, uint32(vector), uint32(block), uint32(1), k0, k1)
+
+
+@exact
+def drive(x, per_input, full_scale, row_counts, dither, codes, rows, squares):
+    """DAC: codes = round(x · per_input), clipped to ±full_scale; then each row block's own inputs, ready for its product.
+
+    Args:
+        x: [vectors, inputs] float32.
+        per_input: [inputs] float32, codes per unit of x.
+        full_scale: Largest code, at most 127.
+        row_counts: [row blocks] inputs of each block.
+        dither: [rows] float32 in [0, 1); what is added before squares are rounded down (kernels/products.py).
+        codes: [vectors, inputs] int8.
+        rows: [row blocks, vectors, rows] int8; padded rows become 0.
+        squares: The same shape, or [0, 0, 0] where no read noise asks for them: code² / 127.
+    """
+    wanted = squares.shape[0] > 0
+    for v in range(x.shape[0]):
+        row, code = x[v], codes[v]
+        for j in range(x.shape[1]):
+            rounded = np.rint(row[j] * per_input[j])
+            code[j] = int8(min(max(rounded, -full_scale), full_scale))
+        start = 0
+        for b in range(rows.shape[0]):
+            count = row_counts[b]
+            source, target = code[start : start + count], rows[b, v]
+            for j in range(count):
+                target[j] = source[j]
+            for j in range(count, rows.shape[2]):
+                target[j] = 0
+            if wanted:
+                square = squares[b, v]
+                for j in range(rows.shape[2]):
+                    number = float32(target[j])
+                    square[j] = int8(number * number * float32(1 / 127) + dither[j])
+            start += count
+
+
+@exact
+def digitise(
+    sums, halves, variances, unit, variance_unit, output_variance, noisy, full_scale, step, bias, first, k0, k1, out, clipped
+):
+    """From currents to the layer's output: read and output noise in one draw, ADC, digital scale, sum over row blocks.
+
+    Args:
+        sums: [row blocks, vectors, columns] float32 or int32 currents; with `halves` int32 [row blocks, vectors, 2 · columns],
+            the upper and the lower halves of the weights side by side.
+        variances: [row blocks, vectors, columns] Σ|w|x², or [0, 0, 0] without read noise.
+        unit, variance_unit: What 1 of them is worth, in LSB and LSB².
+        output_variance: [LSB²]
+        full_scale: Largest code of the ADC; 0 for an ideal ADC.
+        step: [row blocks, columns] float32, what an LSB is worth at the layer's output.
+        bias: [columns] float32.
+        first: Index of the first vector within the whole call.
+        out: [vectors, columns] float32.
+        clipped: int8 [row blocks, vectors, columns], set to −1, 0 or +1 where the ADC clips; or [0, 0, 0].
+
+    Returns:
+        How many ADC outputs clip.
+    """
+    columns = out.shape[1]
+    row = np.empty(columns, np.float32)
+    normal = np.empty(columns + 3, np.float32)
+    has_variance = variances.shape[0] > 0
+    wants_clipped = clipped.shape[0] > 0
+    saturated = 0
+    for v in range(out.shape[0]):
+        summed = out[v]
+        for b in range(step.shape[0]):
+            current = sums[b, v]
+            if halves:
+                lower = current[columns:]
+                for i in range(columns):
+                    row[i] = float32(current[i] * 128 + lower[i]) * unit
+            else:
+                for i in range(columns):
+                    row[i] = float32(current[i]) * unit
+            if noisy:
+                normal_row(normal, columns, first + v, b, k0, k1)
+                if has_variance:
+                    variance = variances[b, v]
+                    for i in range(columns):
+                        row[i] += math.sqrt(float32(variance[i]) * variance_unit + output_variance) * normal[i]
+                else:
+                    std = math.sqrt(output_variance)
+                    for i in range(columns):
+                        row[i] += std * normal[i]
+            if full_scale > 0:
+                count = 0
+                for i in range(columns):
+                    code = np.rint(row[i])
+                    code = min(max(code, -full_scale), full_scale)
+                    count += abs(code) == full_scale
+                    row[i] = code
+                saturated += count
+                if wants_clipped:
+                    mark = clipped[b, v]
+                    if count == 0:
+                        mark[:] = 0
+                    else:
+                        for i in range(columns):
+                            mark[i] = int8(row[i] / full_scale)
+            scale = step[b]
+            if b == 0:
+                for i in range(columns):
+                    summed[i] = row[i] * scale[i]
+            else:
+                for i in range(columns):
+                    summed[i] += row[i] * scale[i]
+        for i in range(columns):
+            summed[i] += bias[i]
+    return saturated

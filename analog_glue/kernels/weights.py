@@ -1,0 +1,130 @@
+"""Passes over the weights of a layer, compiled: noise of training, rounding to integers, what backward needs."""
+
+import math
+
+import numpy as np
+from numba import float32, int8, uint32
+
+from analog_glue.kernels.jit import compiled, exact
+from analog_glue.kernels.threefry import fill_row
+
+
+@compiled
+def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks):
+    """Normalised weights plus Gaussian noise of a spread that depends on their magnitude.
+
+    Args:
+        weight: [columns, inputs] float32, in real units.
+        scale: [row blocks, columns] float32, the weight that becomes 1.
+        row_counts: [row blocks] inputs of each block.
+        spread: (5,) float32, the standard deviation as a polynomial in |w|, lowest power first; below 0 it counts as 0.
+        mirrored: Whether weights are reflected at zero instead of changing their sign.
+        blocks: [row blocks, columns, rows] float32, the result; padded rows become 0.
+
+    Returns:
+        The largest magnitude.
+    """
+    normal = np.empty(blocks.shape[2] + 3, np.float32)
+    largest = float32(0)
+    c0, c1, c2, c3, c4 = spread[0], spread[1], spread[2], spread[3], spread[4]
+    for c in range(weight.shape[0]):
+        start = 0
+        for b in range(blocks.shape[0]):
+            count = row_counts[b]
+            row, out = weight[c, start : start + count], blocks[b, c]
+            unit = scale[b, c]
+            fill_row(normal, count, uint32(c), uint32(b), uint32(2), k0, k1)
+            for j in range(count):
+                w = min(max(row[j] / unit, float32(-1)), float32(1))
+                r = abs(w)
+                std = (((c4 * r + c3) * r + c2) * r + c1) * r + c0
+                out[j] = w + max(std, float32(0)) * normal[j]
+            if mirrored:
+                for j in range(count):
+                    out[j] = math.copysign(out[j], row[j]) if row[j] != 0 else float32(0)
+            for j in range(count):
+                largest = max(largest, abs(out[j]))
+            for j in range(count, blocks.shape[2]):
+                out[j] = 0
+            start += count
+    return largest
+
+
+@exact
+def to_integers(weights, per_unit, halves, magnitudes_per_unit, integers, magnitudes):
+    """Round weights to 8-bit numbers, or to 15 bits in two 8-bit halves.
+
+    Args:
+        weights: [row blocks, columns, rows] float32.
+        per_unit: Integers per unit of weight.
+        integers: int8, the same shape; with `halves` [row blocks, 2 · columns, rows]: upper halves, then lower ones.
+        magnitudes: int8, the shape of `weights`: |weights| · magnitudes_per_unit, rounded.
+    """
+    columns = weights.shape[1]
+    for b in range(weights.shape[0]):
+        for c in range(columns):
+            row, magnitude = weights[b, c], magnitudes[b, c]
+            upper = integers[b, c]
+            if halves:
+                lower = integers[b, c + columns]
+                for j in range(row.shape[0]):
+                    number = np.rint(row[j] * per_unit)
+                    high = np.rint(number * float32(1 / 128))
+                    upper[j] = int8(high)
+                    lower[j] = int8(number - high * float32(128))
+            else:
+                for j in range(row.shape[0]):
+                    upper[j] = int8(np.rint(row[j] * per_unit))
+            for j in range(row.shape[0]):
+                magnitude[j] = int8(np.rint(abs(row[j]) * magnitudes_per_unit))
+
+
+@exact
+def as_used(blocks, row_counts, step, worth, used):
+    """Weights as the product saw them, in units of the layer's output: rounded to multiples of `step` (0: not), times `worth`.
+
+    Args:
+        blocks: [row blocks, columns, rows] float32.
+        worth: [row blocks, columns] float32.
+        used: [columns, inputs] float32, the result.
+    """
+    per_unit = float32(1) / step if step > 0 else float32(0)
+    for c in range(blocks.shape[1]):
+        start = 0
+        for b in range(blocks.shape[0]):
+            row, out = blocks[b, c], used[c, start : start + row_counts[b]]
+            unit = worth[b, c]
+            if step > 0:
+                unit *= step
+                for j in range(row_counts[b]):
+                    out[j] = np.rint(row[j] * per_unit) * unit
+            else:
+                for j in range(row_counts[b]):
+                    out[j] = row[j] * unit
+            start += row_counts[b]
+
+
+@compiled
+def finish_gradient(gradient, used, row_counts, per_code, output_scale, towards_scale):
+    """From the gradient at DAC codes to that at the weight, and the part of the output scale's that the weights carry.
+
+    Args:
+        gradient: [columns, inputs] float32, Σ over vectors of ∂L/∂y · code; becomes ∂L/∂weight.
+        used: [columns, inputs] float32, from `as_used`.
+        per_code: [inputs] float32, what a DAC code is worth.
+        output_scale: [row blocks, columns] float32.
+        towards_scale: [row blocks, columns] float32, becomes Σ over rows of ∂L/∂used · used.
+    """
+    for c in range(gradient.shape[0]):
+        start = 0
+        for b in range(row_counts.shape[0]):
+            end = start + row_counts[b]
+            row, other, worth = gradient[c, start:end], used[c, start:end], per_code[start:end]
+            factor = output_scale[b, c]
+            total = float32(0)
+            for j in range(end - start):
+                value = row[j] * worth[j]
+                total += value * other[j]
+                row[j] = value * factor
+            towards_scale[b, c] = total
+            start = end
