@@ -25,6 +25,7 @@ from tqdm import tqdm
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import Point, Scored, drift_sweep, points, score
 from analog_glue.kernels.backend import choose_kernel
+from analog_glue.kernels.matmul import route
 from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
 from analog_glue.nn.calibration import calibrate_input_ranges
@@ -352,7 +353,7 @@ def _sweep(
             chip_seed=evaluation.chip_seed,
             data={"source": raw.source, "fingerprint": raw.fingerprint},
             input_ranges=source,
-            product=choose_product(hardware.product, where, device.noise_floor),
+            product=choose_product(hardware.product, where, hardware.device.noise_floor),
             kernel=hardware.kernel,
             device=where,
         )
@@ -469,7 +470,8 @@ def _runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Har
         where == "cpu" or product in ("auto", "float32"), "runtime.product", "be float32 or auto on CUDA", product
     )
     kernel = choose_kernel(settings.runtime.kernel, where)
-    return Hardware(device, tile, tuple(settings.hardware.layers), product, kernel), where
+    route(settings.runtime.matmul, where)
+    return Hardware(device, tile, tuple(settings.hardware.layers), product, kernel, settings.hardware.read_out), where
 
 
 def _is_main_process() -> bool:

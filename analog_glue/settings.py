@@ -28,7 +28,11 @@ class Runtime:
     kernel: str = "auto"  # auto | reference (plain PyTorch) | compiled (numba on the CPU)
     product: str = "auto"  # auto | int8 (8-bit codes × 15-bit weights) | int8_single (× 8-bit weights) | float32
 
+    matmul: str = "default"  # float32 products of all digital work: default | onednn | auto (only if a probe finds it faster)
+
     def __post_init__(self) -> None:
+        known = ("default", "onednn", "auto")
+        require(self.matmul in known, "runtime.matmul", f"be one of {', '.join(known)}", self.matmul)
         require(self.device in ("auto", "cpu", "cuda"), "runtime.device", "be auto, cpu or cuda", self.device)
         require(self.threads >= 0, "runtime.threads", "be at least 0 (0: torch's default)", self.threads)
         known = ("auto", "reference", "compiled")
@@ -60,8 +64,11 @@ class Calibration:
 class HardwareSettings:
     layers: list[str] = field(default_factory=lambda: ["*"])  # name patterns of the linear layers put on tiles
     calibration: Calibration = field(default_factory=Calibration)
+    read_out: str = "measured"  # of the drift compensation: measured (with noise, as a chip does) | expected (its mean)
 
     def __post_init__(self) -> None:
+        known = ("measured", "expected")
+        require(self.read_out in known, "hardware.read_out", f"be one of {', '.join(known)}", self.read_out)
         require(len(self.layers) > 0, "hardware.layers", "name at least one pattern", self.layers)
 
 

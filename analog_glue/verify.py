@@ -181,8 +181,8 @@ def tile_error(
         now = array.weights(t, noise("1/f", t))
         digital_scale = scale
         if setup.compensated and device.drifts:
-            factor = compensation_factor(reference, read_out(now, grid, setup.crossbar, key(seed, "verify read-out", t), kernel))
-            digital_scale = scale * grid.spread_over_columns(factor)
+            outputs = read_out(now, grid, setup.crossbar, key(seed, "verify read-out", t), kernel)
+            digital_scale = scale * grid.spread_over_columns(compensation_factor(reference, outputs))
         chosen = choose_product(product, "cpu", device.noise_floor)
         ready = ReadyWeights.of(now, grid, setup.crossbar, chosen, kernel)
         scaling = Scaling.of(torch.ones(1), digital_scale, grid, setup.crossbar)

@@ -333,7 +333,8 @@ def machine() -> list[str]:
         f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}; load average at the start {load}",
         f"versions: analog-glue {analog_glue.__version__}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, Python {platform.python_version()}",
-        f"simulated: PCM, tiles of spoon2021; {hardware().kernel} kernel, {choose_product('auto', 'cpu', PCM().noise_floor)} product",
+        f"simulated: PCM, tiles of spoon2021; {hardware().kernel} kernel, "
+        f"{choose_product('auto', 'cpu', PCM().noise_floor)} product",
     ]
 
 

@@ -1,5 +1,12 @@
 """One thread for torch in every test: sums are then the same on every machine, and small ones are quicker."""
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["reference", "compiled"])
+def kernel(request):
+    """What computes: a test that takes it claims the same of plain PyTorch and of the compiled kernels."""
+    return request.param

@@ -14,6 +14,7 @@ from analog_glue.devices.device import Device
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM, programming_error_std
 from analog_glue.devices.reram import ReRAM
+from analog_glue.kernels.gaussian import NormalStream
 
 N_DEVICES = 200_000  # a spread is then known to 1/√(2n) = 0.16 %
 SAMPLING = 5 / math.sqrt(2 * N_DEVICES)
@@ -25,6 +26,12 @@ OPTIONS = {file.stem: file for file in sorted((conf_dir() / "noise").glob("*.yam
 
 def draw(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def noise(kernel):
+    """The streams of numbers that devices are drawn from, by number."""
+    return lambda seed=0: NormalStream("test", seed, kernel=kernel)
 
 
 # --- the contract --------------------------------------------------------------------------------------
@@ -58,9 +65,9 @@ def test_a_device_is_an_interface_or_final(device):
 
 
 @pytest.mark.parametrize("t", TIMES)
-def test_conductances_keep_shape_and_type_and_are_never_negative(device, targets, t):
-    array = device.program(targets, draw())
-    g = device.conductance(array, t, draw(1))
+def test_conductances_keep_shape_and_type_and_are_never_negative(device, targets, t, noise):
+    array = device.program(targets, noise())
+    g = device.conductance(array, t, noise(1))
     for tensor in (array.g_prog, g):
         assert (tensor.shape, tensor.dtype) == (targets.shape, torch.float32)
         assert tensor.isfinite().all()
@@ -68,79 +75,93 @@ def test_conductances_keep_shape_and_type_and_are_never_negative(device, targets
 
 
 @pytest.mark.parametrize("t", [0.0, 1.0, MONTH])
-def test_the_same_generator_gives_the_same_chip_and_another_one_another(device, targets, t):
+def test_the_same_stream_gives_the_same_chip_and_another_one_another(device, targets, t, noise):
     def conductances(seed):
-        return device.conductance(device.program(targets, draw(seed)), t, draw(seed + 10))
+        return device.conductance(device.program(targets, noise(seed)), t, noise(seed + 10))
 
     assert torch.equal(conductances(0), conductances(0))
     if not isinstance(device, Ideal):
         assert not torch.equal(conductances(0), conductances(1))
 
 
-def test_programming_remembers_its_targets_and_leaves_them_alone(device, targets):
+def test_programming_remembers_its_targets_and_leaves_them_alone(device, targets, noise):
     before = targets.clone()
-    array = device.program(targets, draw())
+    array = device.program(targets, noise())
     assert torch.equal(targets, before)
     assert torch.equal(array.g_target, before)
 
 
-def test_reading_changes_nothing_and_answers_with_a_new_tensor(device, targets):
-    array = device.program(targets, draw())
+def test_reading_changes_nothing_and_answers_with_a_new_tensor(device, targets, noise):
+    array = device.program(targets, noise())
     before = {name: value.clone() for name, value in vars(array).items() if value is not None}
-    device.conductance(array, 3600.0, draw(1)).fill_(-1)
+    device.conductance(array, 3600.0, noise(1)).fill_(-1)
     for t in (MONTH, 1.0):  # in any order
-        device.conductance(array, t, draw(1)).fill_(-1)
+        device.conductance(array, t, noise(1)).fill_(-1)
     for name, value in before.items():
         assert torch.equal(getattr(array, name), value), name
 
 
-def test_time_runs_over_a_chip_not_through_the_generator(device, targets):
+def test_time_runs_over_a_chip_not_through_its_noise(device, targets, noise):
     """An earlier reading does not change a later one."""
-    array = device.program(targets, draw())
-    alone = device.conductance(array, MONTH, draw(1))
-    device.conductance(array, 1.0, draw(2))
-    assert torch.equal(device.conductance(array, MONTH, draw(1)), alone)
+    array = device.program(targets, noise())
+    alone = device.conductance(array, MONTH, noise(1))
+    device.conductance(array, 1.0, noise(2))
+    assert torch.equal(device.conductance(array, MONTH, noise(1)), alone)
 
 
 @pytest.mark.parametrize("wrong", [-1e-3, 1.001, float("nan"), float("inf")])
-def test_targets_out_of_range_are_refused(device, wrong):
+def test_targets_out_of_range_are_refused(device, wrong, noise):
     targets = torch.full((4,), 0.5 * device.g_max)
     targets[2] = wrong * device.g_max
     with pytest.raises(ValueError, match=r"`g_target` must lie in \[0, `g_max`\] = \[0, \d+\] µS, but spans"):
-        device.program(targets, draw())
+        device.program(targets, noise())
 
 
-def test_targets_at_the_ends_of_the_range_and_empty_arrays_are_fine(device):
-    device.program(torch.tensor([0.0, device.g_max]), draw())
-    assert device.conductance(device.program(torch.empty(0), draw()), 1.0, draw()).shape == (0,)
+def test_targets_at_the_ends_of_the_range_and_empty_arrays_are_fine(device, noise):
+    device.program(torch.tensor([0.0, device.g_max]), noise())
+    assert device.conductance(device.program(torch.empty(0), noise()), 1.0, noise()).shape == (0,)
 
 
 @pytest.mark.parametrize("t", TIMES)
-def test_idle_devices_stay_at_exactly_zero(device, targets, t):
-    array = device.program(targets, draw())
+def test_idle_devices_stay_at_exactly_zero(device, targets, t, noise):
+    array = device.program(targets, noise())
     idle = targets == 0
     assert idle.any()
     assert not array.g_prog[idle].any()
-    assert not device.conductance(array, t, draw(1))[idle].any()
+    assert not device.conductance(array, t, noise(1))[idle].any()
 
 
-def test_with_idle_noise_idle_devices_are_programmed_like_the_others(device):
+def test_with_idle_noise_idle_devices_are_programmed_like_the_others(device, noise):
     device = replace(device, idle_noise=True)
     zeros = torch.zeros(N_DEVICES)
-    array = device.program(zeros, draw())
+    array = device.program(zeros, noise())
     expected = device.programming_spread(torch.zeros(1)).item() * device.g_max
     # Half of them would have come out negative, and are 0: the mean of max(0, ξ) is 1/√(2π), its variance below 1/2.
     assert array.g_prog.mean().item() == pytest.approx(expected / math.sqrt(2 * math.pi), abs=4 * expected / N_DEVICES**0.5)
-    assert (device.conductance(array, 1.0, draw(1)) > 0).any() == (expected > 0)
+    assert (device.conductance(array, 1.0, noise(1)) > 0).any() == (expected > 0)
 
 
 @pytest.mark.parametrize("ghat", [0.2, 0.6, 1.0])
-def test_the_spread_that_training_imitates_is_the_one_of_programming(device, ghat):
+def test_the_spread_that_training_imitates_is_the_one_of_programming(device, ghat, noise):
     targets = torch.full((N_DEVICES,), ghat * device.g_max)
-    error = device.program(targets, draw()).g_prog - targets
+    error = device.program(targets, noise()).g_prog - targets
     expected = device.programming_spread(torch.tensor([ghat])).item() * device.g_max
     assert error.std().item() == pytest.approx(expected, rel=2 * SAMPLING)  # 2: for what a clip at zero takes away
     assert error.mean().item() == pytest.approx(0, abs=2 * expected * 5 / math.sqrt(N_DEVICES))
+
+
+@pytest.mark.parametrize(
+    ("device", "floor"),
+    [
+        (PCM(), 0.26348 / 25),  # both at zero, where the laws start
+        (PCM(noise_scale=0.5), 0.26348 / 50),
+        (ReRAM(), 0.348 / 40),
+        (Ideal(), 0.0),
+    ],
+)
+def test_the_floor_of_the_noise_is_the_spread_of_the_quietest_target(device, floor):
+    assert device.noise_floor == pytest.approx(floor, rel=1e-5)
+    assert (device.programming_spread(torch.rand(1000, generator=draw())) >= device.noise_floor).all()
 
 
 @pytest.mark.parametrize("key", ["g_max", "noise_scale", "t_c"])
@@ -150,11 +171,11 @@ def test_values_that_mean_nothing_are_refused_by_their_full_key(device, key):
             replace(device, **{key: -1})
 
 
-def test_another_g_max_keeps_every_relative_number(device, targets):
+def test_another_g_max_keeps_every_relative_number(device, targets, noise):
     wider = replace(device, g_max=4 * device.g_max)
     for t in (1.0, MONTH):
-        g = device.conductance(device.program(targets, draw()), t, draw(1))
-        scaled = wider.conductance(wider.program(4 * targets, draw()), t, draw(1))
+        g = device.conductance(device.program(targets, noise()), t, noise(1))
+        scaled = wider.conductance(wider.program(4 * targets, noise()), t, noise(1))
         assert torch.allclose(scaled, 4 * g, rtol=1e-5)
 
 
@@ -162,24 +183,24 @@ def test_another_g_max_keeps_every_relative_number(device, targets):
 
 
 @pytest.mark.parametrize("t", TIMES)
-def test_ideal_devices_keep_what_is_written(t):
+def test_ideal_devices_keep_what_is_written(t, noise):
     targets = 25 * torch.rand(100, generator=draw())
     device = Ideal(g_max=25.0)
-    assert torch.equal(device.conductance(device.program(targets, draw(1)), t, draw(2)), targets)
+    assert torch.equal(device.conductance(device.program(targets, noise(1)), t, noise(2)), targets)
 
 
 # --- phase-change memory -------------------------------------------------------------------------------
 
 
-def programmed(ghat, seed=0, **fields):
+def programmed(noise, ghat, seed=0, **fields):
     device = PCM(**fields)
     targets = torch.full((N_DEVICES,), ghat * device.g_max)
-    return device, device.program(targets, draw(seed))
+    return device, device.program(targets, noise(seed))
 
 
 @pytest.mark.parametrize("g_target", [5.0, 12.5, 21.0, 25.0])  # [µS]
-def test_programming_error_spreads_as_the_measured_parabola(g_target):
-    _, array = programmed(g_target / 25)
+def test_programming_error_spreads_as_the_measured_parabola(g_target, noise):
+    _, array = programmed(noise, g_target / 25)
     error = array.g_prog - g_target
     # An independent fit of the same measurement (CrossSim reads Joshi 2020, Fig. 3b, in µS).
     measured = 0.28638599 + 0.07585724 * g_target - 0.00178767 * g_target**2
@@ -199,8 +220,8 @@ BY_HAND = [
 
 
 @pytest.mark.parametrize(("ghat", "spread", "nu_mean", "nu_spread", "q_s", "one_over_f"), BY_HAND)
-def test_programming_and_drift_follow_the_laws(ghat, spread, nu_mean, nu_spread, q_s, one_over_f):
-    _, array = programmed(ghat)
+def test_programming_and_drift_follow_the_laws(ghat, spread, nu_mean, nu_spread, q_s, one_over_f, noise):
+    _, array = programmed(noise, ghat)
     assert programming_error_std(torch.tensor([ghat * 25]), 25.0).item() == pytest.approx(spread, abs=5e-5)
     assert (array.g_prog - array.g_target).std().item() == pytest.approx(spread, rel=SAMPLING, abs=5e-5)
     # Half a digit, sampling, and what taking |ν| adds at 2.6 standard deviations from zero (0.1 % of the mean).
@@ -211,11 +232,11 @@ def test_programming_and_drift_follow_the_laws(ghat, spread, nu_mean, nu_spread,
 
 
 @pytest.mark.parametrize(("ghat", "spread", "nu_mean", "nu_spread", "q_s", "one_over_f"), BY_HAND)
-def test_one_over_f_noise_follows_the_law(ghat, spread, nu_mean, nu_spread, q_s, one_over_f):
-    device, array = programmed(ghat)
+def test_one_over_f_noise_follows_the_law(ghat, spread, nu_mean, nu_spread, q_s, one_over_f, noise):
+    device, array = programmed(noise, ghat)
     for t, expected in zip((1.0, 3600.0, 86_400.0, 604_800.0, MONTH), one_over_f, strict=True):
         drifted = array.g_prog * ((t + 20) / 20) ** -array.nu
-        relative = device.conductance(array, t, draw(1)) / drifted - 1
+        relative = device.conductance(array, t, noise(1)) / drifted - 1
         assert relative.std().item() == pytest.approx(expected, abs=5e-4 + SAMPLING * expected)
         assert relative.mean().item() == pytest.approx(0, abs=5 * expected / N_DEVICES**0.5)
         growth = math.sqrt(math.log((t + 20 + 250e-9) / 500e-9))
@@ -223,55 +244,55 @@ def test_one_over_f_noise_follows_the_law(ghat, spread, nu_mean, nu_spread, q_s,
 
 
 @pytest.mark.parametrize(("ghat", "nu", "q_s"), [(1e-3, 0.1, 0.2), (1e-6, 0.1, 0.2)])
-def test_small_conductances_meet_the_limits_of_the_fits(ghat, nu, q_s):
-    device, array = programmed(ghat, noise_scale=0.01)
+def test_small_conductances_meet_the_limits_of_the_fits(ghat, nu, q_s, noise):
+    device, array = programmed(noise, ghat, noise_scale=0.01)
     spread = 0.045
     folded = nu * math.erf(nu / spread / math.sqrt(2)) + spread * math.sqrt(2 / math.pi) * math.exp(-((nu / spread) ** 2) / 2)
     assert array.nu.mean().item() == pytest.approx(folded, abs=5 * spread / N_DEVICES**0.5)
     exact = replace(array, g_prog=array.g_target, nu=torch.zeros_like(array.nu))
-    relative = device.conductance(exact, 1.0, draw(1)) / array.g_target - 1
+    relative = device.conductance(exact, 1.0, noise(1)) / array.g_target - 1
     assert relative.std().item() == pytest.approx(0.01 * q_s * math.sqrt(math.log(21 / 500e-9)), rel=SAMPLING)
 
 
-def test_the_three_errors_of_a_device_are_independent():
-    device, array = programmed(0.5)
+def test_the_three_errors_of_a_device_are_independent(noise):
+    device, array = programmed(noise, 0.5)
     drifted = array.g_prog * (3620 / 20) ** -array.nu
-    fluctuation = device.conductance(array, 3600.0, draw(1)) / drifted
-    later = device.conductance(array, 86_400.0, draw(2)) / (array.g_prog * (86_420 / 20) ** -array.nu)
+    fluctuation = device.conductance(array, 3600.0, noise(1)) / drifted
+    later = device.conductance(array, 86_400.0, noise(2)) / (array.g_prog * (86_420 / 20) ** -array.nu)
     correlation = torch.corrcoef(torch.stack([array.g_prog, array.nu, fluctuation, later])) - torch.eye(4)
     assert correlation.abs().max() < 5 / N_DEVICES**0.5
 
 
-def test_noise_scale_scales_programming_and_one_over_f_noise_but_not_drift():
-    full, array = programmed(0.5)
-    half, quieter = programmed(0.5, noise_scale=0.5)
+def test_noise_scale_scales_programming_and_one_over_f_noise_but_not_drift(noise):
+    full, array = programmed(noise, 0.5)
+    half, quieter = programmed(noise, 0.5, noise_scale=0.5)
     target = array.g_target
     assert torch.allclose(quieter.g_prog - target, 0.5 * (array.g_prog - target), atol=2e-6)  # rounding at 12.5 µS
     assert torch.equal(quieter.nu, array.nu)
-    one = full.conductance(replace(array, g_prog=target), MONTH, draw(1))
-    other = half.conductance(replace(array, g_prog=target), MONTH, draw(1))
+    one = full.conductance(replace(array, g_prog=target), MONTH, noise(1))
+    other = half.conductance(replace(array, g_prog=target), MONTH, noise(1))
     drifted = target * ((MONTH + 20) / 20) ** -array.nu
     assert torch.allclose(other - drifted, 0.5 * (one - drifted), atol=2e-5)
 
 
-def test_without_noise_what_is_left_is_drift_from_the_first_read_on():
-    device, array = programmed(0.5, noise_scale=0.0)
+def test_without_noise_what_is_left_is_drift_from_the_first_read_on(noise):
+    device, array = programmed(noise, 0.5, noise_scale=0.0)
     assert torch.equal(array.g_prog, array.g_target)
-    assert torch.equal(device.conductance(array, 0.0, draw()), array.g_target)
+    assert torch.equal(device.conductance(array, 0.0, noise()), array.g_target)
     # t_c = 20 s is the first read: after another 20 s the clock has doubled, after 180 s it shows ten times as much.
     for t, ratio in ((20.0, 2.0), (180.0, 10.0), (1980.0, 100.0)):
         expected = array.g_target.double() * ratio ** -array.nu.double()
-        assert torch.allclose(device.conductance(array, t, draw()).double(), expected, rtol=1e-6)
+        assert torch.allclose(device.conductance(array, t, noise()).double(), expected, rtol=1e-6)
 
 
-def test_another_first_read_stretches_the_clock():
-    early, array = programmed(0.5, noise_scale=0.0)
+def test_another_first_read_stretches_the_clock(noise):
+    early, array = programmed(noise, 0.5, noise_scale=0.0)
     late = replace(early, t_c=40.0)
-    assert torch.allclose(late.conductance(array, 7200.0, draw()), early.conductance(array, 3600.0, draw()), rtol=1e-6)
+    assert torch.allclose(late.conductance(array, 7200.0, noise()), early.conductance(array, 3600.0, noise()), rtol=1e-6)
 
 
-def test_devices_overshoot_the_largest_target():
-    _, array = programmed(1.0)
+def test_devices_overshoot_the_largest_target(noise):
+    _, array = programmed(noise, 1.0)
     assert (array.g_prog > 25.0).float().mean().item() == pytest.approx(0.5, abs=5 * 0.5 / N_DEVICES**0.5)
 
 
@@ -284,45 +305,46 @@ WAN = {
 }  # time [s] → coefficients [µS] over powers of ĝ, g_max = 40 µS (Wan et al. 2022 in the fit of aihwkit 1.2.0)
 
 
-def reram_error(ghat, t, **fields):
+def reram_error(noise, ghat, t, **fields):
     device = ReRAM(**fields)
     targets = torch.full((N_DEVICES,), ghat * device.g_max)
-    return device.conductance(device.program(targets, draw()), t, draw(1)) - targets
+    return device.conductance(device.program(targets, noise()), t, noise(1)) - targets
 
 
 @pytest.mark.parametrize("ghat", [0.3, 0.6, 0.85])
 @pytest.mark.parametrize("t", WAN)
-def test_resistive_devices_spread_as_measured(t, ghat):
-    error = reram_error(ghat, t)
+def test_resistive_devices_spread_as_measured(t, ghat, noise):
+    error = reram_error(noise, ghat, t)
     assert error.std().item() == pytest.approx(np.polyval(WAN[t][::-1], ghat), rel=SAMPLING)
     assert error.mean().item() == pytest.approx(0, abs=5 * error.std().item() / N_DEVICES**0.5)
 
 
 @pytest.mark.parametrize(("start", "end"), [(1.0, 86_400.0), (86_400.0, 172_800.0)])
-def test_between_the_measured_times_the_spread_grows_with_the_logarithm_of_time(start, end):
+def test_between_the_measured_times_the_spread_grows_with_the_logarithm_of_time(start, end, noise):
     middle = math.sqrt(start * end)  # half-way in ln t
     halfway = (np.polyval(WAN[start][::-1], 0.5) + np.polyval(WAN[end][::-1], 0.5)) / 2
-    assert reram_error(0.5, middle).std().item() == pytest.approx(halfway, rel=SAMPLING)
+    assert reram_error(noise, 0.5, middle).std().item() == pytest.approx(halfway, rel=SAMPLING)
 
 
-def test_outside_the_measured_times_the_spread_is_held():
-    assert torch.equal(reram_error(0.5, 0.0), reram_error(0.5, 1.0))
-    assert torch.equal(reram_error(0.5, MONTH), reram_error(0.5, 172_800.0))
+def test_outside_the_measured_times_the_spread_is_held(noise):
+    assert torch.equal(reram_error(noise, 0.5, 0.0), reram_error(noise, 0.5, 1.0))
+    assert torch.equal(reram_error(noise, 0.5, MONTH), reram_error(noise, 0.5, 172_800.0))
     assert ReRAM().fitted_until == 172_800.0
 
 
-def test_a_resistive_device_that_came_out_high_stays_high():
-    at_once, later = reram_error(0.5, 1.0), reram_error(0.5, 86_400.0)
+def test_a_resistive_device_that_came_out_high_stays_high(noise):
+    at_once, later = reram_error(noise, 0.5, 1.0), reram_error(noise, 0.5, 86_400.0)
     ratio = np.polyval(WAN[86_400.0][::-1], 0.5) / np.polyval(WAN[1.0][::-1], 0.5)
     assert torch.allclose(later, at_once * ratio, atol=1e-4)
 
 
-def test_noise_scale_multiplies_the_spread_of_resistive_devices():
-    assert torch.allclose(reram_error(0.5, 1.0, noise_scale=0.5), 0.5 * reram_error(0.5, 1.0), atol=5e-6)
+def test_noise_scale_multiplies_the_spread_of_resistive_devices(noise):
+    assert torch.allclose(reram_error(noise, 0.5, 1.0, noise_scale=0.5), 0.5 * reram_error(noise, 0.5, 1.0), atol=5e-6)
 
 
-def test_resistive_devices_do_not_drift_and_phase_change_devices_do():
+def test_resistive_devices_do_not_drift_and_phase_change_devices_do(noise):
     assert PCM().drifts
     assert not ReRAM().drifts
     assert PCM().fitted_until == math.inf
-    assert abs(reram_error(0.5, MONTH).mean().item()) < 5 * reram_error(0.5, MONTH).std().item() / N_DEVICES**0.5
+    error = reram_error(noise, 0.5, MONTH)
+    assert abs(error.mean().item()) < 5 * error.std().item() / N_DEVICES**0.5

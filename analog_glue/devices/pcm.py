@@ -96,10 +96,10 @@ class PCM(Device):
         nu.addcmul_(spread, noise.like(ghat)).abs_()
         if not self.idle_noise:
             g_prog.mul_(g_target != 0)
-        return ProgrammedArray(g_target=g_target, g_prog=g_prog, nu=nu)
+        return ProgrammedArray(g_target=g_target, g_prog=g_prog, nu=nu.half())
 
     def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
-        g = array.nu * -math.log((t + self.t_c) / self.t_c)
+        g = array.nu.float().mul_(-math.log((t + self.t_c) / self.t_c))
         g.exp_().mul_(array.g_prog)
         if self.noise_scale == 0:
             return g

@@ -55,7 +55,7 @@ class ReRAM(Device):
 
     def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)
-        residual = noise.like(g_target)
+        residual = noise.like(g_target).half()
         if not self.idle_noise:
             residual.mul_(g_target != 0)
         g_prog = self._spread(g_target, residual, t=0.0)

@@ -59,6 +59,31 @@ def drive(x, per_input, full_scale, row_counts, dither, codes, rows, squares):
 
 
 @exact
+def find_beyond(x, ranges, places):
+    """Where |x| exceeds its range: how many such inputs there are; with room for them in `places`, also which.
+
+    Args:
+        x: [vectors, inputs] float32.
+        ranges: [inputs] float32.
+        places: int64 indices into x flattened, as many as there are; or empty.
+    """
+    found = 0
+    for v in range(x.shape[0]):
+        row = x[v]
+        count = 0
+        for j in range(x.shape[1]):
+            count += abs(row[j]) > ranges[j]
+        if count > 0 and places.shape[0] > 0:
+            place = found
+            for j in range(x.shape[1]):
+                if abs(row[j]) > ranges[j]:
+                    places[place] = v * x.shape[1] + j
+                    place += 1
+        found += count
+    return found
+
+
+@exact
 def digitise(
     sums, halves, variances, unit, variance_unit, output_variance, noisy, full_scale, step, bias, first, k0, k1, out, clipped
 ):

@@ -37,6 +37,11 @@ class BlockProduct(ABC):
     def variance(self, codes: Tensor) -> Tensor:
         """Σ_j |w_ij| x_j² of every row block."""
 
+    @property
+    def rounding(self) -> float:
+        """Weights enter the product as multiples of this; 0: as they are."""
+        return 0.0
+
 
 class Float32Product(BlockProduct):
     """The reference: float32 throughout; takes inputs of any kind."""
@@ -66,7 +71,7 @@ class Int8Product(BlockProduct):
         """Args: weights: [row blocks, columns, rows], any real numbers; bits: 15 (two 8-bit halves) or 8."""
         self.blocks, self.columns, self.rows = weights.shape
         self.has_halves = bits == 15
-        largest = weights.abs().amax().clamp(min=1e-30).item()
+        largest = max(_largest(weights, kernel), 1e-30)
         self.scale = largest / (LEVELS if self.has_halves else 127)  # of a weight
         self.magnitude_scale = largest / 127
         self.dither = torch.arange(0.5, self.rows).mul_(GOLDEN).frac_()
@@ -83,6 +88,10 @@ class Int8Product(BlockProduct):
         else:
             self.integers = integers.to(torch.int8)
             self.magnitudes = self.integers.abs()
+
+    @property
+    def rounding(self) -> float:
+        return self.scale
 
     def _rounded(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         import numpy as np
@@ -113,6 +122,14 @@ class Int8Product(BlockProduct):
 
     def _block(self, integers: Tensor, block: int) -> Tensor:
         return integers[:, block * self.rows : (block + 1) * self.rows].contiguous()
+
+
+def _largest(weights: Tensor, kernel: str) -> float:
+    if kernel == "compiled" and weights.device.type == "cpu":
+        from analog_glue.kernels.weights import largest_magnitude
+
+        return float(largest_magnitude(weights.contiguous().view(-1).numpy()))
+    return weights.abs().max().item()
 
 
 def make_product(weights: Tensor, kind: str, kernel: str = "reference") -> BlockProduct:

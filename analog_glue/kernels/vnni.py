@@ -15,6 +15,7 @@ from numba import int32, int64, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from analog_glue.kernels.fused import digitise, drive
 from analog_glue.kernels.jit import exact
 
 LANES = 16  # 32-bit sums of a register
@@ -22,8 +23,9 @@ GROUP = 4  # neighbouring rows that one instruction adds up
 REGISTERS = 3  # of sums per vector
 WIDTH = REGISTERS * LANES  # columns of a panel
 HEIGHT = 8  # vectors of a tile; HEIGHT · REGISTERS sums, the panel's REGISTERS and a code fill 28 of the 32 registers
+PART = 32  # vectors from inputs to outputs at a time; 16 to 64 are as fast, fewer read the weights too often
 OFFSET = 128  # makes weights unsigned
-ALIGNMENT = 64  # [bytes] a load within one cache line is twice as fast as one across two
+ALIGNMENT = 64  # [bytes] so that no load reaches across two cache lines
 
 
 def pack(weights: np.ndarray) -> np.ndarray:
@@ -54,51 +56,140 @@ def _aligned(size: int) -> np.ndarray:
 
 
 @exact
-def multiply(rows, packed, starts, out):
-    """out[v, i] = Σ_j rows[v, j] · weights[i, j], exactly, for one row block.
+def _padded(rows, length):
+    """Rows filled up with zeros. Element by element: numba takes three seconds to compile an assignment of slices."""
+    padded = np.zeros((rows.shape[0], length), np.int8)
+    for v in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            padded[v, j] = rows[v, j]
+    return padded
+
+
+@exact
+def multiply(rows, packed, out):
+    """out[v, i] = Σ_j rows[v, j] · weights[i, j], exactly, of one row block.
 
     Args:
-        rows: int8 [vectors, 4 · groups], any beyond the block's own rows (their weights are 0).
-        packed: uint8 [panels, groups, WIDTH, 4] of `pack`.
-        starts: int32 [at least vectors], overwritten: −128 Σ_j rows[v, j].
-        out: int32 [vectors, columns], C order.
+        rows: int8 [vectors, rows].
+        packed: uint8 [panels, ⌈rows / 4⌉, WIDTH, 4], a row block of `pack`.
+        out: int32 [vectors, columns].
+
+    Raises:
+        ValueError: The shapes do not fit; what follows would read and write elsewhere.
     """
     vectors, columns = out.shape
     groups = packed.shape[1]
+    length = groups * GROUP
+    if rows.shape[0] != vectors or -(-rows.shape[1] // GROUP) != groups or -(-columns // WIDTH) != packed.shape[0]:
+        raise ValueError("Arguments `rows`, `packed` and `out` must have shapes that fit each other, but do not.")
+    if rows.shape[1] != length:
+        rows = _padded(rows, length)
+    starts = np.empty(vectors, np.int32)
     for v in range(vectors):
         row, total = rows[v], int32(0)
-        for j in range(row.shape[0]):
+        for j in range(length):
             total += int32(row[j])
         starts[v] = int32(total * int32(-OFFSET))
     for panel in range(packed.shape[0]):
         first = panel * WIDTH
+        panel_at, width = first * length, min(columns - first, WIDTH)
         for v in range(0, vectors, HEIGHT):
-            _tile(
-                min(vectors - v, HEIGHT),
-                groups,
-                rows,
-                v * groups * GROUP,
-                packed,
-                panel * groups * GROUP * WIDTH,
-                starts,
-                v,
-                out,
-                v * columns + first,
-                columns,
-                min(columns - first, WIDTH),
-            )
+            height = min(vectors - v, HEIGHT)
+            _tile(height, groups, rows, v * length, packed, panel_at, starts, v, out, v * columns + first, columns, width)
+
+
+@exact
+def analog_chunk(
+    x,
+    per_input,
+    dac_full_scale,
+    row_counts,
+    dither,
+    codes,
+    packed,
+    halves,
+    magnitudes,
+    unit,
+    variance_unit,
+    output_variance,
+    noisy,
+    adc_full_scale,
+    step,
+    bias,
+    first,
+    k0,
+    k1,
+    out,
+    clipped,
+    scratch,
+):
+    """From inputs to the layer's output: `fused.drive`, the products of all row blocks, `fused.digitise`.
+
+    Vectors are taken `PART` at a time: what one stage writes is still in the cache when the next reads it.
+
+    Args:
+        x, per_input, dac_full_scale, row_counts, dither, codes: See `fused.drive`.
+        packed: Weights of `pack`; with `halves` of [row blocks, 2 · columns, rows].
+        magnitudes: |w| of `pack`, or no row blocks where there is no read noise.
+        halves … clipped: See `fused.digitise`.
+        scratch: int32 [at least `scratch_size`], overwritten; one of its own for every thread.
+
+    Returns:
+        How many ADC outputs clip.
+    """
+    blocks, rows, columns = packed.shape[0], dither.shape[0], out.shape[1]
+    wide = 2 * columns if halves else columns
+    read = magnitudes.shape[0]  # row blocks with read noise: all or none
+    saturated = 0
+    for start in range(0, x.shape[0], PART):
+        end = min(start + PART, x.shape[0])
+        vectors = end - start
+        sums_end = blocks * vectors * wide
+        variances_end = sums_end + read * vectors * columns
+        sums = scratch[:sums_end].reshape(blocks, vectors, wide)
+        variances = scratch[sums_end:variances_end].reshape(read, vectors, columns)
+        numbers = scratch[variances_end:].view(np.int8)
+        codes_end = blocks * vectors * rows
+        driven = numbers[:codes_end].reshape(blocks, vectors, rows)
+        squares = numbers[codes_end : codes_end + read * vectors * rows].reshape(read, vectors, rows)
+        drive(x[start:end], per_input, dac_full_scale, row_counts, dither, codes[start:end], driven, squares)
+        for b in range(blocks):
+            multiply(driven[b], packed[b], sums[b])
+        for b in range(read):
+            multiply(squares[b], magnitudes[b], variances[b])
+        saturated += digitise(
+            sums,
+            halves,
+            variances,
+            unit,
+            variance_unit,
+            output_variance,
+            noisy,
+            adc_full_scale,
+            step,
+            bias,
+            first + start,
+            k0,
+            k1,
+            out[start:end],
+            clipped[:, start:end],
+        )
+    return saturated
+
+
+def scratch_size(blocks: int, rows: int, columns: int, halves: bool, reads: bool) -> int:
+    """How many 32-bit numbers `analog_chunk` needs for a layer of [row blocks, columns, rows] weights."""
+    sums = blocks * columns * (1 + halves + reads)
+    codes = blocks * rows * (1 + reads)
+    return PART * sums + -(-PART * codes // 4)
 
 
 @intrinsic
-def _tile(
-    typing_context, height, groups, rows, row_at, packed, packed_at, starts, start_at, out, out_at, out_stride, columns
-):
+def _tile(typing_context, height, groups, rows, row_at, packed, packed_at, starts, start_at, out, out_at, out_stride, columns):
     """`height` vectors times one panel; `…_at` are positions in the arrays seen as flat memory."""
     arrays = (rows, packed, starts, out)
     assert all(isinstance(array, types.Array) and array.layout == "C" for array in arrays)
-    signature = types.void(
-        int64, int64, rows, int64, packed, int64, starts, int64, out, int64, int64, int64
-    )  # fmt: skip
+    signature = types.void(int64, int64, rows, int64, packed, int64, starts, int64, out, int64, int64, int64)
 
     def emit(context, builder, signature, arguments):
         def pointer(index: int):
@@ -209,14 +300,18 @@ def _declared(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.
 @cache
 def available() -> bool:
     """Whether this CPU has the instruction, numba compiles for it, and it computes what it should."""
-    target = cpu_target.target_context.codegen().magic_tuple()  # LLVM would end the process over an unknown instruction
-    if not {"+avx512f", "+avx512vnni"} <= set(target[2].split(",")):
-        return False
-    rows = np.array([[127, -127, 1, -128]], np.int8)
-    weights = np.array([[[-128, 127, 3, 2]]], np.int8)
-    out = np.empty((1, 1), np.int32)
+    rows, weights = np.array([[127, -127, 1, -128]], np.int8), np.array([[[-128, 127, 3, 2]]], np.int8)
+    out = np.zeros((1, 1), np.int32)
     try:
-        multiply(rows, pack(weights)[0], np.empty(1, np.int32), out)
+        # Asked first, because LLVM ends the process over an instruction that it may not use.
+        if not {"+avx512f", "+avx512vnni"} <= set(_target().magic_tuple()[2].split(",")):
+            return False
+        multiply(rows, pack(weights)[0], out)
     except Exception:  # whatever a foreign compiler raises, there is another product
         return False
-    return out.item() == -127 * 128 - 127 * 127 + 3 - 256
+    return out.item() == -127 * 128 - 127 * 127 + 3 - 2 * 128
+
+
+def _target():
+    """What numba compiles for."""
+    return cpu_target.target_context.codegen()

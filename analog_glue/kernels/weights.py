@@ -3,10 +3,39 @@
 import math
 
 import numpy as np
-from numba import float32, int8, uint32
+from numba import float32, int8, int32, uint32
 
-from analog_glue.kernels.jit import compiled, exact
+from analog_glue.kernels.jit import bits_of, compiled, exact, float_of
 from analog_glue.kernels.threefry import fill_row
+
+
+@exact
+def largest_per_column(weight, row_counts, largest):
+    """Largest |weight| of each column of each row block.
+
+    Args:
+        weight: [columns, inputs] float32.
+        row_counts: [row blocks] inputs of each block.
+        largest: [row blocks, columns] float32, the result.
+    """
+    for c in range(weight.shape[0]):
+        start = 0
+        for b in range(row_counts.shape[0]):
+            row = weight[c, start : start + row_counts[b]]
+            bits = int32(0)
+            for j in range(row_counts[b]):  # as integers, magnitudes of floats are in the same order and vectorise
+                bits = max(bits, bits_of(row[j]) & int32(0x7FFFFFFF))
+            largest[b, c] = float_of(bits)
+            start += row_counts[b]
+
+
+@exact
+def largest_magnitude(numbers):
+    """Largest |number| of a contiguous float32 array of one dimension."""
+    bits = int32(0)
+    for i in range(numbers.shape[0]):
+        bits = max(bits, bits_of(numbers[i]) & int32(0x7FFFFFFF))
+    return float_of(bits)
 
 
 @compiled
@@ -20,12 +49,8 @@ def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks):
         spread: (5,) float32, the standard deviation as a polynomial in |w|, lowest power first; below 0 it counts as 0.
         mirrored: Whether weights are reflected at zero instead of changing their sign.
         blocks: [row blocks, columns, rows] float32, the result; padded rows become 0.
-
-    Returns:
-        The largest magnitude.
     """
     normal = np.empty(blocks.shape[2] + 3, np.float32)
-    largest = float32(0)
     c0, c1, c2, c3, c4 = spread[0], spread[1], spread[2], spread[3], spread[4]
     for c in range(weight.shape[0]):
         start = 0
@@ -42,12 +67,9 @@ def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks):
             if mirrored:
                 for j in range(count):
                     out[j] = math.copysign(out[j], row[j]) if row[j] != 0 else float32(0)
-            for j in range(count):
-                largest = max(largest, abs(out[j]))
             for j in range(count, blocks.shape[2]):
                 out[j] = 0
             start += count
-    return largest
 
 
 @exact

@@ -13,6 +13,7 @@ class Hardware:
     `layers` are name patterns (`fnmatch`) of the linear layers put on tiles; a pattern that starts with "!" takes layers out
     again, e.g. ("*", "!classifier*"). `product` is how products are computed: "auto", "int8", "int8_single" or "float32"
     (kernels/products.py); `kernel` what computes all else: "reference" or "compiled".
+    `read_out` of the drift compensation: "measured" through the tiles' noise, or "expected" (tiles/drift_compensation.py).
     """
 
     device: Device
@@ -20,3 +21,4 @@ class Hardware:
     layers: tuple[str, ...] = ("*",)
     product: str = "float32"
     kernel: str = "reference"
+    read_out: str = "measured"

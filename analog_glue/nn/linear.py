@@ -8,17 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from analog_glue.kernels.gaussian import NormalStream
-from analog_glue.kernels.products import Int8Product, choose_product
+from analog_glue.kernels.products import choose_product
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock, UseCounter
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.seeding import key
 from analog_glue.tiles.crossbar import ProgrammedCrossbar
 from analog_glue.tiles.drift_compensation import compensation_factor, read_out
-from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
+from analog_glue.tiles.mapping import TileGrid, normalised, shared_scale, weight_scale
 from analog_glue.tiles.mvm import ClippedOutputs, ReadyWeights, Scaling, mvm
 
 RANGE_RULES = ("clip", "toolkit")
+NO_PLACES = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,26 @@ class AnalogLinear(nn.Linear):
     def input_range(self, value: Tensor) -> None:
         self.log_input_range.data.copy_(value.log())
 
-    def weights_on_tiles(self, noise_key: int | None) -> tuple[Tensor, Tensor]:
-        """What the products of a training step see, in units of a full-on cell [row blocks, outputs, rows], and that unit.
+    def digital_scale(self) -> Tensor:
+        """The weight that becomes a full-on cell [row blocks, outputs]."""
+        weight, crossbar = self.weight.detach(), self.hardware.crossbar
+        if self.hardware.kernel == "compiled" and weight.device.type == "cpu":
+            from analog_glue.kernels.weights import largest_per_column
+
+            largest = torch.empty(len(self.grid.row_blocks), self.out_features)
+            largest_per_column(weight.numpy(), np.array(self.grid.row_blocks), largest.numpy())
+            return shared_scale(largest, self.grid, crossbar.scale_per)
+        return weight_scale(self.grid.to_blocks(weight), self.grid, crossbar.scale_per)
+
+    def weights_on_tiles(self, scale: Tensor, noise_key: int | None) -> Tensor:
+        """What the products of a training step see, in units of a full-on cell [row blocks, outputs, rows].
 
         `noise_key` None: without weight noise.
         """
-        blocks = self.grid.to_blocks(self.weight.detach())
-        scale = weight_scale(blocks, self.grid, self.hardware.crossbar.scale_per)
+        weight, hardware = self.weight.detach(), self.hardware
         if noise_key is None or not self.weight_noise.is_on:
-            return normalised(blocks, scale), scale
-        device, kernel = self.hardware.device, self.hardware.kernel
-        return self.weight_noise.noisy(self.weight.detach(), scale, self.grid, device, noise_key, kernel), scale
+            return normalised(self.grid.to_blocks(weight), scale)
+        return self.weight_noise.noisy(weight, scale, self.grid, hardware.device, noise_key, hardware.kernel)
 
     def ready(self, weights: Tensor, with_noise: bool) -> ReadyWeights:
         """`weights` [row blocks, outputs, rows] made ready for products, as coarse as their noise allows."""
@@ -161,27 +171,27 @@ class _AnalogProduct(torch.autograd.Function):
             x = x.float()
             input_range = log_input_range.exp()
             noise_key = layer.clock.key(layer.name, "weight noise") if layer.training else None
-            weights, scale = layer.weights_on_tiles(noise_key)
-            ready = layer.ready(weights, noise_key is not None)
+            scale = layer.digital_scale()
+            ready = layer.ready(layer.weights_on_tiles(scale, noise_key), noise_key is not None)
             scaling = Scaling.of(input_range, scale * output_scale, grid, crossbar, bias)
             clipped_outputs = ClippedOutputs() if keep_for_backward else None
             y, codes = mvm(x, ready, scaling, layer.clock.key(layer.name, "product noise", use), clipped_outputs)
             if keep_for_backward:
-                clipped_inputs = _clipped_inputs(x, codes, input_range, layer)
-                places, signs = clipped_outputs.gathered(x.device)
-                ctx.save_for_backward(codes, clipped_inputs, places, signs, weight, input_range, output_scale)
+                clipped_inputs = _clipped_inputs(x, input_range, layer)
+                outputs = clipped_outputs.gathered(x.device)
+                ctx.save_for_backward(codes, clipped_inputs, *outputs, weight, scale, input_range, output_scale)
                 ctx.layer, ctx.noise_key = layer, noise_key
-                ctx.rounding = ready.product.scale if isinstance(ready.product, Int8Product) else 0.0
+                ctx.rounding = ready.product.rounding
         return y if ctx.compute_dtype is None else y.to(ctx.compute_dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        codes, clipped_inputs, places, signs, _, input_range, output_scale = ctx.saved_tensors
+        codes, clipped_inputs, places, signs, _, scale, input_range, output_scale = ctx.saved_tensors
         layer: AnalogLinear = ctx.layer
         grid, crossbar = layer.grid, layer.hardware.crossbar
         compute = ctx.compute_dtype or torch.float32
-        blocks, scale = layer.weights_on_tiles(ctx.noise_key)
-        digital_scale = scale.mul_(output_scale)
+        digital_scale = scale * output_scale
+        blocks = layer.weights_on_tiles(scale, ctx.noise_key)
         used = _as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
         del blocks
         grad_bias = grad_y.sum(dim=0, dtype=torch.float32)
@@ -223,14 +233,20 @@ class _AnalogProduct(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, grad_log_range, grad_output_scale, None, None, None
 
 
-def _clipped_inputs(x: Tensor, codes: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tensor:
-    """Where |x| exceeds its range: indices into x flattened. Only an input of the largest code can."""
+def _clipped_inputs(x: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tensor:
+    """Where |x| exceeds its range: indices into x [vectors, inputs] flattened."""
     if layer.hardware.crossbar.dac_bits is None:
         return torch.empty(0, dtype=torch.int64, device=x.device)
-    flat, full = codes.view(-1), layer.hardware.crossbar.dac.full_scale
-    at_bound = (flat.abs() == full).nonzero().squeeze(1)
     ranges = layer.grid.spread_over_rows(input_range)
-    return at_bound[x.reshape(-1)[at_bound].abs() > ranges[at_bound % layer.in_features]]
+    if layer.hardware.kernel == "compiled" and x.device.type == "cpu":
+        from analog_glue.kernels.fused import find_beyond
+
+        arrays = x.contiguous().numpy(), ranges.numpy()
+        places = torch.empty(find_beyond(*arrays, NO_PLACES), dtype=torch.int64)
+        if len(places):
+            find_beyond(*arrays, places.numpy())
+        return places
+    return (x.abs() > ranges).flatten().nonzero().squeeze(1)
 
 
 def _as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor, kernel: str) -> Tensor:
@@ -351,7 +367,8 @@ class ProgrammedLinear(nn.Module):
         return y.view(*x.shape[:-1], self.out_features)
 
     def _read_out(self, weights: Tensor, noise_key: int) -> Tensor:
-        return read_out(weights, self.grid, self.hardware.crossbar, noise_key, self.hardware.kernel)
+        hardware = self.hardware
+        return read_out(weights, self.grid, hardware.crossbar, noise_key, hardware.kernel, hardware.read_out)
 
     def _noise(self, *purpose: str | float) -> NormalStream:
         return NormalStream(self._chip_key, *purpose, kernel=self.hardware.kernel)

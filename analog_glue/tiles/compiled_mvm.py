@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_glue.kernels import fused
+from analog_glue.kernels import fused, vnni
 from analog_glue.kernels.gaussian import key_words
+from analog_glue.kernels.packed import PackedProduct
 from analog_glue.kernels.parallel import run
 from analog_glue.kernels.products import Int8Product
+from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.ir_drop import loss_factor
 from analog_glue.tiles.mvm import ClippedOutputs, ReadyWeights, Scaling, code_type
 
@@ -28,40 +30,74 @@ def compiled_mvm(
     outputs, blocks = grid.outputs, len(grid.row_blocks)
     out, x = torch.empty(len(x), outputs), x.contiguous()
     codes = torch.empty_like(x, dtype=code_type(crossbar))
-    steps = scaling.step.numpy()
-    biases = np.zeros(outputs, np.float32) if scaling.bias is None else scaling.bias.numpy()
-    full_scale = np.float32(0 if crossbar.adc_bits is None else crossbar.adc.full_scale)
-    wanted = clipped is not None and full_scale > 0
+    wanted = clipped is not None and crossbar.adc_bits is not None
+    digital = (
+        np.float32(crossbar.output_noise**2),
+        crossbar.is_noisy,
+        np.float32(0 if crossbar.adc_bits is None else crossbar.adc.full_scale),
+        scaling.step.numpy(),
+        np.zeros(outputs, np.float32) if scaling.bias is None else scaling.bias.numpy(),
+    )
     words = key_words(noise_key)
-    integers = isinstance(product, Int8Product) and crossbar.ir_drop == 0
-    vectors = _evenly(len(x), CACHE // (4 * outputs * blocks))
+    packed = isinstance(product, PackedProduct)
+    integers = packed or (isinstance(product, Int8Product) and crossbar.ir_drop == 0)
+    vectors = _evenly(len(x), 512 if packed else CACHE // (4 * outputs * blocks), multiple_of=vnni.PART if packed else 1)
 
     def convert(start: int) -> None:
         taken = slice(start, start + vectors)
         chunk = codes[taken]
-        sums = (_integer_sums if integers else _float_sums)(x[taken], weights, scaling, chunk)
         marks = _scratch("marks", (blocks, len(chunk), outputs), torch.int8).numpy() if wanted else NOTHING
-        count = fused.digitise(
-            sums.currents.numpy(),
-            sums.halves,
-            NO_VARIANCE[sums.currents.dtype] if sums.variances is None else sums.variances.numpy(),
-            np.float32(sums.unit),
-            np.float32(sums.variance_unit),
-            np.float32(crossbar.output_noise**2),
-            crossbar.is_noisy,
-            full_scale,
-            steps,
-            biases,
-            start,
-            *words,
-            out[taken].numpy(),
-            marks,
-        )
+        if packed:
+            count = vnni.analog_chunk(
+                x[taken].numpy(),
+                *_drive(scaling, weights),
+                chunk.numpy(),
+                product.weights,
+                product.has_halves,
+                product.magnitudes,
+                *_units(product, crossbar),
+                *digital,
+                start,
+                *words,
+                out[taken].numpy(),
+                marks,
+                _scratch("chunk", (scratch,), torch.int32).numpy(),
+            )
+        else:
+            sums = (_integer_sums if integers else _float_sums)(x[taken], weights, scaling, chunk)
+            count = fused.digitise(
+                sums.currents.numpy(),
+                sums.halves,
+                NO_VARIANCE[sums.currents.dtype] if sums.variances is None else sums.variances.numpy(),
+                *sums.units,
+                *digital,
+                start,
+                *words,
+                out[taken].numpy(),
+                marks,
+            )
         if wanted and count:
             clipped.note(torch.from_numpy(marks), start, len(x))
 
+    if packed:
+        reads = crossbar.read_noise > 0
+        scratch = vnni.scratch_size(product.blocks, product.rows, product.columns, product.has_halves, reads)
     run(convert, range(0, len(x), vectors))
     return out, codes
+
+
+def _drive(scaling: Scaling, weights: ReadyWeights) -> tuple:
+    """What the DACs need: codes per unit of input, largest code, inputs of each row block, dither of the squares."""
+    full_scale = np.float32(weights.crossbar.dac.full_scale)
+    return scaling.per_input.numpy(), full_scale, np.array(weights.grid.row_blocks), weights.product.dither.numpy()
+
+
+def _units(product: Int8Product | PackedProduct, crossbar: Crossbar) -> tuple[np.float32, np.float32]:
+    """What 1 in the sums of an integer product is worth in LSB, and 1 in those of its variance in LSB²."""
+    in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
+    # Σ|w|x² is what the product of magnitudes and squares / 127 sums to, times magnitude_scale · 127.
+    variance_unit = product.magnitude_scale * 127 * (crossbar.read_noise * in_lsb) ** 2
+    return np.float32(product.scale * in_lsb), np.float32(variance_unit)
 
 
 @dataclass(frozen=True)
@@ -71,8 +107,7 @@ class _Sums:
     currents: Tensor  # [row blocks, vectors, columns], float32 or int32
     halves: bool  # currents are [row blocks, vectors, 2 · columns], upper and lower halves of the weights
     variances: Tensor | None
-    unit: float  # [LSB] of 1 in `currents`
-    variance_unit: float  # [LSB²] of 1 in `variances`
+    units: tuple[np.float32, np.float32]  # [LSB] of 1 in `currents`, [LSB²] of 1 in `variances`
 
 
 def _integer_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> _Sums:
@@ -81,27 +116,15 @@ def _integer_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Ten
     reads = crossbar.read_noise > 0
     blocks, vectors, columns = product.blocks, len(x), product.columns
     rows = _scratch("rows", (blocks, vectors, product.rows), torch.int8)
-    squares = _scratch("squares", (blocks, vectors, product.rows), torch.int8) if reads else None
-    fused.drive(
-        x.numpy(),
-        scaling.per_input.numpy(),
-        np.float32(crossbar.dac.full_scale),
-        np.array(weights.grid.row_blocks),
-        product.dither.numpy(),
-        codes.numpy(),
-        rows.numpy(),
-        NOTHING if squares is None else squares.numpy(),
-    )
+    squares = _scratch("squares", (blocks if reads else 0, vectors, product.rows), torch.int8)
+    fused.drive(x.numpy(), *_drive(scaling, weights), codes.numpy(), rows.numpy(), squares.numpy())
     currents = _scratch("currents", (blocks, vectors, columns * (1 + product.has_halves)), torch.int32)
     variances = _scratch("variances", (blocks, vectors, columns), torch.int32) if reads else None
     for block in range(blocks):
         torch._int_mm(rows[block], product.integers[block].t(), out=currents[block])
         if reads:
             torch._int_mm(squares[block], product.magnitudes[block].t(), out=variances[block])
-    in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
-    # Σ|w|x² is what the product of magnitudes and squares / 127 sums to, times magnitude_scale · 127.
-    variance_unit = product.magnitude_scale * 127 * (crossbar.read_noise * in_lsb) ** 2
-    return _Sums(currents, product.has_halves, variances, product.scale * in_lsb, variance_unit)
+    return _Sums(currents, product.has_halves, variances, _units(product, crossbar))
 
 
 def _float_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> _Sums:
@@ -116,14 +139,16 @@ def _float_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tenso
         currents.addcmul_(lost, weights.ramped.product(padded), value=-crossbar.ir_drop)
     variances = product.variance(padded).contiguous() if crossbar.read_noise > 0 else None
     in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
-    return _Sums(currents.contiguous(), False, variances, in_lsb, (crossbar.read_noise * in_lsb) ** 2)
+    units = np.float32(in_lsb), np.float32((crossbar.read_noise * in_lsb) ** 2)
+    return _Sums(currents.contiguous(), False, variances, units)
 
 
-def _evenly(size: int, at_most: int) -> int:
-    """Length of parts of at most `at_most`, as many of them as keeps all cores busy to the end."""
+def _evenly(size: int, at_most: int, multiple_of: int = 1) -> int:
+    """Length of parts of about `at_most`, as many of them as keeps all cores busy to the end."""
     threads = torch.get_num_threads()
     parts = -(-size // max(at_most, 1))
-    return max(1, -(-size // (-(-parts // threads) * threads)))
+    length = -(-size // (-(-parts // threads) * threads))
+    return max(-(-length // multiple_of) * multiple_of, 1)
 
 
 _thread = threading.local()

@@ -5,26 +5,76 @@ output, is kept; at time t the same read-out gives S_t. The digital scale of the
 then stays constant over the test set. Both read-outs carry the noise of the periphery, whose floor biases the factor low.
 """
 
+import math
+from functools import cache
+
+import torch
 from torch import Tensor
 
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.mapping import TileGrid
-from analog_glue.tiles.mvm import one_hot_outputs
+from analog_glue.tiles.mvm import one_hot_currents, one_hot_outputs
 
 FLOOR = 1e-4  # [full-on cells] of a read-out, so that an all-zero tile is not divided by zero
 
 
 def read_out(
-    blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key: int, kernel: str = "reference"
+    blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key: int, kernel: str = "reference", how: str = "measured"
 ) -> Tensor:
     """S of every tile, the mean |output| over its one-hot inputs: [row blocks, column tiles], at least `FLOOR`.
 
     Args:
         blocks: Normalised weights at the time of the read-out [row blocks, columns, rows].
+        noise_key: Names the noise of the read-out.
+        how: "measured" through the tile's own noise and converters; "expected" takes the mean over that noise instead.
     """
-    outputs = one_hot_outputs(blocks, grid, crossbar, noise_key, kernel)
-    per_column = outputs.abs_().sum(dim=2) / grid.row_counts(blocks.device).unsqueeze(1)
+    if how == "expected":
+        outputs = expected_magnitudes(blocks, grid, crossbar)
+    else:
+        outputs = one_hot_outputs(blocks, grid, crossbar, noise_key, kernel).abs_()
+    per_column = outputs.sum(dim=2) / grid.row_counts(blocks.device).unsqueeze(1)
     return grid.mean_over_tiles(per_column).clamp_(min=FLOOR)
+
+
+def expected_magnitudes(blocks: Tensor, grid: TileGrid, crossbar: Crossbar) -> Tensor:
+    """E|output| for all one-hot inputs, in units of a full-on cell, of the shape of `blocks`; padded rows answer 0.
+
+    A current u [LSB] with Gaussian noise of variance s² = σ_out² + σ_w² |w| is rounded to a code k by the ADC:
+
+        E|k| = Σ_{n ≥ 0} P(|u + s ξ| > n + ½) = Σ_{n ≥ 0} Φ((u − n − ½) / s) + Φ((−u − n − ½) / s)
+
+    (an ideal ADC leaves the folded mean s √(2/π) exp(−u² / 2s²) + u erf(u / √2 s)). Since |w| = |u| LSB, this is a function of
+    |u| alone, tabulated below `TABLE_END` LSB; above, the noise changes no sign and E|k| = |u| to 2·10⁻³ LSB.
+    """
+    lsb = crossbar.adc.lsb
+    if not crossbar.is_noisy:
+        return one_hot_outputs(blocks, grid, crossbar, noise_key=0).abs_()
+    current = one_hot_currents(blocks, grid, crossbar).abs_()
+    table = _expected_codes(crossbar).to(current)
+    place = (current * TABLE_STEPS).clamp_(max=TABLE_END * TABLE_STEPS)
+    left = place.long().clamp_(max=len(table) - 2)
+    share = place.sub_(left)
+    tabulated = table[left].addcmul_(table[left + 1] - table[left], share)
+    expected = torch.where(current < TABLE_END, tabulated, current).mul_(lsb)
+    for block, rows in zip(expected, grid.row_blocks, strict=True):
+        block[:, rows:] = 0
+    return expected
+
+
+TABLE_END = 16  # [LSB]
+TABLE_STEPS = 32  # per LSB
+
+
+@cache
+def _expected_codes(crossbar: Crossbar) -> Tensor:
+    """E|k| at |u| = 0, 1/32, … 16 LSB (with an ideal ADC, of as many full-on cells)."""
+    u = torch.arange(TABLE_END * TABLE_STEPS + 1, dtype=torch.float64) / TABLE_STEPS
+    lsb = crossbar.adc.lsb
+    s = (crossbar.output_noise**2 + crossbar.read_noise**2 * u / lsb).sqrt().clamp(min=1e-9)
+    if crossbar.adc_bits is None:
+        return s * math.sqrt(2 / math.pi) * (-((u / s) ** 2) / 2).exp() + u * torch.erf(u / s / math.sqrt(2))
+    steps = torch.arange(0.5, 2.0 * TABLE_END, dtype=torch.float64).unsqueeze(1)
+    return (torch.special.ndtr((u - steps) / s) + torch.special.ndtr((-u - steps) / s)).sum(dim=0)
 
 
 def compensation_factor(reference: Tensor, now: Tensor) -> Tensor:

@@ -105,9 +105,13 @@ def weight_scale(blocks: Tensor, grid: TileGrid, per: str) -> Tensor:
         per: "column": largest |w| of each column of each tile. "tile": largest |w| of each tile. "none": 1, i.e. weights
             are already normalised and are clipped to [−1, 1] by `normalised`.
     """
+    return shared_scale(blocks.abs().amax(dim=2), grid, per)
+
+
+def shared_scale(largest: Tensor, grid: TileGrid, per: str) -> Tensor:
+    """`weight_scale` from the `largest` |w| of each column of each row block [row blocks, outputs]."""
     if per == "none":
-        return blocks.new_ones(blocks.shape[:2])
-    largest = blocks.abs().amax(dim=2)
+        return torch.ones_like(largest)
     if per == "tile":
         largest = grid.spread_over_columns(grid.max_over_tiles(largest))
     return torch.where(largest > 0, largest, 1.0)

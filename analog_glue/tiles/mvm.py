@@ -21,7 +21,7 @@ from torch import Tensor
 
 from analog_glue.kernels.gaussian import fill_normal
 from analog_glue.kernels.parallel import run
-from analog_glue.kernels.products import BlockProduct, make_product
+from analog_glue.kernels.products import BlockProduct, Int8Product, make_product
 from analog_glue.seeding import key as derive_key
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.ir_drop import loss_factor, position_weight
@@ -72,6 +72,7 @@ class ReadyWeights:
             product: "int8", "int8_single" or "float32" (kernels/products.py).
             kernel: "reference" or "compiled".
         """
+        from_cpu = blocks.device.type == "cpu"
         # 8-bit products need integer codes of at most 8 bits.
         if crossbar.dac_bits is None or crossbar.dac_bits > 8:
             product = "float32"
@@ -80,7 +81,13 @@ class ReadyWeights:
             position = position_weight(grid.row_counts(blocks.device), grid.padded_rows)
             ramped = make_product(blocks * position.unsqueeze(1), product, kernel)
             magnitudes = make_product(blocks.abs(), product, kernel)
-        return cls(grid, crossbar, make_product(blocks, product, kernel), kernel, ramped, magnitudes)
+        weights = make_product(blocks, product, kernel)
+        if kernel == "compiled" and from_cpu and isinstance(weights, Int8Product) and crossbar.ir_drop == 0:
+            from analog_glue.kernels import packed, vnni
+
+            if vnni.available():
+                weights = packed.PackedProduct(weights, with_variance=crossbar.read_noise > 0)
+        return cls(grid, crossbar, weights, kernel, ramped, magnitudes)
 
 
 @dataclass(frozen=True)
@@ -185,13 +192,27 @@ def adc_codes(codes: Tensor, weights: ReadyWeights, noise_key: int) -> Tensor:
     return crossbar.adc.convert_(currents)
 
 
+def one_hot_currents(blocks: Tensor, grid: TileGrid, crossbar: Crossbar) -> Tensor:
+    """What reaches the ADCs for all one-hot inputs of full scale, without noise, in LSB: [row blocks, columns, rows].
+
+    A one-hot input selects one cell per column, so the product with the identity matrix is the weights themselves.
+    """
+    lsb = crossbar.adc.lsb
+    currents = blocks / lsb
+    if crossbar.ir_drop > 0:
+        row_counts = grid.row_counts(blocks.device)
+        lost = loss_factor(blocks.abs(), row_counts)
+        position = position_weight(row_counts, grid.padded_rows).unsqueeze(1)
+        currents.sub_(lost.mul_(blocks).mul_(position), alpha=crossbar.ir_drop / lsb)
+    return currents
+
+
 def one_hot_outputs(
     blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key: int, kernel: str = "reference"
 ) -> Tensor:
     """What the tiles answer to all one-hot inputs of full scale, in units of a full-on cell.
 
-    A one-hot input selects one cell per column, so the product with the identity matrix is the weights themselves with the
-    noise of a product on each: exact, at the cost of element-wise work.
+    Exact, with the noise of a product on each cell, at the cost of element-wise work.
 
     Args:
         blocks: Normalised weights [row blocks, columns, rows].
@@ -201,12 +222,7 @@ def one_hot_outputs(
         rows answer 0.
     """
     lsb = crossbar.adc.lsb
-    currents = blocks / lsb
-    if crossbar.ir_drop > 0:
-        row_counts = grid.row_counts(blocks.device)
-        lost = loss_factor(blocks.abs(), row_counts)
-        position = position_weight(row_counts, grid.padded_rows).unsqueeze(1)
-        currents.sub_(lost.mul_(blocks).mul_(position), alpha=crossbar.ir_drop / lsb)
+    currents = one_hot_currents(blocks, grid, crossbar)
     if crossbar.is_noisy:
         normal = fill_normal(torch.empty_like(currents), noise_key, kernel)
         if crossbar.read_noise > 0:
