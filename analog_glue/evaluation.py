@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from analog_glue.devices.ideal import Ideal
-from analog_glue.nn.convert import program, to_digital
+from analog_glue.nn.convert import ChipGroup, program, to_digital
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import Periphery
 from analog_glue.settings import Evaluation
@@ -47,19 +47,28 @@ class Scored:
     seconds: float  # wall time of this score (and what it had to be prepared with)
 
 
-@torch.no_grad()
 def score(model: nn.Module, task: Task, validation: dict[str, Encoded], token_budget: int) -> list[Score]:
     """All metrics of all validation splits, in points. Batches are sorted by length; the order is always the same."""
+    return score_together(model, 1, task, validation, token_budget)[0]
+
+
+@torch.no_grad()
+def score_together(
+    model: nn.Module, chips: int, task: Task, validation: dict[str, Encoded], token_budget: int
+) -> list[list[Score]]:
+    """`score` of each of several `chips` that `model` (a `ChipGroup`'s) evaluates in one pass, `token_budget` tokens each."""
     device = next(model.parameters()).device
-    scores = []
+    scores: list[list[Score]] = [[] for _ in range(chips)]
     for split, encoded in validation.items():
         batches = evaluation_batches(encoded, token_budget)
-        logits = torch.empty(len(encoded), task.num_labels)
+        logits = torch.empty(chips, len(encoded), task.num_labels)
         for indices in batches:
-            batch = {name: tensor.to(device) for name, tensor in encoded.batch(indices).items() if name != "labels"}
-            logits[indices] = model(**batch).logits.float().cpu()
-        metrics = task.score(split, logits.numpy(), encoded.labels.numpy())
-        scores += [Score(split, metric, value, len(encoded)) for metric, value in metrics.items()]
+            once = {name: tensor.to(device) for name, tensor in encoded.batch(indices).items() if name != "labels"}
+            batch = {name: torch.cat([tensor] * chips) for name, tensor in once.items()}
+            logits[:, indices] = model(**batch).logits.float().cpu().view(chips, len(indices), -1)
+        for own, answers in zip(scores, logits, strict=True):
+            metrics = task.score(split, answers.numpy(), encoded.labels.numpy())
+            own += [Score(split, metric, value, len(encoded)) for metric, value in metrics.items()]
     return scores
 
 
@@ -94,7 +103,7 @@ def drift_sweep(
             Every draw is keyed by chip and time, so leaving some out changes no other.
 
     Yields:
-        One `Scored` per point, in the order of `points`.
+        One `Scored` per point, in the order of `points`; of chips that share a pass, time by time.
     """
     missing = [point for point in points(evaluation, hardware.device.drifts) if not measured(point)]
     for point in missing:
@@ -116,15 +125,23 @@ def drift_sweep(
     for point in missing:
         if point.chip is not None:
             of_chips.setdefault(point.chip, []).append(point)
-    for index, chip_points in of_chips.items():
+    indices = list(of_chips)
+    for first in range(0, len(indices), evaluation.chips_per_pass):
+        group = indices[first : first + evaluation.chips_per_pass]
         started = time.monotonic()
-        chip = program(model, hardware, periphery, index, evaluation.chip_seed)
-        for point in chip_points:
-            if chip.t != point.t:
-                chip.set_time(point.t)
-            scores = score(chip.ready_to_score(point.compensated), task, validation, evaluation.token_budget)
-            extrapolated = point.t > hardware.device.fitted_until
-            yield Scored(point, scores, extrapolated, time.monotonic() - started)
+        chips = {index: program(model, hardware, periphery, index, evaluation.chip_seed) for index in group}
+        states = sorted({(point.t, point.compensated) for index in group for point in of_chips[index]})
+        for t, compensated in states:
+            here = [p for index in group for p in of_chips[index] if (p.t, p.compensated) == (t, compensated)]
+            for point in here:
+                if chips[point.chip].t != t:
+                    chips[point.chip].set_time(t)
+            together = ChipGroup([chips[point.chip] for point in here]) if len(here) > 1 else chips[here[0].chip]
+            ready = together.ready_to_score(compensated)
+            scores = score_together(ready, len(here), task, validation, evaluation.token_budget)
+            seconds = (time.monotonic() - started) / len(here)
+            for point, of_chip in zip(here, scores, strict=True):
+                yield Scored(point, of_chip, t > hardware.device.fitted_until, seconds)
             started = time.monotonic()
 
 

@@ -6,11 +6,11 @@
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from analog_glue.kernels.parallel import run
 from analog_glue.nn.hardware import Hardware
@@ -115,7 +115,7 @@ class Chip:
 
     def __init__(self, model: nn.Module, layers: dict[str, ProgrammedLinear], clock: NoiseClock, chip_key: int) -> None:
         self.model, self.layers = model, layers
-        self._clock, self._key = clock, chip_key
+        self.clock, self._key = clock, chip_key
         self.t: float | None = None
 
     @torch.no_grad()
@@ -134,8 +134,42 @@ class Chip:
             raise RuntimeError("This chip has no time yet. Call `set_time` before scoring it.")
         for layer in self.layers.values():
             layer.compensated = compensated
-        self._clock.start(self._key, "read noise", self.t)
+        self.clock.start(self._key, "read noise", self.t)
         return self.model
+
+
+class ChipGroup:
+    """Several chips in one forward pass, whose batch holds the examples of the first chip, then those of the second, ….
+
+    Every chip keeps its own weights, noise and scales, so its outputs are those that it has alone.
+    """
+
+    def __init__(self, chips: Sequence[Chip]) -> None:
+        self.chips = tuple(chips)
+        first = self.chips[0]
+        beside = {id(layer): _Beside([chip.layers[name] for chip in chips]) for name, layer in first.layers.items()}
+        self._model = _copy(first.model, beside)
+        self._model._forward_pre_hooks.clear()
+        for chip in self.chips:
+            chip.clock.attach(self._model)
+
+    def ready_to_score(self, compensated: bool) -> nn.Module:
+        """See `Chip.ready_to_score`; all chips must be at the same time."""
+        for chip in self.chips:
+            chip.ready_to_score(compensated)
+        return self._model
+
+
+class _Beside(nn.Module):
+    """The same layer on several chips, each for its share of the batch."""
+
+    def __init__(self, layers: Sequence[ProgrammedLinear]) -> None:
+        super().__init__()
+        self._layers = list(layers)  # not submodules: they belong to their chips
+
+    def forward(self, x: Tensor) -> Tensor:
+        shares = x.chunk(len(self._layers))
+        return torch.cat([layer(share) for layer, share in zip(self._layers, shares, strict=True)])
 
 
 def program(
@@ -164,10 +198,14 @@ def program(
 
 def _copy_with(model: nn.Module, replace: Callable[[str, nn.Linear], nn.Module]) -> nn.Module:
     """A structural copy that shares parameters and buffers with `model`, its linear layers passed through `replace`."""
+    return _copy(
+        model, {id(module): replace(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    )
+
+
+def _copy(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:
+    """A structural copy that shares parameters and buffers with `model`; modules by id are `replaced`."""
     shared: dict[int, object] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    replaced = {
-        id(module): replace(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)
-    }
     # deepcopy takes what its memo holds for what it would have copied: parameters as they are, layers as replaced.
     return copy.deepcopy(model, {**shared, **replaced})
 
