@@ -134,7 +134,7 @@ def train(
             seed=settings.seed,
             data={"source": raw.source, "fingerprint": raw.fingerprint},
             model={"source": loaded.source, "parameters": sum(p.numel() for p in loaded.model.parameters())},
-            product=choose_product(hardware.product, where, device.noise_floor),
+            product=choose_product(hardware.product, where, device.noise_floor, hardware.kernel),
             kernel=hardware.kernel,
             device=where,
         )
@@ -353,7 +353,7 @@ def _sweep(
             chip_seed=evaluation.chip_seed,
             data={"source": raw.source, "fingerprint": raw.fingerprint},
             input_ranges=source,
-            product=choose_product(hardware.product, where, hardware.device.noise_floor),
+            product=choose_product(hardware.product, where, hardware.device.noise_floor, hardware.kernel),
             kernel=hardware.kernel,
             device=where,
         )
@@ -466,9 +466,8 @@ def _runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Har
     if settings.runtime.threads > 0:
         torch.set_num_threads(settings.runtime.threads)
     product = settings.runtime.product
-    require(
-        where == "cpu" or product in ("auto", "float32"), "runtime.product", "be float32 or auto on CUDA", product
-    )
+    fits = ("auto", "float32", *(("float16",) if where == "cuda" else ("int8", "int8_single")))
+    require(product in fits, "runtime.product", f"be one of {', '.join(fits)} on {where}", product)
     kernel = choose_kernel(settings.runtime.kernel, where)
     route(settings.runtime.matmul, where)
     return Hardware(device, tile, tuple(settings.hardware.layers), product, kernel, settings.hardware.read_out), where

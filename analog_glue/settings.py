@@ -25,8 +25,8 @@ class Runtime:
 
     device: str = "auto"  # auto | cpu | cuda
     threads: int = 0  # of torch on the CPU; 0 keeps torch's default
-    kernel: str = "auto"  # auto | reference (plain PyTorch) | compiled (numba on the CPU)
-    product: str = "auto"  # auto | int8 (8-bit codes × 15-bit weights) | int8_single (× 8-bit weights) | float32
+    kernel: str = "auto"  # auto | reference (plain PyTorch) | compiled (numba on the CPU, Triton on CUDA)
+    product: str = "auto"  # auto | float32 | CPU: int8 (15-bit weights), int8_single (8-bit weights) | CUDA: float16
 
     matmul: str = "default"  # float32 products of all digital work: default | onednn | auto (only if a probe finds it faster)
 
@@ -37,7 +37,7 @@ class Runtime:
         require(self.threads >= 0, "runtime.threads", "be at least 0 (0: torch's default)", self.threads)
         known = ("auto", "reference", "compiled")
         require(self.kernel in known, "runtime.kernel", f"be one of {', '.join(known)}", self.kernel)
-        known = ("auto", "int8", "int8_single", "float32")
+        known = ("auto", "int8", "int8_single", "float16", "float32")
         require(self.product in known, "runtime.product", f"be one of {', '.join(known)}", self.product)
 
 

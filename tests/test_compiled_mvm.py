@@ -170,8 +170,8 @@ def repeated(crossbar, product, kernel, scale, noise_key=5):
     Returns the weights and the input as well, in double precision: [row blocks, outputs, rows], [row blocks, rows].
     """
     grid = crossbar.grid(OUTPUTS, INPUTS)
-    weight = torch.randint(-100, 101, (OUTPUTS, INPUTS), generator=draw()) * (torch.arange(1, OUTPUTS + 1) / OUTPUTS).view(-1, 1)
-    weight = weight.round()
+    size = torch.arange(1, OUTPUTS + 1).view(-1, 1) / OUTPUTS  # columns of different currents
+    weight = (torch.randint(-100, 101, (OUTPUTS, INPUTS), generator=draw()) * size).round()
     weight[-1, 0] = 127
     x = torch.randint(-127, 128, (1, INPUTS), generator=draw(1)).float() / 127
     weights = grid.to_blocks(weight / 127)
@@ -278,7 +278,7 @@ def test_the_reference_too_does_not_depend_on_the_number_of_threads(number, thre
 @pytest.mark.parametrize("t", [0.0, 1.0, 2_592_000.0])
 @pytest.mark.parametrize("std", [0.246, 0.02], ids=["like a network", "all near zero"])
 def test_on_phase_change_devices_weights_of_8_bits_hardly_add_to_the_error(kernel, t, std):
-    """Rounding is independent of programming, so errors add in square: √(1 + (rounding / spread)²), 1.04 where it is largest."""
+    """Rounding is independent of programming, so errors add in square: √(1 + (rounding / spread)²), 1.04 at most."""
     crossbar, chips = replace(QUIET, rows=256, adc_bits=24, adc_bound=100.0), 6
     grid = crossbar.grid(128, 256)
     weights = grid.to_blocks((std * torch.randn(128, 256, generator=draw())).clamp_(-1, 1))

@@ -10,9 +10,9 @@ import torch
 import yaml
 
 from analog_glue.configuration import as_annotated, build, conf_dir
-from analog_glue.devices.device import Device
+from analog_glue.devices.device import Device, ProgrammedArray
 from analog_glue.devices.ideal import Ideal
-from analog_glue.devices.pcm import PCM, programming_error_std
+from analog_glue.devices.pcm import PCM, drift_exponent_law, programming_error_std
 from analog_glue.devices.reram import ReRAM
 from analog_glue.kernels.gaussian import NormalStream
 
@@ -92,13 +92,15 @@ def test_programming_remembers_its_targets_and_leaves_them_alone(device, targets
 
 
 def test_reading_changes_nothing_and_answers_with_a_new_tensor(device, targets, noise):
-    array = device.program(targets, noise())
-    before = {name: value.clone() for name, value in vars(array).items() if value is not None}
-    device.conductance(array, 3600.0, noise(1)).fill_(-1)
-    for t in (MONTH, 1.0):  # in any order
-        device.conductance(array, t, noise(1)).fill_(-1)
-    for name, value in before.items():
-        assert torch.equal(getattr(array, name), value), name
+    compact = device.program(targets, noise())
+    kept = {name: value for name, value in vars(compact).items() if value is not None}
+    for array in (compact, ProgrammedArray(**{name: value.float() for name, value in kept.items()})):
+        before = {name: getattr(array, name).clone() for name in kept}
+        device.conductance(array, 3600.0, noise(1)).fill_(-1)
+        for t in (MONTH, 1.0):  # in any order
+            device.conductance(array, t, noise(1)).fill_(-1)
+        for name, value in before.items():
+            assert torch.equal(getattr(array, name), value), name
 
 
 def test_time_runs_over_a_chip_not_through_its_noise(device, targets, noise):
@@ -226,8 +228,8 @@ def test_programming_and_drift_follow_the_laws(ghat, spread, nu_mean, nu_spread,
     assert (array.g_prog - array.g_target).std().item() == pytest.approx(spread, rel=SAMPLING, abs=5e-5)
     # Half a digit, sampling, and what taking |ν| adds at 2.6 standard deviations from zero (0.1 % of the mean).
     folded = 7e-5 if ghat == 0.1 else 0
-    assert array.nu.mean().item() == pytest.approx(nu_mean, abs=5e-5 + folded + 5 * nu_spread / N_DEVICES**0.5)
-    assert array.nu.std().item() == pytest.approx(nu_spread, rel=0.01 if folded else SAMPLING, abs=5e-5)
+    assert array.nu.double().mean().item() == pytest.approx(nu_mean, abs=5e-5 + folded + 5 * nu_spread / N_DEVICES**0.5)
+    assert array.nu.double().std().item() == pytest.approx(nu_spread, rel=0.01 if folded else SAMPLING, abs=5e-5)
     assert (array.nu >= 0).all()
 
 
@@ -235,7 +237,7 @@ def test_programming_and_drift_follow_the_laws(ghat, spread, nu_mean, nu_spread,
 def test_one_over_f_noise_follows_the_law(ghat, spread, nu_mean, nu_spread, q_s, one_over_f, noise):
     device, array = programmed(noise, ghat)
     for t, expected in zip((1.0, 3600.0, 86_400.0, 604_800.0, MONTH), one_over_f, strict=True):
-        drifted = array.g_prog * ((t + 20) / 20) ** -array.nu
+        drifted = array.g_prog * ((t + 20) / 20) ** -array.nu.float()
         relative = device.conductance(array, t, noise(1)) / drifted - 1
         assert relative.std().item() == pytest.approx(expected, abs=5e-4 + SAMPLING * expected)
         assert relative.mean().item() == pytest.approx(0, abs=5 * expected / N_DEVICES**0.5)
@@ -248,7 +250,7 @@ def test_small_conductances_meet_the_limits_of_the_fits(ghat, nu, q_s, noise):
     device, array = programmed(noise, ghat, noise_scale=0.01)
     spread = 0.045
     folded = nu * math.erf(nu / spread / math.sqrt(2)) + spread * math.sqrt(2 / math.pi) * math.exp(-((nu / spread) ** 2) / 2)
-    assert array.nu.mean().item() == pytest.approx(folded, abs=5 * spread / N_DEVICES**0.5)
+    assert array.nu.double().mean().item() == pytest.approx(folded, abs=5 * spread / N_DEVICES**0.5)
     exact = replace(array, g_prog=array.g_target, nu=torch.zeros_like(array.nu))
     relative = device.conductance(exact, 1.0, noise(1)) / array.g_target - 1
     assert relative.std().item() == pytest.approx(0.01 * q_s * math.sqrt(math.log(21 / 500e-9)), rel=SAMPLING)
@@ -256,10 +258,10 @@ def test_small_conductances_meet_the_limits_of_the_fits(ghat, nu, q_s, noise):
 
 def test_the_three_errors_of_a_device_are_independent(noise):
     device, array = programmed(noise, 0.5)
-    drifted = array.g_prog * (3620 / 20) ** -array.nu
+    drifted = array.g_prog * (3620 / 20) ** -array.nu.float()
     fluctuation = device.conductance(array, 3600.0, noise(1)) / drifted
-    later = device.conductance(array, 86_400.0, noise(2)) / (array.g_prog * (86_420 / 20) ** -array.nu)
-    correlation = torch.corrcoef(torch.stack([array.g_prog, array.nu, fluctuation, later])) - torch.eye(4)
+    later = device.conductance(array, 86_400.0, noise(2)) / (array.g_prog * (86_420 / 20) ** -array.nu.float())
+    correlation = torch.corrcoef(torch.stack([array.g_prog, array.nu.float(), fluctuation, later])) - torch.eye(4)
     assert correlation.abs().max() < 5 / N_DEVICES**0.5
 
 
@@ -271,7 +273,7 @@ def test_noise_scale_scales_programming_and_one_over_f_noise_but_not_drift(noise
     assert torch.equal(quieter.nu, array.nu)
     one = full.conductance(replace(array, g_prog=target), MONTH, noise(1))
     other = half.conductance(replace(array, g_prog=target), MONTH, noise(1))
-    drifted = target * ((MONTH + 20) / 20) ** -array.nu
+    drifted = target * ((MONTH + 20) / 20) ** -array.nu.float()
     assert torch.allclose(other - drifted, 0.5 * (one - drifted), atol=2e-5)
 
 
@@ -289,6 +291,21 @@ def test_another_first_read_stretches_the_clock(noise):
     early, array = programmed(noise, 0.5, noise_scale=0.0)
     late = replace(early, t_c=40.0)
     assert torch.allclose(late.conductance(array, 7200.0, noise()), early.conductance(array, 3600.0, noise()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("ghat", [0.05, 0.5])
+def test_compact_exponents_move_a_conductance_by_no_more_than_their_rounding(ghat, noise):
+    device, array = programmed(noise, ghat, noise_scale=0.0)
+    mean, spread = drift_exponent_law(torch.tensor([ghat]))
+    stream = noise()
+    stream.like(array.g_target)  # the programming error
+    exact = (mean + spread * stream.like(array.g_target)).abs().double()
+    rounding = exact * 2**-11 + 2**-24  # of a float16
+    assert ((array.nu.double() - exact).abs() <= rounding).all()
+    decades = math.log((MONTH + 20) / 20)
+    expected = array.g_target.double() * (-exact * decades).exp()
+    moved = device.conductance(array, MONTH, noise(1)).double() / expected - 1
+    assert (moved.abs() <= 1.01 * rounding * decades + 1e-6).all()
 
 
 def test_devices_overshoot_the_largest_target(noise):

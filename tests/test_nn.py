@@ -1,7 +1,6 @@
 """Layers on tiles: the same function as plain ones, gradients of what they do, noise that is named, and chips that age."""
 
 import copy
-import math
 
 import pytest
 import torch
@@ -10,6 +9,8 @@ from transformers import AlbertConfig, AlbertForSequenceClassification, BertConf
 
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
+from analog_glue.devices.reram import ReRAM
+from analog_glue.kernels.products import make_product
 from analog_glue.nn.convert import (
     analog_layers,
     fold_output_scales,
@@ -35,8 +36,11 @@ def draw(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def analog(linear, crossbar, weight_noise=NO_NOISE, device=None, input_range=None, **options):
-    layer = AnalogLinear(linear, "layer", Hardware(device or Ideal(), crossbar), weight_noise, NoiseClock(0), **options)
+def analog(
+    linear, crossbar, weight_noise=NO_NOISE, device=None, input_range=None, kernel="reference", product="float32", **options
+):
+    hardware = Hardware(device or Ideal(), crossbar, product=product, kernel=kernel)
+    layer = AnalogLinear(linear, "layer", hardware, weight_noise, NoiseClock(0), **options)
     if input_range is not None:
         layer.input_range = input_range
     layer.on_tiles = True
@@ -99,7 +103,7 @@ def assert_unchanged(model, before):
 
 @pytest.mark.parametrize("scale_per", ["column", "tile"])
 @pytest.mark.parametrize("shape", [(5, 7), (8, 10), (23, 31)])
-def test_an_analog_layer_on_ideal_tiles_is_a_linear_layer_forward_and_backward(shape, scale_per):
+def test_an_analog_layer_on_ideal_tiles_is_a_linear_layer_forward_and_backward(shape, scale_per, kernel):
     linear = random_linear(*shape)
     x = torch.randn(2, 3, shape[1], generator=draw(1), requires_grad=True)
     weights_of_loss = torch.randn(2, 3, shape[0], generator=draw(2))
@@ -112,7 +116,7 @@ def test_an_analog_layer_on_ideal_tiles_is_a_linear_layer_forward_and_backward(s
         return y.detach(), x.grad.clone(), layer.weight.grad.clone(), layer.bias.grad.clone()
 
     plain = results(linear)
-    layer = analog(linear, Crossbar(**{**vars(IDEAL), "scale_per": scale_per}))
+    layer = analog(linear, Crossbar(**{**vars(IDEAL), "scale_per": scale_per}), kernel=kernel)
     assert layer.weight is linear.weight  # the very parameters
     assert layer.bias is linear.bias
     for got, expected in zip(results(layer), plain, strict=True):
@@ -126,9 +130,9 @@ def test_a_new_layer_is_digital():
     assert torch.equal(layer(x), linear(x))
 
 
-def test_a_layer_without_bias_learns_one_as_the_offset_of_its_columns():
+def test_a_layer_without_bias_learns_one_as_the_offset_of_its_columns(kernel):
     linear = nn.Linear(7, 5, bias=False)
-    layer = analog(linear, IDEAL)
+    layer = analog(linear, IDEAL, kernel=kernel)
     x = torch.randn(4, 7, generator=draw(1))
     assert torch.allclose(layer(x), linear(x), atol=1e-6)
     layer(x).sum().backward()
@@ -168,11 +172,11 @@ def reference(x, weight, bias, log_range, output_scale, crossbar, noise=0.0):
 @pytest.mark.parametrize("adc_bound", [10.0, 1.0, 0.2])
 @pytest.mark.parametrize("input_range", [10.0, 1.0, 0.3])
 @pytest.mark.parametrize("weight_noise", [NO_NOISE, WeightNoise(scale=3.0)], ids=["exact weights", "noisy weights"])
-def test_the_hand_written_gradients_are_those_of_autograd(adc_bound, input_range, weight_noise):
+def test_the_hand_written_gradients_are_those_of_autograd(adc_bound, input_range, weight_noise, kernel):
     crossbar = Crossbar(**{**vars(QUIET), "adc_bound": adc_bound})
     linear = random_linear(9, 25)
     ranges = input_range * torch.tensor([1.0, 1.3, 0.8])
-    layer = analog(linear, crossbar, weight_noise, PCM(), ranges).train()
+    layer = analog(linear, crossbar, weight_noise, PCM(), ranges, kernel).train()
     with torch.no_grad():
         layer.output_scale.copy_(0.5 + torch.rand(layer.output_scale.shape, generator=draw(4)))
     x = torch.randn(12, 25, generator=draw(1), requires_grad=True)
@@ -181,8 +185,11 @@ def test_the_hand_written_gradients_are_those_of_autograd(adc_bound, input_range
 
     noise = 0.0
     if weight_noise.is_on:
-        exact, _ = layer.normalised_weights()
-        noise = weight_noise.add_(exact.clone(), PCM(), layer.clock.key("layer", "weight noise")) - exact
+        blocks = layer.grid.to_blocks(linear.weight.detach())
+        scale = blocks.abs().amax(dim=2)
+        noise_key = layer.clock.key("layer", "weight noise")
+        noise = weight_noise.noisy(linear.weight.detach(), scale, layer.grid, PCM(), noise_key, kernel)
+        noise = noise - blocks / scale.unsqueeze(2)
     expected = reference(*parameters, crossbar, noise)
     expected_gradients = torch.autograd.grad((expected * weights_of_loss).sum(), parameters)
     y = layer(x)
@@ -195,23 +202,103 @@ def test_the_hand_written_gradients_are_those_of_autograd(adc_bound, input_range
     assert gradients[3].any() == (input_range < 10 or adc_bound < 1)
 
 
-def test_the_gradient_does_not_depend_on_the_noise_of_the_outputs_where_nothing_clips():
+CASES = [
+    pytest.param({"adc_bound": bound}, input_range, rule, id=f"ADC to {bound}, DAC to {input_range}, {rule}")
+    for bound, input_range, rule in ((10.0, 10.0, "clip"), (10.0, 0.5, "clip"), (0.3, 10.0, "clip"), (0.3, 0.5, "toolkit"))
+] + [
+    pytest.param({"dac_bits": 12}, 0.5, "clip", id="float codes"),
+    pytest.param({"dac_bits": None, "adc_bits": None}, 1.0, "clip", id="no converters"),
+    pytest.param({"scale_per": "tile"}, 1.0, "clip", id="scale per tile"),
+    pytest.param({"ir_drop": 1.0}, 1.0, "clip", id="wires"),
+]
+
+
+@pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
+@pytest.mark.parametrize(("fields", "input_range", "rule"), CASES)
+def test_both_kernels_have_the_same_gradients(fields, input_range, rule, product):
+    crossbar = Crossbar(**{**vars(QUIET), **fields})
+    linear = random_linear(23, 47)
+    x = torch.randn(40, 47, generator=draw(1), requires_grad=True)
+    weights_of_loss = torch.randn(40, 23, generator=draw(2))
+    results = []
+    for kernel in ("reference", "compiled"):
+        ranges = input_range * torch.tensor([1.0, 1.3, 0.8, 1.1, 0.9])
+        options = {"range_rule": rule, "range_decay": 0.01 if rule == "toolkit" else 0.0}
+        layer = analog(linear, crossbar, input_range=ranges, kernel=kernel, product=product, **options)
+        with torch.no_grad():
+            layer.output_scale.copy_(0.5 + torch.rand(layer.output_scale.shape, generator=draw(4)))
+        y = layer(x)
+        wanted = [x, layer.weight, layer.bias, layer.log_input_range, layer.output_scale]
+        results.append([y.detach(), *torch.autograd.grad((y * weights_of_loss).sum(), wanted)])
+    for one, other in zip(*results, strict=True):
+        assert (one - other).abs().max() <= 1e-6 * one.abs().max()
+
+
+@pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
+@pytest.mark.parametrize(
+    "weight_noise",
+    [NO_NOISE, WeightNoise(), WeightNoise(mirrored=True), WeightNoise(law="relative", scale=0.1)],
+    ids=["none", "programming", "mirrored", "relative"],
+)
+@pytest.mark.parametrize("device", [PCM(), ReRAM()], ids=["pcm", "reram"])
+def test_a_gradient_comes_back_through_the_very_weights_that_were_used(device, weight_noise, product, kernel):
+    """Read by one-hot inputs of full scale, without ADC and noise of the periphery; backward has to draw them again."""
+    crossbar = Crossbar(**{**vars(QUIET), "adc_bits": None})
+    linear = random_linear(9, 25)
+    ranges = torch.tensor([2.0, 3.0, 1.5])
+    layer = analog(linear, crossbar, weight_noise, device, ranges, kernel, product).train()
+    with torch.no_grad():
+        layer.output_scale.copy_(0.5 + torch.rand(layer.output_scale.shape, generator=draw(4)))
+    full_scale = layer.grid.spread_over_rows(ranges)
+    used = ((layer(torch.diag(full_scale)) - layer.bias).t() / full_scale).detach()
+    if weight_noise.is_on:
+        assert (used - layer.effective_weight()).abs().mean() > 1e-3
+
+    x = torch.rand(12, 25, generator=draw(1)).requires_grad_()  # inside the ranges
+    g = torch.randn(12, 9, generator=draw(2))
+    y = layer(x)
+    to_x, to_scale = torch.autograd.grad(y, [x, layer.output_scale], g)
+    assert torch.allclose(to_x, g @ used, atol=1e-5)
+    seen = (x.detach() / full_scale * 127).round() / 127 * full_scale
+    assert torch.allclose(y, seen @ used.t() + layer.bias, atol=2e-5)
+    by_weight = layer.grid.to_blocks((g.t() @ seen) * used).sum(dim=2) / layer.output_scale
+    assert torch.allclose(to_scale, by_weight, atol=1e-4)
+
+
+@pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_step_leaves_the_master_weights_as_they_are(mirrored, product, kernel):
+    layer = analog(
+        random_linear(9, 25), NOISY, WeightNoise(mirrored=mirrored), PCM(), torch.full((3,), 1.0), kernel, product
+    )
+    before = state_of(layer)
+    x = torch.randn(12, 25, generator=draw(1))
+    for _ in range(2):
+        y = layer.train()(x)
+        assert_unchanged(layer, before)
+        y.square().sum().backward()
+        assert_unchanged(layer, before)
+    assert layer.weight.grad.any()
+
+
+def test_the_gradient_does_not_depend_on_the_noise_of_the_outputs_where_nothing_clips(kernel):
     linear = random_linear(9, 25)
     x = torch.randn(12, 25, generator=draw(1), requires_grad=True)
     gradients = []
     for crossbar in (QUIET, Crossbar(**{**vars(QUIET), "output_noise": 5.0})):
-        layer = analog(linear, crossbar, input_range=torch.full((3,), 5.0))
+        layer = analog(linear, crossbar, input_range=torch.full((3,), 5.0), kernel=kernel)
         gradients.append(torch.autograd.grad(layer(x).sum(), [x, layer.weight, layer.output_scale]))
     for quiet, noisy in zip(*gradients, strict=True):
         assert torch.equal(quiet, noisy)
 
 
-def test_the_toolkits_rule_only_ever_widens_a_range_and_the_decay_narrows_it():
+def test_the_toolkits_rule_only_ever_widens_a_range_and_the_decay_narrows_it(kernel):
     linear = random_linear(9, 20)
     x = torch.randn(300, 20, generator=draw(1))
     for target in (2.0, 0.0):  # the loss wants larger or smaller outputs
         for rule, decay in (("toolkit", 0.0), ("toolkit", 1e6), ("clip", 0.0)):
-            layer = analog(linear, QUIET, input_range=torch.full((2,), 2.5), range_rule=rule, range_decay=decay)
+            ranges = torch.full((2,), 2.5)
+            layer = analog(linear, QUIET, input_range=ranges, kernel=kernel, range_rule=rule, range_decay=decay)
             ((layer(x) - target * linear(x).detach()) ** 2).mean().backward()
             gradient = layer.log_input_range.grad
             if rule == "clip":
@@ -222,8 +309,8 @@ def test_the_toolkits_rule_only_ever_widens_a_range_and_the_decay_narrows_it():
                 assert (gradient > 0).all()  # 1.2 % of the inputs are clipped: more than 95 % lie inside
 
 
-def test_evaluation_keeps_nothing_for_a_backward_pass():
-    layer = analog(random_linear(9, 25), NOISY, input_range=torch.full((3,), 3.0))
+def test_evaluation_keeps_nothing_for_a_backward_pass(kernel):
+    layer = analog(random_linear(9, 25), NOISY, input_range=torch.full((3,), 3.0), kernel=kernel)
     x = torch.randn(12, 25, generator=draw(1))
     with torch.no_grad():
         y = layer(x)
@@ -231,63 +318,77 @@ def test_evaluation_keeps_nothing_for_a_backward_pass():
     assert torch.equal(y, layer(x).detach())  # and the same numbers
 
 
-# --- noise on the weights ------------------------------------------------------------------------------
-
-N = 400_000
+# --- noise on the weights (its law: test_weight_noise.py) -----------------------------------------------
 
 
-@pytest.mark.parametrize("w", [-1.0, -0.3, 0.0, 0.1, 0.7])
-def test_weight_noise_follows_the_programming_noise_and_is_unbiased(w):
-    noisy = WeightNoise(scale=1.5).add_(torch.full((N,), w), PCM(), 1)
-    ghat = abs(w)
-    expected = 1.5 * (0.26348 + 1.9650 * ghat - 1.1731 * ghat**2) / 25
-    assert noisy.std().item() == pytest.approx(expected, rel=5 / math.sqrt(2 * N))
-    assert noisy.mean().item() == pytest.approx(w, abs=5 * expected / math.sqrt(N))
-
-
-def test_relative_weight_noise_is_the_same_for_every_weight():
-    noisy = WeightNoise(law="relative", scale=0.06).add_(torch.linspace(-1, 1, N), PCM(), 1)
-    error = noisy - torch.linspace(-1, 1, N)
-    for part in error.split(N // 4):
-        assert part.std().item() == pytest.approx(0.06, rel=5 / math.sqrt(N / 2))
-
-
-def test_mirrored_noise_pushes_small_weights_outwards_by_four_fifths_of_its_spread():
-    for w in (1e-6, -1e-6):
-        noisy = WeightNoise(mirrored=True).add_(torch.full((N,), w), PCM(), 1)
-        spread = 0.26348 / 25
-        assert noisy.mean().item() == pytest.approx(math.copysign(math.sqrt(2 / math.pi) * spread, w), rel=0.01)
-        assert (noisy * w >= 0).all()  # the sign is kept
-    far = WeightNoise(mirrored=True).add_(torch.full((N,), 0.5), PCM(), 1)
-    assert far.mean().item() == pytest.approx(0.5, abs=5 * 0.0381 / math.sqrt(N))
-    assert not WeightNoise(mirrored=True).add_(torch.zeros(100), PCM(), 1).any()
-
-
-def test_weight_noise_acts_in_training_and_not_in_evaluation():
+def test_weight_noise_acts_in_training_and_not_in_evaluation(kernel):
     linear, x = random_linear(9, 25), torch.randn(12, 25, generator=draw(1))
-    noisy = analog(linear, QUIET, WeightNoise(), PCM(), torch.full((3,), 5.0))
-    exact = analog(linear, QUIET, input_range=torch.full((3,), 5.0))
+    noisy = analog(linear, QUIET, WeightNoise(), PCM(), torch.full((3,), 5.0), kernel)
+    exact = analog(linear, QUIET, input_range=torch.full((3,), 5.0), kernel=kernel)
     assert not torch.equal(noisy.train()(x), exact(x))
     assert torch.equal(noisy.eval()(x), exact(x))
 
 
-@pytest.mark.parametrize("noise", [WeightNoise(law="none"), WeightNoise(scale=0.0)])
-def test_weight_noise_can_be_off(noise):
-    assert not noise.is_on
+@pytest.fixture
+def products(monkeypatch):
+    """Kinds of products that layers were made ready for, as on a CPU with fast products of 8-bit integers."""
+    kinds = []
+
+    def note(weights, kind, *kernel):
+        kinds.append(kind)
+        return make_product(weights, kind, *kernel)
+
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    monkeypatch.setattr("analog_glue.tiles.mvm.make_product", note)
+    return kinds
 
 
-@pytest.mark.parametrize(("fields", "found"), [({"law": "gaussian"}, "'gaussian'"), ({"scale": -1.0}, "-1.0")])
-def test_weight_noise_of_no_meaning_is_refused(fields, found):
-    with pytest.raises(ValueError, match=rf"Setting `training.weight_noise.{next(iter(fields))}` must .* but is {found}"):
-        WeightNoise(**fields)
+@pytest.mark.parametrize(
+    ("device", "weight_noise", "in_training"),
+    [
+        (PCM(), WeightNoise(), "int8_single"),
+        (PCM(), WeightNoise(scale=0.5), "int8"),
+        (PCM(noise_scale=0.5), WeightNoise(), "int8"),
+        (Ideal(), WeightNoise(), "int8"),
+        (Ideal(), WeightNoise(law="relative", scale=0.05), "int8_single"),
+        (PCM(), NO_NOISE, "int8"),
+    ],
+)
+def test_weights_in_training_are_of_8_bits_only_beside_noise_of_their_own(products, device, weight_noise, in_training, kernel):
+    ranges = torch.full((3,), 5.0)
+    layer = analog(random_linear(9, 25), NOISY, weight_noise, device, ranges, kernel, product="auto")
+    x = torch.randn(12, 25, generator=draw(1))
+    layer.train()(x)
+    layer.eval()(x)
+    assert products == [in_training, "int8"]
+
+
+@pytest.mark.parametrize(
+    ("device", "kind"),
+    [(PCM(), "int8_single"), (ReRAM(), "int8_single"), (PCM(noise_scale=0.5), "int8"), (Ideal(), "int8")],
+)
+def test_weights_of_a_chip_are_of_8_bits_only_beside_noise_of_their_own(products, device, kind, kernel):
+    hardware = Hardware(device, NOISY, product="auto", kernel=kernel)
+    model = nn.Sequential(random_linear(9, 25))
+    chip = program(model, hardware, {"0": Periphery(torch.full((3,), 5.0))}, chip=0)
+    chip.set_time(1.0)
+    chip.ready_to_score(False)(torch.randn(12, 25, generator=draw(1)))
+    assert products == [kind]
+
+
+@pytest.mark.parametrize("crossbar", [IDEAL, Crossbar(**{**vars(QUIET), "dac_bits": 12})], ids=["ideal DAC", "12-bit DAC"])
+def test_inputs_that_are_no_8_bit_integers_are_multiplied_as_floats(products, crossbar, kernel):
+    layer = analog(random_linear(9, 25), crossbar, WeightNoise(), PCM(), torch.full((3,), 5.0), kernel, product="auto")
+    layer.train()(torch.randn(12, 25, generator=draw(1)))
+    assert products == ["float32"]
 
 
 # --- noise is named ------------------------------------------------------------------------------------
 
 
-def test_the_same_step_has_the_same_noise_and_another_one_another(bert, batch):
+def test_the_same_step_has_the_same_noise_and_another_one_another(bert, batch, kernel):
     clock = NoiseClock()
-    on_tiles(bert, Hardware(PCM(), NOISY), WeightNoise(), clock)
+    on_tiles(bert, Hardware(PCM(), NOISY, kernel=kernel), WeightNoise(), clock)
 
     def logits(*stream):
         clock.start(*stream)
@@ -312,13 +413,13 @@ def test_every_layer_has_noise_of_its_own(bert):
     assert len({clock.key(*what) for what in purposes}) == len(purposes)
 
 
-@pytest.mark.parametrize("product", ["float32", "int8"])
-def test_gradient_checkpointing_does_not_change_a_bit(bert, batch, product):
+@pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
+def test_gradient_checkpointing_does_not_change_a_bit(bert, batch, product, kernel):
     gradients = []
     for checkpointing in (False, True):
         model = copy.deepcopy(bert)
         clock = NoiseClock()
-        on_tiles(model, Hardware(PCM(), NOISY, product=product), WeightNoise(), clock)
+        on_tiles(model, Hardware(PCM(), NOISY, product=product, kernel=kernel), WeightNoise(), clock)
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.start(0, "training", 3)
@@ -350,7 +451,13 @@ def test_a_layer_used_several_times_is_one_array_with_noise_of_its_own_at_every_
         uses = []
         shared = next(layer for name, layer in layers.items() if name.endswith("ffn"))
         original, module_clock = shared.clock.key, shared.clock
-        module_clock.key = lambda *what: uses.append(original(*what)) or uses[-1]
+
+        def noted(name, purpose, use=0):
+            if purpose == "product noise":
+                uses.append(original(name, purpose, use))
+            return original(name, purpose, use)
+
+        module_clock.key = noted
         model(input_ids=torch.ones(1, 3, dtype=torch.long))
         del module_clock.key
         return uses
@@ -376,9 +483,9 @@ def test_a_layer_used_several_times_is_one_array_with_noise_of_its_own_at_every_
 # --- master weights ------------------------------------------------------------------------------------
 
 
-def test_master_weights_survive_training_passes_evaluation_and_chips(bert, batch):
+def test_master_weights_survive_training_passes_evaluation_and_chips(bert, batch, kernel):
     before = state_of(bert)
-    hardware = Hardware(PCM(), NOISY)
+    hardware = Hardware(PCM(), NOISY, kernel=kernel)
     chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
     for t in (1.0, 3600.0):
         chip.set_time(t)
@@ -402,8 +509,8 @@ def test_names_of_parameters_are_those_of_the_plain_model(bert):
     assert {name.rpartition(".")[2] for name in added} == {"log_input_range", "output_scale"}
 
 
-def test_loading_b_after_a_evaluates_b(bert, batch):
-    hardware = Hardware(PCM(), NOISY)
+def test_loading_b_after_a_evaluates_b(bert, batch, kernel):
+    hardware = Hardware(PCM(), NOISY, kernel=kernel)
     periphery = ranges_for(bert, hardware)
     other = copy.deepcopy(bert)
     with torch.no_grad():
@@ -433,15 +540,15 @@ def test_a_score_without_a_time_is_impossible(bert, batch):
         chip.model(**batch)
 
 
-def test_a_chip_on_ideal_tiles_and_devices_is_the_digital_model(bert, batch):
-    hardware = Hardware(Ideal(), IDEAL)
+def test_a_chip_on_ideal_tiles_and_devices_is_the_digital_model(bert, batch, kernel):
+    hardware = Hardware(Ideal(), IDEAL, kernel=kernel)
     chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
     chip.set_time(2_592_000.0)
     assert torch.allclose(chip.ready_to_score(False)(**batch).logits, bert(**batch).logits, atol=1e-5)
 
 
-def test_another_chip_is_another_chip_and_the_same_one_the_same(bert, batch):
-    hardware = Hardware(PCM(), IDEAL)
+def test_another_chip_is_another_chip_and_the_same_one_the_same(bert, batch, kernel):
+    hardware = Hardware(PCM(), IDEAL, kernel=kernel)
 
     def logits(chip, chip_seed=0):
         chip = program(bert, hardware, ranges_for(bert, hardware), chip, chip_seed)
@@ -453,8 +560,8 @@ def test_another_chip_is_another_chip_and_the_same_one_the_same(bert, batch):
     assert not torch.equal(logits(1), logits(1, chip_seed=1))
 
 
-def test_the_times_a_chip_has_seen_do_not_change_it(bert, batch):
-    hardware = Hardware(PCM(), NOISY)
+def test_the_times_a_chip_has_seen_do_not_change_it(bert, batch, kernel):
+    hardware = Hardware(PCM(), NOISY, kernel=kernel)
     logits = []
     for times in ((3600.0,), (1.0, 60.0, 3600.0), (2_592_000.0, 3600.0)):
         chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
@@ -468,9 +575,9 @@ def test_the_times_a_chip_has_seen_do_not_change_it(bert, batch):
     assert not torch.equal(chip.ready_to_score(True)(**batch).logits, logits[0])
 
 
-def test_variants_share_the_random_devices_of_a_chip(bert):
+def test_variants_share_the_random_devices_of_a_chip(bert, kernel):
     """Paired chips: what differs between two networks on chip 3 is not the luck of its devices."""
-    hardware = Hardware(PCM(), NOISY)
+    hardware = Hardware(PCM(), NOISY, kernel=kernel)
     other = copy.deepcopy(bert)
     with torch.no_grad():
         for parameter in other.parameters():
@@ -491,8 +598,8 @@ def test_variants_share_the_random_devices_of_a_chip(bert):
     assert torch.allclose(targets, other_targets, atol=1e-4)
 
 
-def test_different_weights_share_the_random_numbers_of_a_chip():
-    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64))
+def test_different_weights_share_the_random_numbers_of_a_chip(kernel):
+    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64), kernel=kernel)
     luck = []
     for seed in (0, 1):
         model = nn.Sequential(random_linear(50, 60, seed))
@@ -506,13 +613,13 @@ def test_different_weights_share_the_random_numbers_of_a_chip():
     assert torch.allclose(luck[0][both], luck[1][both], atol=1e-4)
 
 
-def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between():
+def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between(kernel):
     """Weights read through one-hot inputs of an ideal periphery, less what programming and drift made of them."""
     model = nn.Sequential(nn.Linear(40, 40, bias=False))
     with torch.no_grad():
         model[0].weight.copy_(0.5 + 0.5 * torch.rand(40, 40, generator=draw(1)))
     one_tile = Crossbar(**{**vars(IDEAL), "rows": 40, "columns": 40})
-    chip = program(model, Hardware(PCM(), one_tile), {"0": Periphery(torch.ones(1))}, chip=0)
+    chip = program(model, Hardware(PCM(), one_tile, kernel=kernel), {"0": Periphery(torch.ones(1))}, chip=0)
 
     def weights(t):
         chip.set_time(t)
@@ -521,7 +628,7 @@ def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between():
         return read[0]
 
     array = chip.layers["0"]._array.active
-    drifted = array.g_prog * (21 / 20) ** -array.nu
+    drifted = array.g_prog * (21 / 20) ** -array.nu.float()
     scale = model[0].weight.abs().amax(dim=1, keepdim=True)
     noise = [weights(t).t() / scale * 25 / drifted[0] - 1 for t in (1.0, 1.0 + 1e-6)]  # no time for drift in between
     for one in noise:
@@ -529,8 +636,8 @@ def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between():
     assert abs(torch.corrcoef(torch.stack([one.flatten() for one in noise]))[0, 1]) < 5 / 40
 
 
-def test_compensation_is_one_factor_and_shares_the_noise_of_the_reads():
-    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64))
+def test_compensation_is_one_factor_and_shares_the_noise_of_the_reads(kernel):
+    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64), kernel=kernel)
     model = nn.Sequential(random_linear(50, 60))
     x = torch.randn(20, 60, generator=draw(1))
     chip = program(model, hardware, {"0": Periphery(torch.full((1,), 4.0))}, chip=0)
@@ -545,8 +652,8 @@ def test_compensation_is_one_factor_and_shares_the_noise_of_the_reads():
     assert not torch.equal(chip.model(x) - model[0].bias, raw)  # the next vectors do not
 
 
-def test_devices_that_do_not_drift_have_no_compensation(bert, batch):
-    hardware = Hardware(Ideal(), NOISY)
+def test_devices_that_do_not_drift_have_no_compensation(bert, batch, kernel):
+    hardware = Hardware(Ideal(), NOISY, kernel=kernel)
     chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
     chip.set_time(3600.0)
     assert torch.equal(chip.ready_to_score(True)(**batch).logits, chip.ready_to_score(False)(**batch).logits)
@@ -563,10 +670,10 @@ def learn_scales(model):
 
 
 @pytest.mark.parametrize("scale_per", ["column", "tile"])
-def test_folding_learned_scales_leaves_the_analog_output_as_it_is(bert, batch, scale_per):
+def test_folding_learned_scales_leaves_the_analog_output_as_it_is(bert, batch, scale_per, kernel):
     crossbar = Crossbar(**{**vars(IDEAL), "scale_per": scale_per, "adc_bits": 24, "read_noise": 0.0175})
     clock = NoiseClock()
-    on_tiles(bert, Hardware(PCM(), crossbar), WeightNoise(), clock)
+    on_tiles(bert, Hardware(PCM(), crossbar, kernel=kernel), WeightNoise(), clock)
     learn_scales(bert)
 
     def logits():
@@ -592,10 +699,10 @@ def test_what_was_learned_beside_the_weights_is_known_by_layer(bert):
         assert periphery[name].input_range.tolist() == pytest.approx([4.0] * len(layer.grid.row_blocks))
 
 
-def test_the_digital_model_has_the_learned_scales_in_its_weights(bert, batch):
+def test_the_digital_model_has_the_learned_scales_in_its_weights(bert, batch, kernel):
     """A chip without any error answers like it, for scales that could not be folded."""
     crossbar = Crossbar(**{**vars(IDEAL), "scale_per": "tile"})
-    hardware = Hardware(Ideal(), crossbar)
+    hardware = Hardware(Ideal(), crossbar, kernel=kernel)
     periphery = {
         name: Periphery(p.input_range, 0.5 + torch.rand(len(p.input_range), layer.out_features, generator=draw(7)))
         for (name, p), layer in zip(ranges_for(bert, hardware).items(), analog_layers(bert, ("*",)).values(), strict=True)

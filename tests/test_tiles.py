@@ -213,7 +213,7 @@ def test_both_devices_of_a_pair_have_a_history_of_their_own(noise):
     array = ProgrammedCrossbar.program(weights, PCM(idle_noise=True), noise())
     assert (array.active.g_prog - 12.5).std() > 0.5
     assert array.idle.g_prog.max() > 0
-    nus = torch.stack([array.active.nu.flatten(), array.idle.nu.flatten()])
+    nus = torch.stack([array.active.nu.flatten(), array.idle.nu.flatten()]).float()
     assert nus[0].mean().item() == pytest.approx(0.049, abs=5e-4)
     assert nus[1].mean().item() == pytest.approx(0.1, abs=3e-3)  # the upper limit of the law, at zero; |ν| adds 0.4 %
     assert abs(torch.corrcoef(nus)[0, 1]) < 5 / math.sqrt(nus.shape[1])
@@ -221,7 +221,7 @@ def test_both_devices_of_a_pair_have_a_history_of_their_own(noise):
     quiet = ProgrammedCrossbar(
         PCM(noise_scale=0.0), array.sign, array.active, replace(array.idle, g_prog=torch.full_like(weights, 5.0))
     )
-    expected = array.active.g_prog * 2**-array.active.nu - 5 * 2**-array.idle.nu
+    expected = array.active.g_prog * 2**-array.active.nu.float() - 5 * 2**-array.idle.nu.float()
     assert torch.allclose(quiet.weights(20.0, noise()), expected / 25, atol=1e-6)
 
 

@@ -8,6 +8,7 @@ import torch
 from analog_glue import verify
 from analog_glue.devices import pcm
 from analog_glue.devices.pcm import PCM
+from analog_glue.kernels.backend import choose_kernel
 from analog_glue.kernels.gaussian import fill_normal
 from analog_glue.tiles import mvm
 from analog_glue.tiles.converters import ADC, DAC
@@ -15,25 +16,28 @@ from analog_glue.tiles.converters import ADC, DAC
 FULL, HALF, RAW, *_ = verify.TILE_SETUPS
 
 
-def failures(monkeypatch, setups=(FULL,), labels=("1 s", "1 h"), product="float32", laws=False):
+def failures(monkeypatch, setups=(FULL,), labels=("1 s", "1 h"), product="float32", kernel="reference", laws=False):
     """Names of the checks that do not hold, of the tiles in `setups` and their periphery, or of the device laws."""
     chosen = [index for index, label in enumerate(verify.TIMES) if label in labels]
     setups = [replace(setup, expected=tuple(setup.expected[i] for i in chosen)) for setup in setups]
     monkeypatch.setattr(verify, "TILE_SETUPS", setups)
     monkeypatch.setattr(verify, "TIMES", {label: verify.TIMES[label] for label in labels})
-    checks = verify.device_law_checks(devices=20_000) if laws else verify.tile_checks(product)
+    checks = verify.device_law_checks(devices=20_000, kernel=kernel) if laws else verify.tile_checks(product, kernel)
     return {check.name for check in checks if not check.holds}
 
 
 def test_everything_holds_and_the_command_says_so():
     said = []
     assert verify.run(quick=True, log=said.append)
-    assert said[-1].strip() == "71 of 71 checks hold."
+    laws, tiles = 5 * 6, len(verify.TILE_SETUPS) * len(verify.TIMES) + len(verify.PERIPHERY_SETUPS)
+    every = laws + 2 * tiles  # tiles by the plain reference, and as runs compute them
+    assert said[-1].strip() == f"{every} of {every} checks hold."
     text = "\n".join(said)
     assert "OFF" not in text
-    assert text.count(" ok") == 71
+    assert text.count(" ok") == every
+    assert f"as runs compute them: {choose_kernel('auto', 'cpu')} kernel, auto product" in text
     for name, *_ in verify.PERIPHERY_SETUPS:
-        assert f"ideal devices, {name}" in text
+        assert text.count(f"ideal devices, {name}") == 2
 
 
 def test_the_acceptance_table_is_the_one_agreed_on():
@@ -50,12 +54,15 @@ def test_the_acceptance_table_is_the_one_agreed_on():
     assert (verify.TILE_TOLERANCE, verify.PERIPHERY_TOLERANCE) == (0.3, 0.05)
 
 
-def test_integer_products_meet_the_table_too(monkeypatch):
-    assert not failures(monkeypatch, product="int8")
+@pytest.mark.parametrize("product", ["int8", "int8_single"])
+def test_integer_products_meet_the_table_too(monkeypatch, product, kernel):
+    periphery = () if product == "int8_single" else verify.PERIPHERY_SETUPS  # 8 bits are for noisy devices alone
+    monkeypatch.setattr(verify, "PERIPHERY_SETUPS", periphery)
+    assert not failures(monkeypatch, product=product, kernel=kernel)
 
 
 def test_noise_of_four_times_the_strength_is_found(monkeypatch):
-    monkeypatch.setattr(mvm, "fill_normal", lambda out, key: fill_normal(out, key).mul_(4))
+    monkeypatch.setattr(mvm, "fill_normal", lambda out, *stream: fill_normal(out, *stream).mul_(4))
     off = failures(monkeypatch, ())
     assert {"ideal devices, output noise alone", "ideal devices, periphery alone"} <= off
     assert "ideal devices, DAC alone" not in off
@@ -81,8 +88,8 @@ def test_programming_noise_of_the_wrong_strength_is_found(monkeypatch, wrong):
 def test_a_gamma_that_does_nothing_is_found(monkeypatch):
     program = PCM.program
 
-    def with_full_noise(self, g_target, generator):
-        return program(PCM(idle_noise=self.idle_noise), g_target, generator)
+    def with_full_noise(self, g_target, noise):
+        return program(PCM(idle_noise=self.idle_noise), g_target, noise)
 
     monkeypatch.setattr(PCM, "program", with_full_noise)
     assert f"tile error, {HALF.name}, 1 s" in failures(monkeypatch, (FULL, HALF))
@@ -90,9 +97,7 @@ def test_a_gamma_that_does_nothing_is_found(monkeypatch):
 
 def test_drift_that_starts_at_another_time_is_found(monkeypatch):
     conductance = PCM.conductance
-    monkeypatch.setattr(
-        PCM, "conductance", lambda self, array, t, generator: conductance(self, array, t / 2 if t > 0 else t, generator)
-    )
+    monkeypatch.setattr(PCM, "conductance", lambda self, array, t, noise: conductance(self, array, t / 2, noise))
     assert f"tile error, {RAW.name}, 30 d" in failures(monkeypatch, (RAW,), labels=("1 s", "30 d"))
 
 
@@ -101,10 +106,10 @@ def test_compensation_that_does_nothing_is_found(monkeypatch):
     assert f"tile error, {FULL.name}, 1 h" in failures(monkeypatch)
 
 
-def test_one_over_f_noise_of_the_wrong_strength_is_found(monkeypatch):
+def test_one_over_f_noise_of_the_wrong_strength_is_found(monkeypatch, kernel):
     scale, exponent, limit = pcm.READ_NOISE_FIT
     monkeypatch.setattr(pcm, "READ_NOISE_FIT", (1.1 * scale, exponent, limit))
-    assert "Q_s at ĝ = 0.5" in failures(monkeypatch, laws=True)
+    assert "Q_s at ĝ = 0.5" in failures(monkeypatch, laws=True, kernel=kernel)
 
 
 def test_a_failed_check_is_an_exit_status_of_one(monkeypatch):

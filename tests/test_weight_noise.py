@@ -53,7 +53,8 @@ def test_weight_noise_follows_the_programming_noise_and_is_unbiased(w, device, l
 
 @pytest.mark.parametrize(("device", "law"), DEVICES, ids=DEVICE_NAMES)
 def test_every_weight_has_the_spread_of_its_own_magnitude(device, law, kernel):
-    w = (2 * torch.rand(OUTPUTS, INPUTS, generator=draw()) - 1).masked_fill_(torch.rand(OUTPUTS, INPUTS, generator=draw(1)) < 0.1, 0)
+    w = 2 * torch.rand(OUTPUTS, INPUTS, generator=draw()) - 1
+    w[torch.rand(OUTPUTS, INPUTS, generator=draw(1)) < 0.1] = 0
     standard = (noisy(WeightNoise(), w, device, 1, kernel) - w) / law(w.abs())
     for low, high in ((0.0, 1e-9), (1e-9, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1.0)):
         part = standard[(w.abs() >= low) & (w.abs() < high)]
@@ -79,7 +80,8 @@ def test_both_kernels_draw_from_the_same_distribution(law, device, mirrored):
     if noise.floor(device) == 0:
         assert torch.equal(one, other)  # devices without noise
         return
-    assert abs(torch.corrcoef(torch.stack([one - w.view(-1), other - w.view(-1)]))[0, 1]) < 5 / math.sqrt(N) or mirrored
+    if not mirrored:  # which would push both samples in the direction of the weight
+        assert abs(torch.corrcoef(torch.stack([one - w.view(-1), other - w.view(-1)]))[0, 1]) < 5 / math.sqrt(N)
     for first, second in ((one, other), (one - w.view(-1), other - w.view(-1))):
         points = first.sort().values
         ranks = torch.searchsorted(second.sort().values, points, right=True)
@@ -114,11 +116,9 @@ def test_mirrored_noise_pushes_small_weights_outwards_by_four_fifths_of_its_spre
 def test_mirroring_changes_the_sign_of_the_noise_of_some_weights_and_nothing_else(kernel):
     w = 2 * torch.rand(OUTPUTS, INPUTS, generator=draw()) - 1
     plain, mirrored = (noisy(WeightNoise(mirrored=on), w, PCM(), 1, kernel) for on in (False, True))
+    assert (plain * w < 0).any()
     assert (mirrored * w >= 0).all()
-    if kernel == "compiled":
-        assert torch.equal(mirrored.abs(), plain.abs())
-    else:
-        assert mirrored.abs().std().item() == pytest.approx(plain.abs().std().item(), rel=1e-2)
+    assert torch.equal(mirrored.abs(), plain.abs())
 
 
 def test_the_key_names_the_noise_and_keys_rows_and_columns_are_independent(kernel):

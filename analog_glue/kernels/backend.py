@@ -45,4 +45,12 @@ def _obstacle(kind: str) -> str | None:
         except Exception as error:  # whatever a foreign compiler raises, the reference works
             return f"numba cannot compile ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
         return None
+    if kind == "cuda":
+        try:
+            from analog_glue.kernels.triton_threefry import fill
+
+            fill(torch.empty(8, device="cuda"), 0)
+        except Exception as error:  # as above
+            return f"Triton cannot compile ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+        return None
     return f"there are none for {kind}"

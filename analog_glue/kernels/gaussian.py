@@ -21,6 +21,10 @@ def fill_normal(out: Tensor, key: int, kernel: str = "reference") -> Tensor:
     Args:
         kernel: "reference" or "compiled"; their streams differ.
     """
+    if out.device.type == "cuda" and kernel == "compiled":
+        from analog_glue.kernels.triton_threefry import fill as fill_on_gpu
+
+        return fill_on_gpu(out, key)
     if out.device.type != "cpu":
         return out.normal_(generator=generator("gaussian", key, device=out.device))
     parts = out.view(-1).split(PART)

@@ -133,25 +133,34 @@ def _largest(weights: Tensor, kernel: str) -> float:
 
 
 def make_product(weights: Tensor, kind: str, kernel: str = "reference") -> BlockProduct:
-    """`kind`: "int8", "int8_single" or "float32" ([row blocks, columns, rows] weights); see `choose_product`."""
+    """`kind`: "int8", "int8_single", "float16" or "float32" ([row blocks, columns, rows] weights); see `choose_product`."""
     if kind in ("int8", "int8_single"):
         # torch's integer product (2.13) answers wrongly for a single row.
         bits = 15 if kind == "int8" else 8
         return Int8Product(weights, bits, kernel) if weights.shape[2] > 1 else Float32Product(weights)
+    if kind == "float16":
+        from analog_glue.kernels.triton_product import Float16Product
+
+        return Float16Product(weights)
     if kind == "float32":
         return Float32Product(weights)
-    raise ValueError(f"Argument `kind` must be int8, int8_single or float32, but is {kind!r}.")
+    raise ValueError(f"Argument `kind` must be int8, int8_single, float16 or float32, but is {kind!r}.")
 
 
-def choose_product(wanted: str, device: torch.device | str, noise_floor: float) -> str:
+def choose_product(
+    wanted: str, device: torch.device | str, noise_floor: float, kernel: str = "compiled"
+) -> str:
     """The product for the setting `runtime.product`; auto takes the fastest that the weights' own noise allows.
 
     Args:
         noise_floor: The smallest standard deviation of a weight's error, in units of the largest weight: what rounding has
             to stay below by a factor of `MARGIN`.
+        kernel: On a GPU the reference kernel goes with the reference product.
     """
     if wanted != "auto":
         return wanted
+    if torch.device(device).type == "cuda":
+        return "float16" if kernel == "compiled" else "float32"
     if torch.device(device).type != "cpu" or not torch.cpu._is_vnni_supported():
         return "float32"
     return "int8_single" if noise_floor >= MARGIN * ROUNDING else "int8"

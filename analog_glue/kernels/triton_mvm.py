@@ -98,7 +98,7 @@ def tile_sums(codes, weights, magnitudes, vector, column, taken, inside, columns
     return currents, variances
 
 
-# All of them add up the rows in the same order, so that the choice, which rests on a measurement, moves no bit.
+# The fastest is found by measuring, at the first call of a size. All add up the rows in the same steps, in the same order.
 SHAPES = ((64, 64, 4), (64, 32, 4), (128, 64, 8), (64, 128, 8), (128, 128, 8))  # vectors, columns, warps
 CONFIGURATIONS = [
     triton.Config({"BLOCK_V": vectors, "BLOCK_C": columns, "BLOCK_R": 64}, num_warps=warps, num_stages=3)

@@ -18,7 +18,7 @@ class Float16Product(BlockProduct):
     def __init__(self, weights: Tensor) -> None:
         """Args: weights: [row blocks, columns, rows], up to 65504."""
         self.weights = weights.to(torch.float16).contiguous()
-        self.magnitudes = self.weights.abs()
+        self.magnitudes = self.weights.abs()  # kept: tensor cores read them from memory, they could not be made on the way
 
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         return torch.bmm(self._in_blocks(codes), self.weights.float().transpose(1, 2)).mul_(unit)

@@ -131,7 +131,7 @@ class AnalogLinear(nn.Linear):
         """`weights` [row blocks, outputs, rows] made ready for products, as coarse as their noise allows."""
         hardware = self.hardware
         floor = self.weight_noise.floor(hardware.device) if with_noise else 0.0
-        product = choose_product(hardware.product, weights.device, floor)
+        product = choose_product(hardware.product, weights.device, floor, hardware.kernel)
         return ReadyWeights.of(weights, self.grid, hardware.crossbar, product, hardware.kernel)
 
     def effective_weight(self) -> Tensor:
@@ -344,7 +344,7 @@ class ProgrammedLinear(nn.Module):
         """Let the devices age to `t` [s] after programming: one frozen draw of 1/f noise, and a compensation read-out."""
         hardware = self.hardware
         weights = self._array.weights(t, self._noise("1/f noise", t))
-        product = choose_product(hardware.product, weights.device, hardware.device.noise_floor)
+        product = choose_product(hardware.product, weights.device, hardware.device.noise_floor, hardware.kernel)
         self._ready = ReadyWeights.of(weights, self.grid, hardware.crossbar, product, hardware.kernel)
         self.compensation = None
         scales = {False: self._scale, True: self._scale}

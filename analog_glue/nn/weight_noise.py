@@ -59,7 +59,12 @@ class WeightNoise:
         Returns:
             [row blocks, outputs, rows], in units of a full-on cell; padded rows are without meaning.
         """
-        polynomial = _polynomial(self, device) if kernel == "compiled" and weight.device.type == "cpu" else None
+        compiles = kernel == "compiled" and weight.device.type in ("cpu", "cuda")
+        polynomial = _polynomial(self, device) if compiles else None
+        if polynomial is not None and weight.device.type == "cuda":
+            from analog_glue.kernels.triton_weights import noisy
+
+            return noisy(weight, scale, grid.row_blocks, tuple(polynomial.tolist()), self.mirrored, key)
         if polynomial is not None:
             return _compiled(weight, scale, grid, polynomial, self.mirrored, key)
         return self.add_(normalised(grid.to_blocks(weight), scale), device, key)

@@ -10,8 +10,8 @@ Per row block r and column i, for one input vector x with input range α_r (orde
 
 ξ and ξ' are independent, so one normal number of the summed variance stands for both. All row blocks of a layer are one
 batched product; vectors are taken in chunks that stay in the cache. What surrounds the products is done either in plain
-PyTorch, here (the reference), or by compiled kernels (tiles/compiled_mvm.py): the same law from other random numbers, and
-the same bits where there is no noise.
+PyTorch, here (the reference), or by compiled kernels (tiles/compiled_mvm.py on the CPU, tiles/triton_mvm.py on a GPU): the
+same law from other random numbers, and the same bits where there is no noise.
 """
 
 from dataclasses import dataclass, field
@@ -69,12 +69,12 @@ class ReadyWeights:
         """
         Args:
             blocks: Normalised weights [row blocks, columns, rows].
-            product: "int8", "int8_single" or "float32" (kernels/products.py).
+            product: "int8", "int8_single", "float16" or "float32" (kernels/products.py).
             kernel: "reference" or "compiled".
         """
         from_cpu = blocks.device.type == "cpu"
-        # 8-bit products need integer codes of at most 8 bits.
-        if crossbar.dac_bits is None or crossbar.dac_bits > 8:
+        # 8-bit and float16 products need integer codes of at most 8 bits.
+        if crossbar.dac_bits is None or crossbar.dac_bits > 8 or (product == "float16" and crossbar.ir_drop > 0):
             product = "float32"
         ramped = magnitudes = None
         if crossbar.ir_drop > 0:
@@ -153,6 +153,10 @@ def mvm(
         from analog_glue.tiles.compiled_mvm import compiled_mvm
 
         return compiled_mvm(x, weights, scaling, noise_key, clipped)
+    if weights.kernel == "compiled" and x.device.type == "cuda":
+        from analog_glue.tiles.triton_mvm import triton_mvm
+
+        return triton_mvm(x, weights, scaling, noise_key, clipped)
     codes = dac_codes(x, scaling.per_input, weights.crossbar)
     out = torch.empty(len(x), weights.grid.outputs, device=x.device)
     vectors = min(VECTORS, max(FEW_VECTORS, -(-len(x) // 2)))
