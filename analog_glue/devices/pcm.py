@@ -11,6 +11,7 @@ with ĝ = g_T / g_max, t counted from the end of programming, and ξ, ξ', ξ'' 
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets
@@ -99,7 +100,7 @@ class PCM(Device):
         return ProgrammedArray(g_target=g_target, g_prog=g_prog, nu=nu.half())
 
     def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
-        g = array.nu.float().mul_(-math.log((t + self.t_c) / self.t_c))
+        g = array.nu.to(torch.float32, copy=True).mul_(-math.log((t + self.t_c) / self.t_c))
         g.exp_().mul_(array.g_prog)
         if self.noise_scale == 0:
             return g
