@@ -365,7 +365,7 @@ def test_list_runs_shows_each_run_with_its_hardware(run, tmp_path):
         ("analog-glue ev", {"evaluate"}),
         ("analog-glue ", {"train", "evaluate", "tables", "list", "verify"}),
         ("analog-glue train noise=p", {"noise=pcm", "noise=pcm_reduced"}),
-        ("analog-glue train evaluation.chip", {"evaluation.chips=", "evaluation.chip_seed="}),
+        ("analog-glue train evaluation.chip", {"evaluation.chips=", "evaluation.chip_seed=", "evaluation.chips_per_pass="}),
         ("analog-glue evaluate tile=f", {"tile=factsheet"}),
         ("analog-glue tables ou", set()),
     ],

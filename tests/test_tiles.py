@@ -551,6 +551,31 @@ def test_a_read_out_is_the_mean_answer_of_each_tile():
             assert read[r, c].item() == pytest.approx(tile.abs().mean().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "crossbar",
+    [
+        Crossbar(),
+        Crossbar(adc_bits=8),
+        Crossbar(output_noise=3.0),
+        Crossbar(output_noise=0.0),
+        Crossbar(ir_drop=200.0),
+        replace(IDEAL, read_noise=0.0175),
+        QUIET,
+    ],
+    ids=["10-bit ADC", "8-bit ADC", "strong output noise", "read noise", "wires", "ideal ADC", "no noise"],
+)
+@pytest.mark.parametrize("std", [0.25, 0.01])
+def test_an_expected_read_out_is_the_mean_of_measured_ones(crossbar, std, kernel):
+    crossbar = replace(crossbar, rows=64, columns=64)
+    grid = crossbar.grid(100, 90)  # tiles of 45 × 50
+    blocks = grid.to_blocks((std * torch.randn(100, 90, generator=draw())).clamp_(-1, 1))
+    measured = torch.stack([read_out(blocks, grid, crossbar, key, kernel) for key in range(400)])
+    expected = read_out(blocks, grid, crossbar, 0, kernel, "expected")
+    # Sampling, and 2·10⁻³ LSB of the closed form.
+    tolerance = 5 * measured.std(dim=0) / math.sqrt(len(measured)) + 2e-3 * min(crossbar.adc.lsb, 0.02)
+    assert ((measured.mean(dim=0) - expected).abs() <= tolerance).all()
+
+
 def test_an_empty_tile_is_not_divided_by_zero():
     grid = IDEAL.grid(4, 4)
     read = read_out(torch.zeros(1, 4, 4), grid, IDEAL, 1)

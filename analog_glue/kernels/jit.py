@@ -3,10 +3,13 @@
 Only the modules that hold compiled kernels import this one, so the project works (slower) where numba does not.
 """
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.extending import intrinsic
 
 # What a vectorised loop may assume: sums in any order, no NaN.
@@ -15,12 +18,29 @@ FAST = {"contract", "arcp", "nsz", "nnan", "reassoc"}
 
 def compiled(function: Callable) -> Callable:
     """A kernel: runs without Python's lock, so that every core can run one; compiled once per machine."""
-    return njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)(function)
+    return _cached(function, fastmath=FAST)
 
 
 def exact(function: Callable) -> Callable:
     """A kernel whose floating-point operations are the ones written down: same bits as any other program that does them."""
-    return njit(nogil=True, error_model="numpy", cache=True)(function)
+    return _cached(function)
+
+
+def _cached(function: Callable, **options) -> Callable:
+    """numba looks for changes only in a kernel's own file, so what it keeps on disk lies in a folder named by all of them."""
+    before = config.CACHE_DIR
+    config.CACHE_DIR = before or str(Path(__file__).parent / "__pycache__" / f"kernels-{_sources()}")
+    try:
+        return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+@cache
+def _sources() -> str:
+    """A hash of all kernels."""
+    texts = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
 
 
 def inlined(function: Callable) -> Callable:
