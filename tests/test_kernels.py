@@ -60,8 +60,15 @@ def test_without_a_compiler_compiled_kernels_are_refused(without_a_compiler):
 
 
 def test_there_are_no_compiled_kernels_for_other_devices():
+    assert choose_kernel("auto", "mps") == "reference"
+    with pytest.raises(ValueError, match="there are none for mps"):
+        choose_kernel("compiled", "mps")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_its_kernels_are_refused():
     assert choose_kernel("auto", "cuda") == "reference"
-    with pytest.raises(ValueError, match="there are none for cuda"):
+    with pytest.raises(ValueError, match=r"but is 'compiled': Triton cannot compile \("):
         choose_kernel("compiled", "cuda")
 
 
@@ -324,9 +331,10 @@ def integer_units(monkeypatch):
 def test_the_product_that_was_asked_for_is_taken():
     for kind in KINDS:
         assert choose_product(kind, "cpu", 0.0) == kind
-    assert choose_product("auto", "cuda", 1.0) == "float32"
+    assert choose_product("auto", "cuda", 0.0) == "float16"
+    assert choose_product("auto", "cuda", 0.0, "reference") == choose_product("auto", "mps", 1.0) == "float32"
     assert choose_product("auto", "cpu", 0.0) in ("int8", "float32")
-    with pytest.raises(ValueError, match=r"`kind` must be int8, int8_single or float32, but is 'int4'"):
+    with pytest.raises(ValueError, match=r"`kind` must be int8, int8_single, float16 or float32, but is 'int4'"):
         make_product(torch.zeros(1, 1, 1), "int4")
 
 

@@ -14,7 +14,7 @@ class ProgrammedArray:
     """What an array of devices remembers of its programming; all tensors have the array's shape.
 
     `nu` (drift) and `residual` (a standard normal number that follows a device through time) are None for devices
-    whose physics does not use them. As float16 they are good to 5·10⁻⁴, which moves a conductance by less than that.
+    whose physics does not use them. As float16 they are good to 5·10⁻⁴; a conductance moves by 10⁻³ at most.
     """
 
     g_target: Tensor  # [µS]

@@ -62,7 +62,7 @@ def to_analog(
         analog = AnalogLinear(
             linear, name, hardware, weight_noise, clock, range_rule, range_decay, shared
         )
-        model.set_submodule(name, analog)
+        model.set_submodule(name, analog.train(linear.training))
     clock.attach(model)
     return model
 

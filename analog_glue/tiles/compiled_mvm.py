@@ -132,21 +132,21 @@ def _float_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tenso
     crossbar, product = weights.crossbar, weights.product
     codes.copy_(crossbar.dac.codes(x, scaling.per_input))
     padded = weights.grid.pad_inputs(codes)
-    currents = product.product(padded)
+    in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
+    currents = product.product(padded, in_lsb)
     if crossbar.ir_drop > 0:
         load = weights.magnitudes.product(padded.abs()).div_(crossbar.dac.full_scale)
         lost = loss_factor(load, weights.grid.row_counts())
-        currents.addcmul_(lost, weights.ramped.product(padded), value=-crossbar.ir_drop)
+        currents.addcmul_(lost, weights.ramped.product(padded), value=-crossbar.ir_drop * in_lsb)
     variances = product.variance(padded).contiguous() if crossbar.read_noise > 0 else None
-    in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
-    units = np.float32(in_lsb), np.float32((crossbar.read_noise * in_lsb) ** 2)
+    units = np.float32(1), np.float32((crossbar.read_noise * in_lsb) ** 2)
     return _Sums(currents.contiguous(), False, variances, units)
 
 
 def _evenly(size: int, at_most: int, multiple_of: int = 1) -> int:
     """Length of parts of about `at_most`, as many of them as keeps all cores busy to the end."""
     threads = torch.get_num_threads()
-    parts = -(-size // max(at_most, 1))
+    parts = max(-(-size // max(at_most, 1)), 1)
     length = -(-size // (-(-parts // threads) * threads))
     return max(-(-length // multiple_of) * multiple_of, 1)
 
