@@ -96,13 +96,14 @@ class Int8Product(BlockProduct):
     def _rounded(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         import numpy as np
 
-        from analog_glue.kernels.weights import to_integers
+        from analog_glue.kernels.weights import share_columns, to_integers
 
         integers = torch.empty(self.blocks, self.columns * (1 + self.has_halves), self.rows, dtype=torch.int8)
         magnitudes = torch.empty(self.blocks, self.columns, self.rows, dtype=torch.int8)
         units = np.float32(1 / self.scale), np.float32(1 / self.magnitude_scale)
         weights = weights.contiguous().numpy()
-        to_integers(weights, units[0], self.has_halves, units[1], integers.numpy(), magnitudes.numpy())
+        results = integers.numpy(), magnitudes.numpy()
+        share_columns(to_integers, self.columns, weights, units[0], self.has_halves, units[1], *results)
         return integers, magnitudes
 
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:

@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 from analog_glue.kernels.fused import digitise, drive
 from analog_glue.kernels.jit import exact
+from analog_glue.kernels.parallel import run
 
 LANES = 16  # 32-bit sums of a register
 GROUP = 4  # neighbouring rows that one instruction adds up
@@ -39,12 +40,15 @@ def pack(weights: np.ndarray) -> np.ndarray:
     """
     blocks, columns, rows = weights.shape
     panels, groups = -(-columns // WIDTH), -(-rows // GROUP)
-    shifted = np.zeros((blocks, panels * WIDTH, groups * GROUP), np.uint8)
-    np.bitwise_xor(weights.view(np.uint8), np.uint8(OFFSET), out=shifted[:, :columns, :rows])
-    # Four rows travel as one 32-bit number.
-    lanes = shifted.view(np.uint32).reshape(blocks, panels, WIDTH, groups)
-    packed = _aligned(lanes.size).reshape(blocks, panels, groups, WIDTH)
-    packed[:] = lanes.transpose(0, 1, 3, 2)
+    packed = _aligned(blocks * panels * groups * WIDTH).reshape(blocks, panels, groups, WIDTH)
+
+    def pack_block(block: int) -> None:
+        shifted = np.zeros((panels * WIDTH, groups * GROUP), np.uint8)
+        np.bitwise_xor(weights[block].view(np.uint8), np.uint8(OFFSET), out=shifted[:columns, :rows])
+        # Four rows travel as one 32-bit number.
+        packed[block] = shifted.view(np.uint32).reshape(panels, WIDTH, groups).transpose(0, 2, 1)
+
+    run(pack_block, range(blocks))
     return packed.view(np.uint8).reshape(blocks, panels, groups, WIDTH, GROUP)
 
 

@@ -1,16 +1,21 @@
-"""Passes over the weights of a layer, compiled: noise of training, rounding to integers, what backward needs."""
+"""Passes over the weights of a layer, compiled: noise of training, rounding to integers, what backward needs.
+
+All of them take the columns `first` to `last` of the layer, so that every core can have its share (`share_columns`).
+"""
 
 import math
 
 import numpy as np
 from numba import float32, int8, int32, uint32
+from torch import get_num_threads
 
 from analog_glue.kernels.jit import bits_of, compiled, exact, float_of
+from analog_glue.kernels.parallel import run
 from analog_glue.kernels.threefry import fill_row
 
 
 @exact
-def largest_per_column(weight, row_counts, largest):
+def largest_per_column(weight, row_counts, largest, first, last):
     """Largest |weight| of each column of each row block.
 
     Args:
@@ -18,7 +23,7 @@ def largest_per_column(weight, row_counts, largest):
         row_counts: [row blocks] inputs of each block.
         largest: [row blocks, columns] float32, the result.
     """
-    for c in range(weight.shape[0]):
+    for c in range(first, last):
         start = 0
         for b in range(row_counts.shape[0]):
             row = weight[c, start : start + row_counts[b]]
@@ -39,7 +44,7 @@ def largest_magnitude(numbers):
 
 
 @compiled
-def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks):
+def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks, first, last):
     """Normalised weights plus Gaussian noise of a spread that depends on their magnitude.
 
     Args:
@@ -52,7 +57,7 @@ def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks):
     """
     normal = np.empty(blocks.shape[2] + 3, np.float32)
     c0, c1, c2, c3, c4 = spread[0], spread[1], spread[2], spread[3], spread[4]
-    for c in range(weight.shape[0]):
+    for c in range(first, last):
         start = 0
         for b in range(blocks.shape[0]):
             count = row_counts[b]
@@ -73,7 +78,7 @@ def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks):
 
 
 @exact
-def to_integers(weights, per_unit, halves, magnitudes_per_unit, integers, magnitudes):
+def to_integers(weights, per_unit, halves, magnitudes_per_unit, integers, magnitudes, first, last):
     """Round weights to 8-bit numbers, or to 15 bits in two 8-bit halves.
 
     Args:
@@ -84,7 +89,7 @@ def to_integers(weights, per_unit, halves, magnitudes_per_unit, integers, magnit
     """
     columns = weights.shape[1]
     for b in range(weights.shape[0]):
-        for c in range(columns):
+        for c in range(first, last):
             row, magnitude = weights[b, c], magnitudes[b, c]
             upper = integers[b, c]
             if halves:
@@ -102,7 +107,7 @@ def to_integers(weights, per_unit, halves, magnitudes_per_unit, integers, magnit
 
 
 @exact
-def as_used(blocks, row_counts, step, worth, used):
+def as_used(blocks, row_counts, step, worth, used, first, last):
     """Weights as the product saw them, in units of the layer's output: rounded to multiples of `step` (0: not), times `worth`.
 
     Args:
@@ -111,7 +116,7 @@ def as_used(blocks, row_counts, step, worth, used):
         used: [columns, inputs] float32, the result.
     """
     per_unit = float32(1) / step if step > 0 else float32(0)
-    for c in range(blocks.shape[1]):
+    for c in range(first, last):
         start = 0
         for b in range(blocks.shape[0]):
             row, out = blocks[b, c], used[c, start : start + row_counts[b]]
@@ -127,7 +132,7 @@ def as_used(blocks, row_counts, step, worth, used):
 
 
 @compiled
-def finish_gradient(gradient, used, row_counts, per_code, output_scale, towards_scale):
+def finish_gradient(gradient, used, row_counts, per_code, output_scale, towards_scale, first, last):
     """From the gradient at DAC codes to that at the weight, and the part of the output scale's that the weights carry.
 
     Args:
@@ -137,7 +142,7 @@ def finish_gradient(gradient, used, row_counts, per_code, output_scale, towards_
         output_scale: [row blocks, columns] float32.
         towards_scale: [row blocks, columns] float32, becomes Σ over rows of ∂L/∂used · used.
     """
-    for c in range(gradient.shape[0]):
+    for c in range(first, last):
         start = 0
         for b in range(row_counts.shape[0]):
             end = start + row_counts[b]
@@ -150,3 +155,38 @@ def finish_gradient(gradient, used, row_counts, per_code, output_scale, towards_
                 row[j] = value * factor
             towards_scale[b, c] = total
             start = end
+
+
+@compiled
+def take_back(places, reaching, row_counts, used, codes, to_inputs, to_codes):
+    """Take the part of clipping ADCs out of gradients that were computed as if none clipped.
+
+    Args:
+        places: [clipped] int64 index into [row blocks, vectors, columns] flattened.
+        reaching: [clipped] float32, ∂L/∂y there.
+        used: [columns, inputs] float32, from `as_used`.
+        codes: [vectors, inputs] int8 or float32.
+        to_inputs: [vectors, inputs] float32, Σ over columns of ∂L/∂y · used.
+        to_codes: [columns, inputs] float32, Σ over vectors of ∂L/∂y · code.
+    """
+    columns, vectors = used.shape[0], codes.shape[0]
+    for i in range(places.shape[0]):
+        b, rest = divmod(places[i], vectors * columns)
+        v, c = divmod(rest, columns)
+        start = 0
+        for before in range(b):
+            start += row_counts[before]
+        end = start + row_counts[b]
+        weights, towards = used[c, start:end], to_inputs[v, start:end]
+        numbers, towards_codes = codes[v, start:end], to_codes[c, start:end]
+        g = reaching[i]
+        for j in range(end - start):
+            towards[j] -= g * weights[j]
+        for j in range(end - start):
+            towards_codes[j] -= g * float32(numbers[j])
+
+
+def share_columns(kernel, columns: int, *arguments) -> None:
+    """Run `kernel` on all columns, every core on its share."""
+    part = max(64, -(-columns // get_num_threads()))
+    run(lambda first: kernel(*arguments, first, min(first + part, columns)), range(0, columns, part))

@@ -110,10 +110,11 @@ class AnalogLinear(nn.Linear):
         """The weight that becomes a full-on cell [row blocks, outputs]."""
         weight, crossbar = self.weight.detach(), self.hardware.crossbar
         if self.hardware.kernel == "compiled" and weight.device.type == "cpu":
-            from analog_glue.kernels.weights import largest_per_column
+            from analog_glue.kernels.weights import largest_per_column, share_columns
 
             largest = torch.empty(len(self.grid.row_blocks), self.out_features)
-            largest_per_column(weight.numpy(), np.array(self.grid.row_blocks), largest.numpy())
+            arrays = weight.numpy(), np.array(self.grid.row_blocks), largest.numpy()
+            share_columns(largest_per_column, self.out_features, *arrays)
             return shared_scale(largest, self.grid, crossbar.scale_per)
         return weight_scale(self.grid.to_blocks(weight), self.grid, crossbar.scale_per)
 
@@ -197,32 +198,21 @@ class _AnalogProduct(torch.autograd.Function):
         grad_bias = grad_y.sum(dim=0, dtype=torch.float32)
         grad_y, used_c, codes_c = grad_y.to(compute), used.to(compute), codes.to(compute)
         grad_bound = torch.zeros_like(output_scale)
-        if len(places) == 0:
-            grad_x = torch.mm(grad_y, used_c)
-            grad_used = torch.mm(grad_y.t(), codes_c)
-        else:
-            # Nothing reaches the currents of a row block where its ADC clips.
-            grad_x = grad_y.new_empty(len(grad_y), grid.inputs)
-            grad_used = grad_y.new_empty(grid.outputs, grid.inputs)
-            block_of, place = places // grad_y.numel(), places % grad_y.numel()
-            outward = signs * grad_y.flatten()[place]
-            grad_bound.view(-1).index_add_(0, block_of * grid.outputs + place % grid.outputs, outward)
-            columns = zip(*(t.split(grid.row_blocks, dim=1) for t in (grad_x, grad_used, used_c, codes_c)), strict=True)
-            for block, (to_x, to_used, of_used, of_codes) in enumerate(columns):
-                reaching = grad_y
-                if (here := place[block_of == block]).numel():
-                    reaching = grad_y.clone()
-                    reaching.view(-1)[here] = 0
-                to_x.copy_(reaching @ of_used)
-                to_used.copy_(reaching.t() @ of_codes)
+        grad_x = torch.mm(grad_y, used_c).float()
+        grad_used = torch.mm(grad_y.t(), codes_c).float()
         del used_c, codes_c
-        grad_x = grad_x.float()
+        if len(places):
+            # Nothing reaches the currents of a row block where its ADC clips.
+            reaching = grad_y.flatten()[places % grad_y.numel()].float()
+            columns = places // grad_y.numel() * grid.outputs + places % grid.outputs
+            grad_bound.view(-1).index_add_(0, columns, signs * reaching)
+            _take_back(places, reaching, grid, used, codes, grad_x, grad_used, layer.hardware.kernel)
         grad_log_range = torch.zeros_like(input_range)
         if crossbar.dac_bits is not None:
             grad_log_range = _range_gradient(grad_x, codes, clipped_inputs, input_range, layer)
             grad_x.view(-1)[clipped_inputs] = 0
         per_code = grid.spread_over_rows(input_range / crossbar.dac.full_scale)
-        grad_weight, towards_scale = _finish(grad_used.float(), used, per_code, output_scale, grid, layer.hardware.kernel)
+        grad_weight, towards_scale = _finish(grad_used, used, per_code, output_scale, grid, layer.hardware.kernel)
 
         # ∂L/∂used · used is ∂L/∂log(output scale), because what is used is proportional to it; the bound of an ADC is
         # proportional to the output scale and to the input range.
@@ -257,14 +247,39 @@ def _as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor, ker
         worth: [row blocks, outputs], what 1 of them is worth.
     """
     if kernel == "compiled" and blocks.device.type == "cpu":
-        from analog_glue.kernels.weights import as_used
+        from analog_glue.kernels.weights import as_used, share_columns
 
         used = torch.empty(grid.outputs, grid.inputs)
-        as_used(blocks.numpy(), np.array(grid.row_blocks), np.float32(rounding), worth.numpy(), used.numpy())
+        arrays = blocks.numpy(), np.array(grid.row_blocks), np.float32(rounding), worth.numpy(), used.numpy()
+        share_columns(as_used, grid.outputs, *arrays)
         return used
     if rounding > 0:
         blocks.mul_(1 / rounding).round_().mul_(rounding)
     return grid.from_blocks(blocks.mul_(worth.unsqueeze(2)))
+
+
+def _take_back(
+    places: Tensor, reaching: Tensor, grid: TileGrid, used: Tensor, codes: Tensor, to_x: Tensor, to_used: Tensor, kernel: str
+) -> None:
+    """Take what came through clipping ADCs out of the gradients at inputs and codes, in place.
+
+    Args:
+        places: Which clip, in [row blocks, vectors, outputs] flattened; `reaching`: ∂L/∂y there.
+    """
+    if kernel == "compiled" and used.device.type == "cpu":
+        from analog_glue.kernels.weights import take_back
+
+        arrays = (array.numpy() for array in (used, codes, to_x, to_used))
+        take_back(places.numpy(), reaching.numpy(), np.array(grid.row_blocks), *arrays)
+        return
+    vectors, outputs = len(codes), grid.outputs
+    parts = zip(*(array.split(grid.row_blocks, dim=1) for array in (used, codes, to_x, to_used)), strict=True)
+    for block, (of_used, of_codes, x, used_part) in enumerate(parts):
+        for here in (places // (vectors * outputs) == block).nonzero().squeeze(1).split(4096):
+            vector, output = places[here] // outputs % vectors, places[here] % outputs
+            share = reaching[here].unsqueeze(1)
+            x.index_add_(0, vector, share * of_used[output], alpha=-1)
+            used_part.index_add_(0, output, share * of_codes[vector], alpha=-1)
 
 
 def _finish(
@@ -272,12 +287,12 @@ def _finish(
 ) -> tuple[Tensor, Tensor]:
     """∂L/∂weight, and Σ over the rows of ∂L/∂used · used [row blocks, outputs], from Σ ∂L/∂y · code [outputs, inputs]."""
     if kernel == "compiled" and gradient.device.type == "cpu":
-        from analog_glue.kernels.weights import finish_gradient
+        from analog_glue.kernels.weights import finish_gradient, share_columns
 
         towards_scale = torch.empty_like(output_scale)
         arrays = (gradient, used, per_code, output_scale, towards_scale)
         g, u, p, o, t = (array.detach().numpy() for array in arrays)
-        finish_gradient(g, u, np.array(grid.row_blocks), p, o, t)
+        share_columns(finish_gradient, grid.outputs, g, u, np.array(grid.row_blocks), p, o, t)
         return gradient, towards_scale
     gradient.mul_(per_code)
     towards_scale = grid.to_blocks(gradient * used).sum(dim=2)

@@ -81,10 +81,11 @@ class WeightNoise:
 def _compiled(
     weight: Tensor, scale: Tensor, grid: TileGrid, polynomial: np.ndarray, mirrored: bool, key: int
 ) -> Tensor:
-    from analog_glue.kernels.weights import noisy
+    from analog_glue.kernels.weights import noisy, share_columns
 
     blocks = torch.empty(len(grid.row_blocks), grid.outputs, grid.padded_rows)
-    noisy(weight.numpy(), scale.numpy(), np.array(grid.row_blocks), polynomial, mirrored, *key_words(key), blocks.numpy())
+    arrays = weight.numpy(), scale.numpy(), np.array(grid.row_blocks), polynomial
+    share_columns(noisy, grid.outputs, *arrays, mirrored, *key_words(key), blocks.numpy())
     return blocks
 
 
