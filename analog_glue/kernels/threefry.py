@@ -64,8 +64,9 @@ def radius(word):
     """√(−2 ln u) of a uniform number u ∈ (0, 1] with 24 bits: the length of a pair of normal numbers."""
     u = float32(int32(word >> uint32(8))) * float32(2.0**-24) + float32(2.0**-25)
     bits = bits_of(u)
-    exponent = (bits - int32(0x3F2AAAAB)) >> int32(23)  # so that the mantissa lies in [2/3, 4/3)
-    m = float_of(bits - (exponent << int32(23))) - float32(1)
+    # So that the mantissa lies in [2/3, 4/3); numba would widen a difference to 64 bits.
+    exponent = int32(int32(bits - int32(0x3F2AAAAB)) >> int32(23))
+    m = float_of(int32(bits - int32(exponent << int32(23)))) - float32(1)
     p = float32(LOG[8])
     p = p * m + float32(LOG[7])
     p = p * m + float32(LOG[6])

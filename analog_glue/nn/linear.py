@@ -183,6 +183,7 @@ class _AnalogProduct(torch.autograd.Function):
                 ctx.save_for_backward(codes, clipped_inputs, *outputs, weight, scale, input_range, output_scale)
                 ctx.layer, ctx.noise_key = layer, noise_key
                 ctx.rounding = ready.product.rounding
+                ctx.has_integers = ready.multiplies_bytes
         return y if ctx.compute_dtype is None else y.to(ctx.compute_dtype)
 
     @staticmethod
@@ -193,14 +194,18 @@ class _AnalogProduct(torch.autograd.Function):
         compute = ctx.compute_dtype or torch.float32
         digital_scale = scale * output_scale
         blocks = layer.weights_on_tiles(scale, ctx.noise_key)
-        used = _as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
-        del blocks
         grad_bias = grad_y.sum(dim=0, dtype=torch.float32)
-        grad_y, used_c, codes_c = grad_y.to(compute), used.to(compute), codes.to(compute)
         grad_bound = torch.zeros_like(output_scale)
-        grad_x = torch.mm(grad_y, used_c).float()
-        grad_used = torch.mm(grad_y.t(), codes_c).float()
-        del used_c, codes_c
+        if ctx.has_integers:
+            digits = 3 if compute == torch.float32 else 2
+            grad_x, grad_used = _integer_gradients(grad_y.float(), blocks, ctx.rounding, digital_scale, codes, grid, digits)
+            used = _as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
+        else:
+            used = _as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
+            grad_y = grad_y.to(compute)
+            grad_x = torch.mm(grad_y, used.to(compute)).float()
+            grad_used = torch.mm(grad_y.t(), codes.to(compute)).float()
+        del blocks
         if len(places):
             # Nothing reaches the currents of a row block where its ADC clips.
             reaching = grad_y.flatten()[places % grad_y.numel()].float()
@@ -256,6 +261,27 @@ def _as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor, ker
     if rounding > 0:
         blocks.mul_(1 / rounding).round_().mul_(rounding)
     return grid.from_blocks(blocks.mul_(worth.unsqueeze(2)))
+
+
+def _integer_gradients(
+    grad_y: Tensor, blocks: Tensor, rounding: float, worth: Tensor, codes: Tensor, grid: TileGrid, digits: int
+) -> tuple[Tensor, Tensor]:
+    """∂L/∂x and Σ over vectors of ∂L/∂y · code, by 8-bit products (kernels/gradients.py).
+
+    Args:
+        blocks: Normalised weights [row blocks, outputs, rows], 8-bit integers once divided by `rounding`.
+        worth: [row blocks, outputs], what 1 of them is worth.
+        digits: Of the gradient: 3 for the accuracy of float32, 2 for a better one than bfloat16's.
+    """
+    from analog_glue.kernels.gradients import gradients
+    from analog_glue.kernels.weights import share_columns, to_integers
+
+    integers, magnitudes = (np.empty(blocks.shape, np.int8) for _ in range(2))
+    unit = np.float32(1 / rounding)
+    share_columns(to_integers, grid.outputs, blocks.numpy(), unit, False, unit, integers, magnitudes)
+    arrays = integers, (worth * rounding).numpy(), codes.numpy(), np.array(grid.row_blocks)
+    grad_x, grad_used = gradients(grad_y.contiguous().numpy(), *arrays, digits)
+    return torch.from_numpy(grad_x), torch.from_numpy(grad_used)
 
 
 def _take_back(

@@ -76,6 +76,8 @@ class TileGrid:
 
     def spread_over_rows(self, per_block: Tensor) -> Tensor:
         """[row blocks] → [inputs]: the value of each input's row block."""
+        if self.is_even:
+            return per_block.unsqueeze(1).expand(-1, self.padded_rows).reshape(-1)
         sizes = torch.tensor(self.row_blocks, device=per_block.device)
         return per_block.repeat_interleave(sizes, output_size=self.inputs)
 
@@ -89,6 +91,8 @@ class TileGrid:
 
     def spread_over_columns(self, per_tile: Tensor) -> Tensor:
         """[row blocks, column tiles] → [row blocks, outputs]."""
+        if len(set(self.column_blocks)) == 1:
+            return per_tile.unsqueeze(2).expand(-1, -1, self.column_blocks[0]).flatten(1)
         sizes = torch.tensor(self.column_blocks, device=per_tile.device)
         return per_tile.repeat_interleave(sizes, dim=1, output_size=self.outputs)
 

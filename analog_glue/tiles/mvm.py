@@ -61,6 +61,7 @@ class ReadyWeights:
     kernel: str = "reference"
     ramped: BlockProduct | None = None  # weights × position, for the IR drop
     magnitudes: BlockProduct | None = None
+    multiplies_bytes: bool = False  # weights are single 8-bit numbers in a product by the CPU's own 8-bit instruction
 
     @classmethod
     def of(
@@ -87,6 +88,7 @@ class ReadyWeights:
 
             if vnni.available():
                 weights = packed.PackedProduct(weights, with_variance=crossbar.read_noise > 0)
+                return cls(grid, crossbar, weights, kernel, multiplies_bytes=not weights.has_halves)
         return cls(grid, crossbar, weights, kernel, ramped, magnitudes)
 
 
