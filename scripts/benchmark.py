@@ -492,13 +492,13 @@ def main() -> None:
     runs: dict[str, Iterator[Measure]] = {
         "mvm": (m for vectors, n in ((4096, 3 if quick else 9), (128, 5 if quick else 21)) for m in mvm(vectors, n, peers)),
         "bert_inference": bert_inference(2 if quick else 7, peers),
-        "hwa_step": hwa_step(1 if quick else 5, peers),
+        "hwa_step": hwa_step(1 if quick else 4, peers),
         "hwa_memory": hwa_memory(),
         "program": chip_life(1 if quick else 4),
         "limits": limits(5 if quick else 20),
     }
     if (SHARED / "data" / "glue" / "mrpc").exists():
-        runs["mrpc_score"] = mrpc_score(1 if quick else 3, every=12 if quick else 1)
+        runs["mrpc_score"] = mrpc_score(1 if quick else 2, every=12 if quick else 3)
     else:
         print("mrpc_score is left out: ../shared/data is not here", file=sys.stderr)
 
