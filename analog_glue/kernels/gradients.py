@@ -5,7 +5,7 @@
 
 One factor is an integer of 8 bits to begin with. The other, ∂L/∂y, becomes an integer of 24 bits relative to the largest
 that is summed up with it (finer than the mantissa of a float32 of that size), cut into three 8-bit digits: three integer
-products with exact sums cost 0.7 of a float32 one. With two digits the result is as good as bfloat16's best case.
+products with exact sums cost 0.7 of a float32 one.
 """
 
 import numpy as np
@@ -15,6 +15,7 @@ from analog_glue.kernels.jit import bits_of, compiled, float_of
 from analog_glue.kernels.parallel import run
 from analog_glue.kernels.vnni import GROUP, OFFSET, PART, WIDTH, multiply
 
+DIGITS = 3  # of 8 bits
 LINE = 16  # float32 numbers
 
 
@@ -62,13 +63,12 @@ def digits(values, planes):
     """Cut every row of `values` [rows, summed] float32 (overwritten) into signed 8-bit digits of integers.
 
     Args:
-        planes: [digits, rows, summed] int8, the result, highest digits first.
+        planes: [DIGITS, rows, summed] int8, the result, highest digits first.
 
     Returns:
         [rows] float32, what 1 in the lowest digit is worth.
     """
-    count, summed = planes.shape[0], values.shape[1]
-    top = float32(127) * (float32(65536) if count == 3 else float32(256))
+    summed, top = values.shape[1], float32(127 * 65536)
     worth, numbers = np.empty(values.shape[0], np.float32), np.empty(summed, np.int32)
     for v in range(values.shape[0]):
         row = values[v]
@@ -80,7 +80,7 @@ def digits(values, planes):
         worth[v] = largest / top
         for j in range(summed):
             numbers[j] = int32(np.rint(row[j] * scale))
-        for p in range(count - 1, 0, -1):
+        for p in range(DIGITS - 1, 0, -1):
             _take_digit(numbers, planes[p, v])
         digit = planes[0, v]
         for j in range(summed):
@@ -90,38 +90,31 @@ def digits(values, planes):
 
 @compiled
 def weighted(planes, packed, worth, sums, out, start):
-    """out[v, start + i] = worth[v] · Σ of all digits' products; `sums` int32 [digits, vectors, columns] is overwritten."""
-    count, columns = planes.shape[0], sums.shape[2]
-    for p in range(count):
+    """out[v, start + i] = worth[v] · Σ of all digits' products; `sums` int32 [DIGITS, vectors, columns] is overwritten."""
+    columns = sums.shape[2]
+    for p in range(DIGITS):
         multiply(planes[p], packed, sums[p])
     for v in range(planes.shape[1]):
         row, unit = out[v, start : start + columns], worth[v]
-        high, low = sums[0, v], sums[count - 1, v]
-        if count == 3:
-            middle = sums[1, v]
-            for i in range(columns):
-                value = float32(high[i]) * float32(65536) + float32(middle[i]) * float32(256) + float32(low[i])
-                row[i] = unit * value
-        else:
-            for i in range(columns):
-                row[i] = unit * (float32(high[i]) * float32(256) + float32(low[i]))
+        high, middle, low = sums[0, v], sums[1, v], sums[2, v]
+        for i in range(columns):
+            row[i] = unit * (float32(high[i]) * float32(65536) + float32(middle[i]) * float32(256) + float32(low[i]))
 
 
 @compiled
-def at_inputs(gradient, worth, packed, row_counts, count, out, first, last):
+def at_inputs(gradient, worth, packed, row_counts, out, first, last):
     """∂L/∂x of vectors `first` to `last`.
 
     Args:
         gradient: ∂L/∂y [vectors, columns] float32.
         worth: [row blocks, columns] float32, what 1 in the integers of a column is worth at the output.
         packed: The integers of all row blocks, each interleaved from [columns, rows].
-        count: Digits, 3 or 2.
         out: [vectors, inputs] float32.
     """
     columns = gradient.shape[1]
     values = np.empty((PART, columns), np.float32)
-    planes = np.empty((count, PART, columns), np.int8)
-    sums = np.empty(count * PART * row_counts.max(), np.int32)
+    planes = np.empty((DIGITS, PART, columns), np.int8)
+    sums = np.empty(DIGITS * PART * row_counts.max(), np.int32)
     for begin in range(first, last, PART):
         end = min(begin + PART, last)
         part = end - begin
@@ -131,16 +124,16 @@ def at_inputs(gradient, worth, packed, row_counts, count, out, first, last):
                 row, source, unit = values[v], gradient[begin + v], worth[b]
                 for c in range(columns):
                     row[c] = source[c] * unit[c]
-            some = planes if part == PART else np.empty((count, part, columns), np.int8)
+            some = planes if part == PART else np.empty((DIGITS, part, columns), np.int8)
             units = digits(values[:part], some)
             size = row_counts[b]
-            area = sums[: count * part * size].reshape(count, part, size)
+            area = sums[: DIGITS * part * size].reshape(DIGITS, part, size)
             weighted(some, packed[b], units, area, out[begin:end], start)
             start += size
 
 
 @compiled
-def at_codes(gradient, packed, count, out, first, last):
+def at_codes(gradient, packed, out, first, last):
     """Σ over vectors of ∂L/∂y · code, of columns `first` to `last`.
 
     Args:
@@ -158,14 +151,14 @@ def at_codes(gradient, packed, count, out, first, last):
                 column = values[c]
                 for v in range(near, min(near + LINE, vectors)):
                     column[v] = gradient[v, begin + c]
-        planes = np.empty((count, part, vectors), np.int8)
+        planes = np.empty((DIGITS, part, vectors), np.int8)
         units = digits(values, planes)
-        sums = np.empty((count, part, inputs), np.int32)
+        sums = np.empty((DIGITS, part, inputs), np.int32)
         weighted(planes, packed, units, sums, out[begin:end], 0)
 
 
 def gradients(
-    gradient: np.ndarray, integers: np.ndarray, worth: np.ndarray, codes: np.ndarray, row_counts: np.ndarray, count: int
+    gradient: np.ndarray, integers: np.ndarray, worth: np.ndarray, codes: np.ndarray, row_counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(∂L/∂x [vectors, inputs], Σ over vectors of ∂L/∂y · code [outputs, inputs]) of a layer.
 
@@ -175,7 +168,6 @@ def gradients(
         worth: [row blocks, outputs] float32, what 1 of them is worth at the output.
         codes: DAC codes [vectors, inputs] int8.
         row_counts: [row blocks] inputs of each block.
-        count: 8-bit digits of the gradient; 3 for the accuracy of float32, 2 for that of bfloat16.
     """
     vectors, outputs = gradient.shape
     weights = np.empty((len(integers), *_packed_shape(outputs, integers.shape[2])), np.uint8)
@@ -183,8 +175,8 @@ def gradients(
     run(lambda block: interleave(integers[block], weights[block], 0, weights.shape[1]), range(len(integers)))
     _share(lambda first, last: interleave(codes, driven, first, last), len(driven), 1)
     to_x, to_codes = np.empty(codes.shape, np.float32), np.empty((outputs, codes.shape[1]), np.float32)
-    _share(lambda first, last: at_inputs(gradient, worth, weights, row_counts, count, to_x, first, last), vectors, PART)
-    _share(lambda first, last: at_codes(gradient, driven, count, to_codes, first, last), outputs, PART)
+    _share(lambda first, last: at_inputs(gradient, worth, weights, row_counts, to_x, first, last), vectors, PART)
+    _share(lambda first, last: at_codes(gradient, driven, to_codes, first, last), outputs, PART)
     return to_x, to_codes
 
 

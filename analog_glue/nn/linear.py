@@ -196,9 +196,8 @@ class _AnalogProduct(torch.autograd.Function):
         blocks = layer.weights_on_tiles(scale, ctx.noise_key)
         grad_bias = grad_y.sum(dim=0, dtype=torch.float32)
         grad_bound = torch.zeros_like(output_scale)
-        if ctx.has_integers:
-            digits = 3 if compute == torch.float32 else 2
-            grad_x, grad_used = _integer_gradients(grad_y.float(), blocks, ctx.rounding, digital_scale, codes, grid, digits)
+        if ctx.has_integers and compute == torch.float32:
+            grad_x, grad_used = _integer_gradients(grad_y, blocks, ctx.rounding, digital_scale, codes, grid)
             used = _as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
         else:
             used = _as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
@@ -264,14 +263,13 @@ def _as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor, ker
 
 
 def _integer_gradients(
-    grad_y: Tensor, blocks: Tensor, rounding: float, worth: Tensor, codes: Tensor, grid: TileGrid, digits: int
+    grad_y: Tensor, blocks: Tensor, rounding: float, worth: Tensor, codes: Tensor, grid: TileGrid
 ) -> tuple[Tensor, Tensor]:
     """∂L/∂x and Σ over vectors of ∂L/∂y · code, by 8-bit products (kernels/gradients.py).
 
     Args:
         blocks: Normalised weights [row blocks, outputs, rows], 8-bit integers once divided by `rounding`.
         worth: [row blocks, outputs], what 1 of them is worth.
-        digits: Of the gradient: 3 for the accuracy of float32, 2 for a better one than bfloat16's.
     """
     from analog_glue.kernels.gradients import gradients
     from analog_glue.kernels.weights import share_columns, to_integers
@@ -280,7 +278,7 @@ def _integer_gradients(
     unit = np.float32(1 / rounding)
     share_columns(to_integers, grid.outputs, blocks.numpy(), unit, False, unit, integers, magnitudes)
     arrays = integers, (worth * rounding).numpy(), codes.numpy(), np.array(grid.row_blocks)
-    grad_x, grad_used = gradients(grad_y.contiguous().numpy(), *arrays, digits)
+    grad_x, grad_used = gradients(grad_y.contiguous().numpy(), *arrays)
     return torch.from_numpy(grad_x), torch.from_numpy(grad_used)
 
 
