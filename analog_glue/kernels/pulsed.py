@@ -33,7 +33,7 @@ LONGEST = 31  # [bits] of a pulse train
 TRAIN, SIGN = 0x7FFFFFFF, 0x80000000
 DIGITS = 7  # binary digits of a probability; what lies between two of them is dithered
 GROUP = 16  # rows that share a stream of normal numbers; part of what a key means
-DRAWN = 512  # normal numbers made at a time; part of what a key means
+DRAWN = 256  # normal numbers made at a time; part of what a key means
 TARGET_UP, RATE_UP, TARGET_DOWN, RATE_DOWN, HIGHEST, LOWEST = range(6)  # planes of the device parameters
 TRAINS_X, TRAINS_D, NOISE = 0, 2, 4  # what random words are for (the third counter, beside the array's number)
 PURPOSES = 8
@@ -351,3 +351,24 @@ def update_power(weights, devices, words_x, words_d, noise, multiplicative, gent
                         used += 1
                         w = min(max(w + (error - moved if is_down else error + moved), low), high)
                     weights[o, i] = w
+
+
+@compiled
+def one_pulse(w, devices, o, i, up, noise, multiplicative, power, normal):
+    """The weight of device (o, i) after one pulse, exactly as the module says (`power`: as `update_power` says)."""
+    block, lane = i // LANES, i % LANES
+    planes = devices.shape[2]
+    high = devices[o, block, HIGHEST if planes == 6 else TARGET_UP, lane]
+    low = devices[o, block, LOWEST if planes == 6 else TARGET_DOWN, lane]
+    plane = TARGET_UP if up else TARGET_DOWN
+    first, second = devices[o, block, plane, lane], devices[o, block, plane + 1, lane]
+    if power:
+        size = first
+        left = max((high - w if up else w - low) / (high - low), float32(0))
+        moved = size * left**second
+    else:
+        share = float32(1) - float32(2) ** -second
+        size = abs(first) * share
+        moved = abs(first - w) * share
+    error = float32(noise) * (moved if multiplicative else size) * normal
+    return float32(min(max(w + (moved if up else -moved) + error, low), high))

@@ -150,6 +150,28 @@ def linear_planes(steps: Steps, slope_up: np.ndarray | float, slope_down: np.nda
     return np.stack(planes)
 
 
+def symmetry_point(array: PulsedArray) -> np.ndarray:
+    """Weights (outputs, padded inputs) at which a mean step up and a mean step down are of one size.
+
+    With steps r (b − w) towards the target b of a direction, w* = (r⁺ b⁺ + r⁻ b⁻) / (r⁺ + r⁻), which is
+    (a⁺ − a⁻) / (a⁺/b⁺ + a⁻/|b⁻|) in steps a = r |b| at w = 0 (Kim et al., arXiv 1907.10228).
+    """
+    planes = [unpacked(array.devices, plane).astype(np.float64) for plane in range(array.devices.shape[2])]
+    if array.power:
+        (a_up, gamma_up, a_down, gamma_down), (highest, lowest) = planes[:4], planes[4:]
+        low, high, width = lowest, highest, np.maximum(highest - lowest, 1e-30)
+        for _ in range(40):  # halvings: the step up falls and the step down grows with w
+            w = (low + high) / 2
+            too_high = a_up * ((highest - w) / width) ** gamma_up < a_down * ((w - lowest) / width) ** gamma_down
+            low, high = np.where(too_high, low, w), np.where(too_high, w, high)
+        return low
+    r_up, r_down = (1 - 2.0 ** -planes[rate] for rate in (RATE_UP, RATE_DOWN))
+    w = (r_up * planes[TARGET_UP] + r_down * planes[TARGET_DOWN]) / np.maximum(r_up + r_down, 1e-30)
+    if len(planes) == 6:
+        return np.clip(w, planes[5], planes[4])
+    return w
+
+
 def padded(rows: np.ndarray) -> np.ndarray:
     """`rows` (…, inputs) with zeros up to a multiple of `LANES`, aligned for vector instructions."""
     missing = -rows.shape[-1] % LANES
