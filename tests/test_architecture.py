@@ -26,6 +26,7 @@ LADDER = (
     ("figures",),
     ("tables", "verify", "summary"),  # with verify_against_aihwkit
     ("experiment",),
+    ("in_situ",),
     ("configuration",),
     ("cli",),
     ("__main__",),

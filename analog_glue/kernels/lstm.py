@@ -80,7 +80,7 @@ def _cell_backward(gates, below_c, tanh_c, dh, dc, delta):
 
 
 @compiled
-def _softmax_gradient(logits, symbols, target, gradient):
+def softmax_gradient(logits, symbols, target, gradient):
     """Cross-entropy [nats] of `target`; its gradient, negative (along the change that lowers it)."""
     largest = logits[0]
     for s in range(symbols):
@@ -154,7 +154,7 @@ def sequence(text, symbols, forward, backward, xs, ds, state, io, io_back, scale
         x[:hidden] = h[layers - 1]
         x[hidden] = one
         analog_product(logits, forward[layers], x, rows, hidden + 1, io, scale, FORWARD, step + t, layers, k0, k1, codes, normals)
-        loss += _softmax_gradient(logits, symbols, text[t + 1], ds[layers][t])
+        loss += softmax_gradient(logits, symbols, text[t + 1], ds[layers][t])
     for layer in range(layers):
         state[layer, 0] = h[layer]
         state[layer, 1] = cells[layer, steps]

@@ -7,7 +7,8 @@
     result = y · α s
 
 after Gokmen & Vlasov (2016) and Gokmen et al. (2017, 2018). A product weighs rows of a matrix, `out = Σ_k values_k matrix[k]`,
-so a transposed copy of the weights goes forward and the weights themselves go backward. Rows with value 0 are not touched.
+so a transposed copy of the weights goes forward and the weights themselves go backward; rows that are not named are not
+touched. `transposed` says that `matrix` is [outputs, inputs] and goes forward without a copy.
 """
 
 import math
@@ -58,6 +59,18 @@ def weighted_rows(out, matrix, values, rows, count):
         k += 1
 
 
+@njit(nogil=True, fastmath=FAST | {"reassoc"}, error_model="numpy", cache=True)
+def dots(out, matrix, values):
+    """out_o = Σ_i matrix[o, i] · values_i: for a matrix that changes with every sample, so that no transposed copy pays."""
+    width = values.shape[0]
+    for o in range(out.shape[0]):
+        row = matrix[o]
+        total = float32(0)
+        for i in range(width):
+            total += row[i] * values[i]
+        out[o] = total
+
+
 @compiled
 def normals_into(normals, count, c1, c2, c3, k0, k1):
     """At least `count` standard normal numbers into `normals`, whose size is a multiple of 128."""
@@ -66,7 +79,7 @@ def normals_into(normals, count, c1, c2, c3, k0, k1):
 
 
 @compiled
-def analog_product(out, matrix, x, rows, count, io, scale, purpose, step, array, k0, k1, codes, normals):
+def analog_product(out, matrix, x, rows, count, io, scale, purpose, step, array, k0, k1, codes, normals, transposed=False):
     """out = scale · Σ_k x[rows_k] matrix[rows_k] through converters and noise.
 
     Args:
@@ -76,6 +89,7 @@ def analog_product(out, matrix, x, rows, count, io, scale, purpose, step, array,
         io: `IO`.
         scale: Digital factor of the result.
         purpose, step, array: Name the noise.
+        transposed: Whether rows of `matrix` are outputs; `rows` must then count 0 … `count` − 1.
         codes, normals: Work space: as many as `rows`; as many as `out`, rounded up to a multiple of 128.
 
     Returns:
@@ -101,7 +115,10 @@ def analog_product(out, matrix, x, rows, count, io, scale, purpose, step, array,
         else:
             for k in range(count):
                 codes[k] = x[rows[k]] * inverse
-        weighted_rows(out, matrix, codes, rows, count)
+        if transposed:
+            dots(out, matrix, codes[:count])
+        else:
+            weighted_rows(out, matrix, codes, rows, count)
         if io.noise > 0:
             normals_into(normals, width, uint32(step), uint32(purpose + attempt), uint32(array), k0, k1)
             sigma = float32(io.noise)

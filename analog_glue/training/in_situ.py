@@ -6,9 +6,11 @@ A mode makes one `Learner` for every weight matrix of a network; the network doe
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.kernels.matvec import IO
-from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream
+from analog_glue.nn.in_situ.learner import Learner, Pulses
 from analog_glue.settings import require
 
 
@@ -61,7 +63,6 @@ class InSituMode(ABC):
     pulses: Pulses = field(default_factory=Pulses)
     output_scale: float = 1 / 0.3  # digital factor behind every array: ±0.6 acts as ±2
     save_every: float = 5.0  # [minutes] between resumable states
-    test_length: int = 32_500  # test characters scored after every epoch (all of them after the last)
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "training.epochs", "be at least 1", self.epochs)
@@ -78,9 +79,6 @@ class InSituMode(ABC):
         return self.learning_rate * 0.5**halvings / self.output_scale
 
     @abstractmethod
-    def learner(self, device: PulsedDevice, values: "object", seed: int, number: int) -> Learner:
+    def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> Learner:
         """Put a weight matrix `values` (outputs, inputs) [units of the devices] on devices; `number` names it."""
 
-
-def stream(seed: int, number: int) -> Stream:
-    return Stream.of(seed, number)

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice
-from analog_glue.kernels.parallel import run
 from analog_glue.kernels.pulsed import update, update_power
-from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream
+from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream, share_rows
 from analog_glue.training.in_situ import InSituMode
-
-ROWS = 128  # rows that one core updates at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +57,10 @@ def pulse(
     kernel = update_power if array.power else update
     gentle = array.gentle and array.highest_rate * longest <= 1
 
-    def rows(first: int) -> None:
+    def rows(first: int, last: int) -> None:
         kernel(
             array.weights, array.devices, words_x, words_d, array.noise, array.multiplicative, gentle, step, stream.array,
-            stream.k0, stream.k1, first, min(first + ROWS, array.outputs),
+            stream.k0, stream.k1, first, last,
         )  # fmt: skip
 
-    run(rows, range(0, array.outputs, ROWS))
+    share_rows(rows, array.outputs, len(x))

@@ -20,13 +20,11 @@ from numba import float32, uint32
 from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice, aligned
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.matvec import IO, READ, converted
-from analog_glue.kernels.parallel import run
 from analog_glue.kernels.pulsed import GROUP, PURPOSES, TRAIN, draw_normals, draw_trains, one_pulse, update, update_power
-from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream, find_symmetry_point
+from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream, find_symmetry_point, share_rows
 from analog_glue.settings import require
 from analog_glue.training.in_situ import InSituMode
 
-ROWS = 128  # rows that one core takes at a time, a multiple of `GROUP`
 LATER = 16  # first counter of normal numbers after those of a read
 
 
@@ -93,14 +91,14 @@ class TikiTakaLearner(Learner):
         gentle = a.gentle and a.highest_rate * longest <= 1
         probability = self.transfer_rate / (longest * c.dw_min)  # of a pulse, per unit of v
 
-        def rows(first: int) -> None:
+        def rows(first: int, last: int) -> None:
             update_and_transfer(
                 a.weights, a.reference, a.devices, a.noise, a.multiplicative, a.power, gentle, c.weights, c.devices, c.noise,
                 c.multiplicative, c.power, words_x, words_d, self.inputs, self.transfer_every, probability, longest, self.io,
-                step, stream.array, stream.k0, stream.k1, first, min(first + ROWS, self.outputs),
+                step, stream.array, stream.k0, stream.k1, first, last,
             )  # fmt: skip
 
-        run(rows, range(0, self.outputs, ROWS))
+        share_rows(rows, self.outputs, len(words_x))
 
     def state(self) -> dict[str, np.ndarray]:
         return {"a": self.a.weights, "c": self.c.weights}

@@ -28,13 +28,10 @@ from numba import float32, uint32
 from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.matvec import IO, READ, converted
-from analog_glue.kernels.parallel import run
 from analog_glue.kernels.pulsed import GROUP, PURPOSES, draw_normals, one_pulse, update, update_power
-from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream, find_symmetry_point
+from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream, find_symmetry_point, share_rows
 from analog_glue.settings import require
 from analog_glue.training.in_situ import InSituMode
-
-ROWS = 128  # rows that one core takes at a time, a multiple of `GROUP`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,15 +104,14 @@ class TTv2Learner(Learner):
         a, c, stream = self.a, self.c, self.stream
         gentle = a.gentle and a.highest_rate * longest <= 1
 
-        def rows(first: int) -> None:
+        def rows(first: int, last: int) -> None:
             update_and_transfer(
                 a.weights, a.reference, a.devices, a.noise, a.multiplicative, a.power, gentle, c.weights, c.devices, c.noise,
                 c.multiplicative, c.power, self.h, self.vectors, words_x, words_d, signs, self.inputs, self.transfer_every,
-                self.transfer_rate, self.threshold, self.momentum, self.io, step, stream.array, stream.k0, stream.k1, first,
-                min(first + ROWS, self.outputs),
+                self.transfer_rate, self.threshold, self.momentum, self.io, step, stream.array, stream.k0, stream.k1, first, last,
             )  # fmt: skip
 
-        run(rows, range(0, self.outputs, ROWS))
+        share_rows(rows, self.outputs, len(words_x))
 
     def state(self) -> dict[str, np.ndarray]:
         return {"a": self.a.weights, "c": self.c.weights, "h": self.h}

@@ -52,6 +52,7 @@ class PulsedArray:
     noise: float  # σ
     multiplicative: bool
     power: bool  # whether `devices` are those of `kernels.pulsed.update_power`
+    highest_rate: float  # largest log2(1/q) of any device and direction; infinite where steps are not linear in w
 
     @property
     def outputs(self) -> int:
@@ -61,11 +62,6 @@ class PulsedArray:
     def values(self) -> np.ndarray:
         """What the array stands for, (outputs, inputs), as a new array."""
         return (self.weights - self.reference)[:, : self.inputs]
-
-    @property
-    def highest_rate(self) -> float:
-        """Largest log2(1/q) of any device and direction; infinite where steps are not linear in w."""
-        return float("inf") if self.power else float(self.devices[:, :, [RATE_UP, RATE_DOWN]].max())
 
     @property
     def gentle(self) -> bool:
@@ -117,6 +113,7 @@ class PulsedDevice(ABC):
         return PulsedArray(
             aligned(np.zeros(shape, np.float32)), aligned(np.zeros(shape, np.float32)), devices, inputs, self.dw_min,
             self.dw_min_std, self.multiplicative_noise, self.power,
+            float("inf") if self.power else float(devices[:, :, [RATE_UP, RATE_DOWN]].max()),
         )  # fmt: skip
 
     @abstractmethod

@@ -4,13 +4,19 @@ A training algorithm (`training/sgd_pulsed.py`, `tiki_taka.py`, `ttv2.py`, …) 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from analog_glue.devices.pulsed.device import PulsedArray, padded, symmetry_point
+from analog_glue.devices.pulsed.device import PulsedArray, aligned, padded, symmetry_point
+from analog_glue.kernels.parallel import run
 from analog_glue.kernels.pulsed import SIGN, trains, update, update_power
 from analog_glue.seeding import key
+
+ROWS = 64  # rows that one core takes at a time, a multiple of `kernels.pulsed.GROUP`
+SHARED_FROM = 16  # samples at once from which several cores pay
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,9 @@ class Stream:
         whole = key(seed, "in-situ training")
         return cls(np.uint32(whole & 0xFFFFFFFF), np.uint32(whole >> 32), np.uint32(array))
 
-    def beside(self) -> "Stream":
-        """The stream of a second array of the same matrix."""
-        return Stream(self.k0, self.k1, np.uint32(int(self.array) + 1000))
+    def for_tests(self) -> "Stream":
+        """A stream that no update uses, for scores between updates."""
+        return Stream(self.k0, np.uint32(~self.k1), self.array)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,14 @@ class Learner(ABC):
         """Everything that changes while learning, by name; writing into these arrays restores it."""
 
 
+def share_rows(rows: Callable[[int, int], None], outputs: int, samples: int) -> None:
+    """Call `rows(first, last)` for all rows of an array: on as many cores as torch has where there is enough to do."""
+    if samples < SHARED_FROM or torch.get_num_threads() == 1:
+        rows(0, outputs)
+    else:
+        run(lambda first: rows(first, min(first + ROWS, outputs)), range(0, outputs, ROWS))
+
+
 def find_symmetry_point(array: PulsedArray, pulses: int, stream: Stream) -> None:
     """Make weight 0 of an array its symmetry point, where a step up and a step down have the same mean size.
 
@@ -94,3 +108,8 @@ def find_symmetry_point(array: PulsedArray, pulses: int, stream: Stream) -> None
             stream.k1, 0, array.outputs,
         )  # fmt: skip
     array.reference[...] = array.weights
+
+
+def zeros(rows: int, columns: int) -> np.ndarray:
+    """Aligned float32 zeros."""
+    return aligned(np.zeros((rows, columns), np.float32))

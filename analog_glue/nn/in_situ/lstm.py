@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from analog_glue.devices.pulsed.device import aligned
 from analog_glue.kernels.lanes import LANES
 from analog_glue.kernels.lstm import sequence
 from analog_glue.kernels.matvec import IO, transpose
-from analog_glue.nn.in_situ.learner import Learner, Stream
+from analog_glue.nn.in_situ.learner import Learner, Stream, zeros
 
 
 def shapes(symbols: int, hidden: int, layers: int) -> list[tuple[int, int]]:
@@ -43,7 +42,7 @@ class InSituLSTM:
         self.forward, self.backward, self.scale, self.stream = forward, backward, scale, stream
         self.state = np.zeros((len(learners) - 1, 2, hidden), np.float32)
         self._transposed = tuple(
-            aligned(np.zeros((learner.inputs, -(-learner.outputs // LANES) * LANES), np.float32)) for learner in learners
+            zeros(learner.inputs, -(-learner.outputs // LANES) * LANES) for learner in learners
         )
 
     def train(self, text: np.ndarray, rate: float, step: int) -> float:
@@ -59,7 +58,7 @@ class InSituLSTM:
         total = 0.0
         for first in range(0, len(text) - 1, length):
             piece = text[first : first + length + 1]
-            total += self._run(piece, state, step + first, learn=False)[0]
+            total += self._run(piece, state, step + first, learn=False, stream=self.stream.for_tests())[0]
         return total / (len(text) - 1)
 
     def gradients(self, text: np.ndarray, state: np.ndarray) -> tuple[float, list[np.ndarray]]:
@@ -71,23 +70,20 @@ class InSituLSTM:
         ]
 
     def _run(
-        self, text: np.ndarray, state: np.ndarray, step: int, learn: bool
+        self, text: np.ndarray, state: np.ndarray, step: int, learn: bool, stream: Stream | None = None
     ) -> tuple[float, tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        stream = stream or self.stream
         weights = tuple(learner.weights() for learner in self.learners)
         for learner, transposed, weight in zip(self.learners, self._transposed, weights, strict=True):
             transpose(transposed, weight[:, : learner.inputs])
         steps = len(text) - 1
-        xs = tuple(_zeros(steps, weight.shape[1]) for weight in weights)
-        ds = tuple(_zeros(steps, transposed.shape[1]) for transposed in self._transposed)
+        xs = tuple(zeros(steps, weight.shape[1]) for weight in weights)
+        ds = tuple(zeros(steps, transposed.shape[1]) for transposed in self._transposed)
         loss = sequence(
             text, self.symbols, self._transposed, weights, xs, ds, state, self.forward, self.backward, self.scale, learn, step,
-            self.stream.k0, self.stream.k1,
+            stream.k0, stream.k1,
         )  # fmt: skip
         return loss, xs, ds
-
-
-def _zeros(rows: int, columns: int) -> np.ndarray:
-    return aligned(np.zeros((rows, columns), np.float32))
 
 
 def make(
