@@ -2,7 +2,7 @@
 
 Differs from Algorithm 2 (training/ttv2.py) in three lines; s_i = ±1 is the chopper of input i:
 
-    13  A ← A + η_A (d ⊗ s x)
+    13  A ← A + η (d ⊗ s x)
     16  H_i ← H_i + λ s_i v
     22  after the read of column i:  s_i := −s_i with probability p;   i := i mod n + 1
 
@@ -18,8 +18,11 @@ from numba import uint32
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.pulsed import SIGN
+from analog_glue.kernels.threefry import threefry
 from analog_glue.settings import require
 from analog_glue.training.ttv2 import TTv2, TTv2Learner
+
+CHOP = 72  # purpose of random words, beside those of kernels/pulsed.py and kernels/matvec.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +49,10 @@ class ChoppedTTv2Learner(TTv2Learner):
     chop_probability: float
 
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
-        words_x, words_d, longest = self.pulses.send(x, d, rate * self.ratio, self.a.dw_min, step, self.stream)
+        words_x, words_d, longest = self.pulses.send(x, d, rate, self.a.dw_min, step, self.stream)
         signs = np.ones(len(x) // self.transfer_every + 1, np.float32)
-        random = np.random.Generator(np.random.Philox(key=[int(self.stream.k0) << 32 | int(self.stream.k1), step]))
-        flips = random.random(len(signs)) < self.chop_probability
-        chop(words_x, self.chopper, signs, flips, self.transfer_every, step)
+        stream = self.stream
+        chop(words_x, self.chopper, signs, self.chop_probability, self.transfer_every, step, stream.array, stream.k0, stream.k1)
         self.learn(words_x, words_d, signs, longest, step)
 
     def state(self) -> dict[str, np.ndarray]:
@@ -58,7 +60,7 @@ class ChoppedTTv2Learner(TTv2Learner):
 
 
 @compiled
-def chop(words_x, chopper, signs, flips, ns, step):
+def chop(words_x, chopper, signs, probability, ns, step, array, k0, k1):
     """Give the trains the choppers' signs; `signs` (reads,) becomes the chopper of each read, `chopper` what is next."""
     samples, inputs = words_x.shape[0], chopper.shape[0]
     for t in range(samples):
@@ -69,5 +71,7 @@ def chop(words_x, chopper, signs, flips, ns, step):
             number = (step + t + 1) // ns - 1
             i, read = number % inputs, number - step // ns
             signs[read] = chopper[i]
-            if flips[read]:
+            zero = uint32(0)
+            word = threefry(uint32(number), zero, uint32(CHOP), uint32(array), k0, k1, zero, zero)[0]
+            if float(word) < probability * 2.0**32:
                 chopper[i] = -chopper[i]

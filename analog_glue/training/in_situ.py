@@ -57,7 +57,7 @@ class InSituMode(ABC):
     """Schedule of a training run on pulsed devices. Concrete modes say which arrays a weight matrix has and how they learn."""
 
     epochs: int = 50
-    learning_rate: float = 0.005  # η of the weights that the network sees
+    learning_rate: float = 0.03  # η, in units of the weights that the network sees
     decay_every: int | None = None  # [epochs] after which the learning rate is halved; null: constant
     periphery: Periphery = field(default_factory=Periphery)
     pulses: Pulses = field(default_factory=Pulses)

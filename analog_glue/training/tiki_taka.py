@@ -4,7 +4,7 @@
      2  A := 0 (every device at its symmetry point)
      3  C := initial weights
      7  y = (γ A + C) x                                    every product, forward and backward
-    13  A ← A + η_A (d ⊗ x)                                stochastic pulses, every step; t := t + 1
+    13  A ← A + η (d ⊗ x)                                stochastic pulses, every step; t := t + 1
     14  if t mod ns = 0:  v = A e_i                        analog, noisy
     15                    C ← C + λ (v ⊗ e_i)              stochastic pulses
     16                    i := i mod n + 1
@@ -32,9 +32,8 @@ LATER = 16  # first counter of normal numbers after those of a read
 class TikiTaka(InSituMode):
     """See the module's algorithm."""
 
-    a_learning_rate: float | None = None  # η_A; null: that of the mode
-    transfer_every: int = 5  # ns: updates of A between two reads
-    transfer_rate: float = 0.1  # λ
+    transfer_every: int = 2  # ns: updates of A between two reads
+    transfer_rate: float = 0.03  # λ
     gamma: float = 0.0  # γ: share of A in the weights that the network sees
     symmetry_pulses: int = 0  # alternating pulses that find A's symmetry point; 0: the exact one
 
@@ -49,9 +48,8 @@ class TikiTaka(InSituMode):
         find_symmetry_point(a, self.symmetry_pulses, Stream.of(seed, number))  # line 2
         c = device.draw(*values.shape, seed, f"C{number}")
         c.write(values)  # line 3
-        ratio = 1.0 if self.a_learning_rate is None else self.a_learning_rate / self.learning_rate
         return TikiTakaLearner(
-            a, c, ratio, self.transfer_every, self.transfer_rate, self.gamma, self.periphery.single, self.pulses,
+            a, c, self.transfer_every, self.transfer_rate, self.gamma, self.periphery.single, self.pulses,
             Stream.of(seed, number), aligned(c.weights),
         )  # fmt: skip
 
@@ -60,7 +58,6 @@ class TikiTaka(InSituMode):
 class TikiTakaLearner(Learner):
     a: PulsedArray
     c: PulsedArray
-    ratio: float  # η_A / η
     transfer_every: int
     transfer_rate: float
     gamma: float
@@ -80,14 +77,14 @@ class TikiTakaLearner(Learner):
     def weights(self) -> np.ndarray:
         if self.gamma == 0:
             return self.c.weights
-        np.subtract(self.a.weights, self.a.reference, out=self.sum)  # line 7
-        self.sum *= self.gamma
-        self.sum += self.c.weights
-        return self.sum
+        total = np.subtract(self.a.weights, self.a.reference, out=self.sum)  # line 7
+        total *= self.gamma
+        total += self.c.weights
+        return total
 
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
         a, c, stream = self.a, self.c, self.stream
-        words_x, words_d, longest = self.pulses.send(x, d, rate * self.ratio, a.dw_min, step, stream)
+        words_x, words_d, longest = self.pulses.send(x, d, rate, a.dw_min, step, stream)
         gentle = a.gentle and a.highest_rate * longest <= 1
         probability = self.transfer_rate / (longest * c.dw_min)  # of a pulse, per unit of v
 

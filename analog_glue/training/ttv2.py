@@ -5,7 +5,7 @@
      3  C := initial weights                               analog; the network is C alone
      4  H := 0                                             digital
     12  for each training step
-    13    A ← A + η_A (d ⊗ x)                              stochastic pulses; t := t + 1
+    13    A ← A + η (d ⊗ x)                              stochastic pulses; t := t + 1
     14    if t mod ns = 0
     15      v = A e_i                                      analog, noisy
     16      H_i ← H_i + λ v                                digital
@@ -38,9 +38,8 @@ from analog_glue.training.in_situ import InSituMode
 class TTv2(InSituMode):
     """See the module's algorithm."""
 
-    a_learning_rate: float | None = None  # η_A; null: that of the mode
-    transfer_every: int = 5  # ns: updates of A between two reads
-    transfer_rate: float = 1.0  # λ
+    transfer_every: int = 2  # ns: updates of A between two reads
+    transfer_rate: float = 0.01  # λ
     threshold: float = 1.0  # T [dw_min of C]
     momentum: float = 0.1  # m: what H keeps after a pulse; 0 is plain TTv2, more is hysteretic
     vectors: str = "one_hot"  # one_hot | hadamard
@@ -62,9 +61,8 @@ class TTv2(InSituMode):
         vectors = hadamard(values.shape[1]) if self.vectors == "hadamard" else np.zeros((0, 0), np.float32)
         coefficients = len(vectors) or values.shape[1]
         h = np.zeros((values.shape[0], coefficients), np.float32)  # line 4
-        ratio = 1.0 if self.a_learning_rate is None else self.a_learning_rate / self.learning_rate
         return TTv2Learner(
-            a, c, h, vectors, ratio, self.transfer_every, self.transfer_rate, self.threshold * device.dw_min, self.momentum,
+            a, c, h, vectors, self.transfer_every, self.transfer_rate, self.threshold * device.dw_min, self.momentum,
             self.periphery.single, self.pulses, Stream.of(seed, number),
         )  # fmt: skip
 
@@ -75,7 +73,6 @@ class TTv2Learner(Learner):
     c: PulsedArray
     h: np.ndarray
     vectors: np.ndarray  # (N, padded inputs) of ±1; empty: one-hot
-    ratio: float  # η_A / η
     transfer_every: int
     transfer_rate: float
     threshold: float  # [weight]
@@ -96,7 +93,7 @@ class TTv2Learner(Learner):
         return self.c.weights
 
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
-        words_x, words_d, longest = self.pulses.send(x, d, rate * self.ratio, self.a.dw_min, step, self.stream)
+        words_x, words_d, longest = self.pulses.send(x, d, rate, self.a.dw_min, step, self.stream)
         self.learn(words_x, words_d, np.ones(len(x) // self.transfer_every + 1, np.float32), longest, step)
 
     def learn(self, words_x: np.ndarray, words_d: np.ndarray, signs: np.ndarray, longest: int, step: int) -> None:
