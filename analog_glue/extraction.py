@@ -84,7 +84,8 @@ def random_inputs(first: int, count: int, inputs: int, amplitude: float, stream:
     """
     parts = []
     for chunk in range(first // CHUNK, -(-(first + count) // CHUNK)):
-        random = np.random.Generator(np.random.Philox(key=[int(stream.k0) << 32 | int(stream.k1), int(stream.array) << 32 | chunk]))
+        key = [int(stream.k0) << 32 | int(stream.k1), int(stream.array) << 32 | chunk]
+        random = np.random.Generator(np.random.Philox(key=key))
         parts.append(random.uniform(-amplitude, amplitude, (CHUNK, inputs)).astype(np.float32))
     return np.concatenate(parts)[first % CHUNK :][:count]
 
@@ -106,8 +107,8 @@ def products(weights: np.ndarray, inputs: int, x: np.ndarray, io: IO, first: int
     rows, codes = all_rows(inputs), np.empty(inputs, np.float32)
     normals = np.empty(-(-outputs // 128) * 128, np.float32)
     for i in range(len(x)):
-        analog_product(y[i], turned, x[i], rows, inputs, io, 1.0, READ + 1, first + i, stream.array, stream.k0, stream.k1, codes,
-                       normals)  # fmt: skip
+        names = (READ + 1, first + i, stream.array, stream.k0, stream.k1)
+        analog_product(y[i], turned, x[i], rows, inputs, io, 1.0, *names, codes, normals)
     return y
 
 
@@ -130,7 +131,7 @@ def extract(
 
 
 def extract_one_hot(weights: np.ndarray, inputs: int, io: IO, repeats: int, stream: Stream) -> np.ndarray:
-    """Ŵ (outputs, inputs) from reading every column `repeats` times: for comparison, since it uses little of the ADC's range."""
+    """Ŵ (outputs, inputs) from reading every column `repeats` times: for comparison, it uses little of the ADC's range."""
     io = io._replace(noise_management=False, bound_management=False)
     x = np.eye(inputs, dtype=np.float32)
     total = sum(products(weights, inputs, x, io, repeat * inputs, stream).astype(np.float64) for repeat in range(repeats))

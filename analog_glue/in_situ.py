@@ -64,7 +64,8 @@ def train_in_situ(
     if settings.dry_run:
         devices = sum(array.size for array in trainable.state().values())
         epoch = f"{trainable.units * trainable.unit_size:,} {trainable.unit}s an epoch"
-        return folder, f"{name}: {mode.epochs} epochs, {epoch}, {devices:,} numbers of state, {device.states:,.0f} states a device"
+        sizes = f"{devices:,} numbers of state, {device.states:,.0f} states a device"
+        return folder, f"{name}: {mode.epochs} epochs, {epoch}, {sizes}"
     if settings.force:
         for file in (CURVE, RUN, STATE):
             (folder / file).unlink(missing_ok=True)

@@ -29,7 +29,9 @@ from analog_glue.training.ttv2 import TTv2, hadamard
 
 K = np.uint32(5)
 PAPER = IO(126.0, 510.0, 12.0, 0.06, True, True)
-CLEAN = Periphery(dac_bits=0, adc_bits=0, output_bound=math.inf, output_noise=0.0, noise_management=False, bound_management=False)
+CLEAN = Periphery(
+    dac_bits=0, adc_bits=0, output_bound=math.inf, output_noise=0.0, noise_management=False, bound_management=False
+)
 MODES = (SGDPulsed, TikiTaka, TTv2, ChoppedTTv2)
 
 
@@ -141,7 +143,8 @@ def test_gradients_of_the_lstm_are_those_of_autograd(layers):
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     for layer in range(layers):
         hh, ih, b = (getattr(model, f"{name}_l{layer}").grad for name in ("weight_hh", "weight_ih", "bias_ih"))
-        torch.testing.assert_close(-torch.from_numpy(gradients[layer]), torch.cat([hh, b[:, None], ih], 1), rtol=1e-4, atol=1e-5)
+        expected = torch.cat([hh, b[:, None], ih], 1)
+        torch.testing.assert_close(-torch.from_numpy(gradients[layer]), expected, rtol=1e-4, atol=1e-5)
     last = torch.cat([decoder.weight.grad, decoder.bias.grad[:, None]], 1)
     torch.testing.assert_close(-torch.from_numpy(gradients[-1]), last, rtol=1e-4, atol=1e-5)
 

@@ -21,7 +21,8 @@ UNIFORM = {"dw_min_dtod": 0.0, "w_max_dtod": 0.0, "up_down_dtod": 0.0}
 def moved(array, words_x, words_d, noise, gentle=False, step=0):
     weights = array.weights.copy()
     kernel = update_power if array.power else update
-    kernel(weights, array.devices, words_x, words_d, noise, array.multiplicative, gentle, step, np.uint32(1), K, K, 0, len(weights))
+    names = step, np.uint32(1), K, K
+    kernel(weights, array.devices, words_x, words_d, noise, array.multiplicative, gentle, *names, 0, len(weights))
     return weights
 
 
@@ -50,7 +51,10 @@ def drawn_trains(x, d, rate, dw_min, longest, managed, updates, array=1):
     return [np.stack(side) for side in zip(*everything, strict=True)], sent
 
 
-@pytest.mark.parametrize(("rate", "longest", "managed"), [(0.01, 31, True), (0.01, 31, False), (0.1, 10, True), (1e-4, 31, True)])
+SENDINGS = [(0.01, 31, True), (0.01, 31, False), (0.1, 10, True), (1e-4, 31, True)]
+
+
+@pytest.mark.parametrize(("rate", "longest", "managed"), SENDINGS)
 def test_a_line_pulses_as_often_as_its_value_says(rate, longest, managed):
     random = np.random.default_rng(0)
     x = padded(random.uniform(-1, 1, (1, 40)).astype(np.float32))
@@ -70,7 +74,7 @@ def test_a_line_pulses_as_often_as_its_value_says(rate, longest, managed):
 
 def test_bits_of_different_lines_updates_and_places_are_independent():
     x, d = np.full((1, 16), 1, np.float32), np.full((1, 16), 1, np.float32)
-    drawn, sent = drawn_trains(x, d, 0.31 * 0.25, 0.01, 31, False, 4000)
+    drawn, _ = drawn_trains(x, d, 0.31 * 0.25, 0.01, 31, False, 4000)
     bits = (np.stack([side[:, 0] for side in drawn])[..., None] >> np.arange(31, dtype=np.uint32)) & 1
     bits = bits - 0.5  # probability 1/2: (side, update, line, place)
     bound = 5 * 0.25 / math.sqrt(4000)

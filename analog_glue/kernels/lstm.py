@@ -153,7 +153,8 @@ def sequence(text, symbols, forward, backward, xs, ds, state, io, io_back, scale
         x = xs[layers][t]
         x[:hidden] = h[layers - 1]
         x[hidden] = one
-        analog_product(logits, forward[layers], x, rows, hidden + 1, io, scale, FORWARD, step + t, layers, k0, k1, codes, normals)
+        analog_product(logits, forward[layers], x, rows, hidden + 1, io, scale, FORWARD, step + t, layers, k0, k1, codes,
+                       normals)  # fmt: skip
         loss += softmax_gradient(logits, symbols, text[t + 1], ds[layers][t])
     for layer in range(layers):
         state[layer, 0] = h[layer]

@@ -22,7 +22,7 @@ rows can be given to different cores, and a row meets all updates of a sequence 
 import math
 
 import numpy as np
-from numba import float32, int32, types, uint32
+from numba import float32, types, uint32
 from numba.extending import intrinsic
 
 from analog_glue.kernels.jit import compiled
@@ -39,10 +39,14 @@ TRAINS_X, TRAINS_D, NOISE = 0, 2, 4  # what random words are for (the third coun
 PURPOSES = 8
 
 # Fits with equalised errors below 10⁻⁵, the step of 16-bit lengths and directions.
-LOG = (0.999999821, -0.500022411, 0.333379894, -0.248416334, 0.197950363, -0.194078654, 0.171111807)  # ln(1 + m) / m, −1/3 ≤ m ≤ 1/3
+LOG = (  # ln(1 + m) / m, −1/3 ≤ m ≤ 1/3
+    0.999999821, -0.500022411, 0.333379894, -0.248416334, 0.197950363, -0.194078654, 0.171111807,
+)
 SINE = (3.141590357, -5.167406559, 2.544010401, -0.559462428)  # sin(πy) / y in y², |y| ≤ 1/2
 COSINE = (0.99999994, -4.934792995, 4.058411121, -1.331876516, 0.219689608)  # cos(πy) in y², |y| ≤ 1/2
-MOVED = (0.693147149, -0.240225934, 0.055505074, -0.009625366, 0.001332931, -0.000133925)  # (1 − 2^−f) / f, −1/2 ≤ f ≤ 1
+MOVED = (  # (1 − 2^−f) / f, −1/2 ≤ f ≤ 1
+    0.693147149, -0.240225934, 0.055505074, -0.009625366, 0.001332931, -0.000133925,
+)
 
 
 # --- random numbers, sixteen counters at a time ------------------------------------------------------------
@@ -107,7 +111,7 @@ def draw_normals(typing_context, out, c0, c1, c2, c3, k0, k1):
 
 @intrinsic
 def draw_trains(typing_context, words, values, first, scale, used, c1, c2, c3, k0, k1):
-    """Trains of `LANES` values from `first` on: bits of `used` are 1 with probability min(1, scale·|value|); the sign in bit 31.
+    """Trains of `LANES` values from `first` on: bits of `used` are 1 with probability min(1, scale·|value|), bit 31 the sign.
 
     Binary digits of the probability, the last first, are read as "or" (1) or "and" (0) with a random word each. The
     probability has `DIGITS` digits and is rounded up or down at random, once for the word, so that it is right on average.
@@ -151,7 +155,7 @@ def trains(words_x, words_d, x, d, rate, dw_min, longest, managed, step, array, 
         step: Number of the first sample's update; with `array` it names the random words.
 
     Returns:
-        Bits sent in all samples together.
+        Bits of the longest train that was sent.
     """
     sent = 0
     samples, inputs, outputs = x.shape[0], x.shape[1], d.shape[1]
@@ -177,7 +181,7 @@ def trains(words_x, words_d, x, d, rate, dw_min, longest, managed, step, array, 
         for o in range(0, outputs, LANES):
             draw_trains(trains_d[t * outputs : (t + 1) * outputs], flat_d[t * outputs : (t + 1) * outputs], o,
                         float32(highest / largest_d), used, now, uint32(TRAINS_D), uint32(array), k0, k1)  # fmt: skip
-        sent += int(bits)
+        sent = max(sent, int(bits))
     return sent
 
 
@@ -243,7 +247,8 @@ def _make_move(planes: int, multiplicative: bool, gentle: bool):
             vector.store(pulsed.choose(moved, weight), at[0])
             return context.get_dummy_value()
 
-        kinds = (weights, types.intp, devices, types.intp, words_x, types.intp, types.uint32, types.float32, normals, types.intp)
+        index = types.intp
+        kinds = (weights, index, devices, index, words_x, index, types.uint32, types.float32, normals, index)
         return types.void(*kinds), emit
 
     return move
@@ -269,7 +274,6 @@ def update(weights, devices, words_x, words_d, noise, multiplicative, gentle, st
         step, array: Name the normal numbers.
     """
     samples, inputs = words_x.shape
-    outputs = words_d.shape[1]
     planes = devices.shape[2]
     flat_weights, flat_devices, flat_x = weights.reshape(-1), devices.reshape(-1), words_x.reshape(-1)
     variance = float32(noise * noise * (0.5 * math.log(2)))
@@ -306,11 +310,13 @@ def update(weights, devices, words_x, words_d, noise, multiplicative, gentle, st
                         elif planes == 4 and not multiplicative:
                             _soft(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals, used)
                         elif planes == 4:
-                            _soft_multiplicative(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals, used)
+                            _soft_multiplicative(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals,
+                                                 used)  # fmt: skip
                         elif not multiplicative:
                             _bounded(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals, used)
                         else:
-                            _bounded_multiplicative(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals, used)
+                            _bounded_multiplicative(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals,
+                                                    used)  # fmt: skip
                         used += pulsed
 
 

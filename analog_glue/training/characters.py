@@ -9,7 +9,7 @@ from analog_glue.training.in_situ_loop import Trainable
 
 
 class Characters(Trainable):
-    """`text` and `test_text` are int64 symbols; the state of the network is carried through the text, and empty at its start."""
+    """`text` and `test_text` are int64 symbols; the network's state is carried through the text, and empty at its start."""
 
     unit = "char"
 

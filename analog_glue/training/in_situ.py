@@ -67,7 +67,8 @@ class InSituMode(ABC):
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "training.epochs", "be at least 1", self.epochs)
         require(self.learning_rate > 0, "training.learning_rate", "be positive", self.learning_rate)
-        require(self.decay_every is None or self.decay_every >= 1, "training.decay_every", "be at least 1 or null", self.decay_every)
+        decays = self.decay_every is None or self.decay_every >= 1
+        require(decays, "training.decay_every", "be at least 1 or null", self.decay_every)
         require(self.output_scale > 0, "training.output_scale", "be positive", self.output_scale)
         require(self.save_every > 0, "training.save_every", "be positive [minutes]", self.save_every)
         longest = self.pulses.longest

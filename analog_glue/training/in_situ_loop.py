@@ -89,7 +89,8 @@ def fit_in_situ(
         save_tensors(folder / STATE, tensors, {**notes, "curve": [asdict(row) for row in curve]})
 
     bar = tqdm(
-        total=mode.epochs * trainable.units * trainable.unit_size, initial=(epoch * trainable.units + unit) * trainable.unit_size,
+        total=mode.epochs * trainable.units * trainable.unit_size,
+        initial=(epoch * trainable.units + unit) * trainable.unit_size,
         unit=trainable.unit, unit_scale=True, disable=None, mininterval=1.0, desc=f"epoch {epoch + 1}",
     )  # fmt: skip
     with bar:

@@ -86,13 +86,13 @@ class TikiTakaLearner(Learner):
         a, c, stream = self.a, self.c, self.stream
         words_x, words_d, longest = self.pulses.send(x, d, rate, a.dw_min, step, stream)
         gentle = a.gentle and a.highest_rate * longest <= 1
-        probability = self.transfer_rate / (longest * c.dw_min)  # of a pulse, per unit of v
+        probability = self.transfer_rate / (self.pulses.longest * c.dw_min)  # of a pulse, per unit of v
 
         def rows(first: int, last: int) -> None:
             update_and_transfer(
                 a.weights, a.reference, a.devices, a.noise, a.multiplicative, a.power, gentle, c.weights, c.devices, c.noise,
-                c.multiplicative, c.power, words_x, words_d, self.inputs, self.transfer_every, probability, longest, self.io,
-                step, stream.array, stream.k0, stream.k1, first, last,
+                c.multiplicative, c.power, words_x, words_d, self.inputs, self.transfer_every, probability, self.pulses.longest,
+                self.io, step, stream.array, stream.k0, stream.k1, first, last,
             )  # fmt: skip
 
         share_rows(rows, self.outputs, len(words_x))

@@ -105,7 +105,8 @@ class TTv2Learner(Learner):
             update_and_transfer(
                 a.weights, a.reference, a.devices, a.noise, a.multiplicative, a.power, gentle, c.weights, c.devices, c.noise,
                 c.multiplicative, c.power, self.h, self.vectors, words_x, words_d, signs, self.inputs, self.transfer_every,
-                self.transfer_rate, self.threshold, self.momentum, self.io, step, stream.array, stream.k0, stream.k1, first, last,
+                self.transfer_rate, self.threshold, self.momentum, self.io, step, stream.array, stream.k0, stream.k1, first,
+                last,
             )  # fmt: skip
 
         share_rows(rows, self.outputs, len(words_x))
@@ -116,8 +117,8 @@ class TTv2Learner(Learner):
 
 @compiled
 def update_and_transfer(a, reference, a_devices, a_noise, a_multiplicative, a_power, gentle, c, c_devices, c_noise,
-                        c_multiplicative, c_power, h, vectors, words_x, words_d, signs, inputs, ns, lam, threshold, momentum, io,
-                        step, array, k0, k1, first, last):  # fmt: skip
+                        c_multiplicative, c_power, h, vectors, words_x, words_d, signs, inputs, ns, lam, threshold, momentum,
+                        io, step, array, k0, k1, first, last):  # fmt: skip
     samples = words_x.shape[0]
     coefficients = h.shape[1]
     one_hot = vectors.shape[0] == 0

@@ -49,8 +49,10 @@ class Pulses:
     ) -> tuple[np.ndarray, np.ndarray, int]:
         """Trains of inputs and outputs of all samples, and the bits of the longest of them; see `kernels.pulsed.trains`."""
         words_x, words_d = np.empty(x.shape, np.uint32), np.empty(d.shape, np.uint32)
-        trains(words_x, words_d, x, d, rate, dw_min, self.longest, self.managed, step, stream.array, stream.k0, stream.k1)
-        return words_x, words_d, self.longest
+        sent = trains(
+            words_x, words_d, x, d, rate, dw_min, self.longest, self.managed, step, stream.array, stream.k0, stream.k1
+        )
+        return words_x, words_d, sent
 
 
 class Learner(ABC):
@@ -104,8 +106,8 @@ def find_symmetry_point(array: PulsedArray, pulses: int, stream: Stream) -> None
     kernel = update_power if array.power else update
     for i in range(pulses):
         kernel(
-            array.weights, array.devices, words[i % 2], one, array.noise, array.multiplicative, False, i, stream.array, stream.k0,
-            stream.k1, 0, array.outputs,
+            array.weights, array.devices, words[i % 2], one, array.noise, array.multiplicative, False, i, stream.array,
+            stream.k0, stream.k1, 0, array.outputs,
         )  # fmt: skip
     array.reference[...] = array.weights
 

@@ -46,7 +46,7 @@ class InSituLSTM:
         )
 
     def train(self, text: np.ndarray, rate: float, step: int) -> float:
-        """Learn to predict text[1:] from text[:-1], int64 symbols; sum of the cross-entropy [nats]. `step` counts characters."""
+        """Learn to predict text[1:] from text[:-1], int64 symbols; summed cross-entropy [nats]. `step` counts characters."""
         loss, xs, ds = self._run(text, self.state, step, learn=True)
         for learner, x, d in zip(self.learners, xs, ds, strict=True):
             learner.update(x, d, rate, step)

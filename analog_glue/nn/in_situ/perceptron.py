@@ -4,6 +4,7 @@ Arrays: outputs × (inputs + 1) each; logistic sigmoids between them, softmax an
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from analog_glue.nn.in_situ.learner import Learner, Stream, zeros
 
 def initial_weights(sizes: list[int], random: np.random.Generator) -> list[np.ndarray]:
     """Uniform in ±1/√inputs, as torch.nn.Linear begins."""
-    shapes = [(outputs, inputs + 1) for inputs, outputs in zip(sizes, sizes[1:], strict=False)]
+    shapes = [(outputs, inputs + 1) for inputs, outputs in pairwise(sizes)]
     return [random.uniform(-1, 1, shape) * (shape[1] - 1) ** -0.5 for shape in shapes]
 
 
