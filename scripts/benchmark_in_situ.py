@@ -126,12 +126,13 @@ def main() -> None:
             continue
         value = case()
         if given.json:
-            print(json.dumps({"name": name, "value": round(value, 2), "unit": name.rpartition("_")[2], "threads": given.threads}))
+            unit = "us" if name.endswith("us") else name.split("_")[-3] + "/s"
+            print(json.dumps({"name": name, "value": round(value, 2), "unit": unit, "threads": given.threads}))
         else:
             faster = name.endswith("per_s")
             met = value >= TARGETS[name] if faster else value <= TARGETS[name]
-            sign = "≥" if faster else "≤"
-            print(f"| {name} | {value:,.1f} | {sign} {TARGETS[name]:,} {'met' if met else 'MISSED'} | {PEER[name]:,} |", flush=True)
+            target = f"{'≥' if faster else '≤'} {TARGETS[name]:,} {'met' if met else 'MISSED'}"
+            print(f"| {name} | {value:,.1f} | {target} | {PEER[name]:,} |", flush=True)
 
 
 if __name__ == "__main__":

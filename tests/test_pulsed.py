@@ -105,7 +105,7 @@ def test_without_noise_the_kernel_makes_every_single_pulse(kind, dw_min):
     update_sequential(expected, array.devices, *words, 0.0, array.multiplicative, array.power, random)
     assert np.abs(expected - array.weights).max() > 3 * dw_min
     assert np.abs(moved(array, *words, 0.0) - expected).max() < 3e-3 * dw_min + 1e-6
-    if array.gentle and array.highest_rate * 7 <= 1:
+    if array.gentle_to >= 7:
         assert np.abs(moved(array, *words, 0.0, gentle=True) - expected).max() < 3e-3 * dw_min + 1e-6
 
 

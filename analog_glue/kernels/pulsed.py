@@ -321,6 +321,17 @@ def update(weights, devices, words_x, words_d, noise, multiplicative, gentle, st
 
 
 @compiled
+def send_and_update(weights, devices, x, d, rate, dw_min, longest, managed, noise, multiplicative, gentle_to, step, array, k0,
+                    k1):  # fmt: skip
+    """`trains` and `update` of all rows in one call, for few samples at a time. `gentle_to`: pulses that are gentle."""
+    words_x, words_d = np.empty(x.shape, np.uint32), np.empty(d.shape, np.uint32)
+    sent = trains(words_x, words_d, x, d, rate, dw_min, longest, managed, step, array, k0, k1)
+    update(
+        weights, devices, words_x, words_d, noise, multiplicative, sent <= gentle_to, step, array, k0, k1, 0, weights.shape[0]
+    )
+
+
+@compiled
 def update_power(weights, devices, words_x, words_d, noise, multiplicative, gentle, step, array, k0, k1, first, last):
     """`update` for devices whose step is d ((b⁺ − w) / (b⁺ − b⁻))^γ, pulse by pulse.
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice
-from analog_glue.kernels.pulsed import update, update_power
-from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream, share_rows
+from analog_glue.kernels.pulsed import send_and_update, update, update_power
+from analog_glue.nn.in_situ.learner import SHARED_FROM, Learner, Pulses, Stream, share_rows
 from analog_glue.training.in_situ import InSituMode
 
 
@@ -53,9 +53,15 @@ def pulse(
     array: PulsedArray, x: np.ndarray, d: np.ndarray, rate: float, pulses: Pulses, step: int, stream: Stream
 ) -> None:
     """array ← array + rate (d ⊗ x) for all samples one after another, by stochastic pulses."""
+    if len(x) < SHARED_FROM and not array.power:
+        send_and_update(
+            array.weights, array.devices, x, d, rate, array.dw_min, pulses.longest, pulses.managed, array.noise,
+            array.multiplicative, array.gentle_to, step, stream.array, stream.k0, stream.k1,
+        )  # fmt: skip
+        return
     words_x, words_d, longest = pulses.send(x, d, rate, array.dw_min, step, stream)
     kernel = update_power if array.power else update
-    gentle = array.gentle and array.highest_rate * longest <= 1
+    gentle = longest <= array.gentle_to
 
     def rows(first: int, last: int) -> None:
         kernel(

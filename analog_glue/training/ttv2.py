@@ -99,7 +99,7 @@ class TTv2Learner(Learner):
     def learn(self, words_x: np.ndarray, words_d: np.ndarray, signs: np.ndarray, longest: int, step: int) -> None:
         """Lines 13 to 22 for trains that were sent; `signs`: what every read is multiplied with."""
         a, c, stream = self.a, self.c, self.stream
-        gentle = a.gentle and a.highest_rate * longest <= 1
+        gentle = longest <= a.gentle_to
 
         def rows(first: int, last: int) -> None:
             update_and_transfer(

@@ -64,9 +64,10 @@ class PulsedArray:
         return (self.weights - self.reference)[:, : self.inputs]
 
     @property
-    def gentle(self) -> bool:
-        """Whether the short way of `kernels.pulsed.update` may be taken, if rate · pulses ≤ 1."""
-        return not self.power and not self.multiplicative and self.devices.shape[2] == 4
+    def gentle_to(self) -> float:
+        """Up to how many pulses the short way of `kernels.pulsed.update` may be taken; 0: never."""
+        soft = not self.power and not self.multiplicative and self.devices.shape[2] == 4
+        return 1 / self.highest_rate if soft else 0.0
 
     def write(self, values: np.ndarray) -> None:
         """Set the weights to `values` (outputs, inputs), clipped to what each device can hold."""
