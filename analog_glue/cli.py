@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from analog_glue.configuration import Composed, Composer
+    from analog_glue.settings import RunSettings
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -122,6 +123,8 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     from analog_glue import experiment
 
     settings, task, choices = composed.settings, parts["task"], composed.choices
+    if "device" in parts:
+        return _run_in_situ(settings, parts, config, choices, overrides)
     if command == "train":
         model, mode = parts["model"], parts["training"]
         summary = experiment.train(
@@ -139,6 +142,19 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
             print(f"rows: {summary.run_dir}")
             print("\n".join(f"next: {step}" for step in summary.next_steps), flush=True)
     return str(summary.run_dir)
+
+
+def _run_in_situ(
+    settings: "RunSettings", parts: dict[str, Any], config: dict[str, Any], choices: dict[str, str], overrides: list[str]
+) -> str:
+    from analog_glue.in_situ import train_in_situ
+
+    folder, table = train_in_situ(
+        settings, parts["task"], parts["device"], parts["training"], config, choices, overrides
+    )
+    print(table)
+    print("Nothing was run. The same command without dry_run=true runs it." if settings.dry_run else f"run: {folder}")
+    return str(folder)
 
 
 def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -163,17 +179,41 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         from analog_glue.experiment import checkpoint_config
 
         config["task"] = checkpoint_config(checkpoint)["task"]
+    from analog_glue.tasks.in_situ import InSituTask
+
     parts: dict[str, Any] = {}
+    unused: tuple[str, ...] = ()
     for group in COMPONENTS:  # task and model come first, and need no torch to say what is missing
-        if config[group] is None:
+        if config[group] is None or group in unused:
             continue
         config[group] = as_annotated(config[group], group)
         parts[group] = build(config[group], group)
         if group == "task":
+            in_situ = isinstance(parts[group], InSituTask)
+            unused = ("model", "noise", "tile") if in_situ else ("device",)
+            _check_mode(config["training"], in_situ, composed)
             parts[group].check(composed.settings.data.root)
         elif group == "model":
             parts[group].check()
     return config, parts
+
+
+IN_SITU_MODES = ("sgd_pulsed", "tiki_taka", "ttv2", "chopped_ttv2")
+
+
+def _check_mode(training: dict[str, Any] | None, in_situ: bool, composed: "Composed") -> None:
+    """A task on pulsed devices needs a mode of its own, and a mode such a task."""
+    from analog_glue.configuration import WrongInput
+
+    if training is None:
+        return
+    mode = str(training["_target_"]).split(".")[-2]
+    if in_situ != (mode in IN_SITU_MODES):
+        allowed = f"one of {', '.join(IN_SITU_MODES)}" if in_situ else "digital or hardware_aware"
+        raise WrongInput(
+            f"Setting `training` must be {allowed} for task={composed.choices['task']}, but is {mode}. "
+            "Choose the task or the training mode that fits."
+        )
 
 
 def _sweep_job(config: "DictConfig") -> None:

@@ -40,6 +40,7 @@ COMPONENTS = (
     "model",
     "noise",
     "tile",
+    "device",
     "training",
 )  # what a run is built from, in the order of the signal
 GROUPS = (*COMPONENTS, "experiment")

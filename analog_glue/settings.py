@@ -110,4 +110,5 @@ class RunSettings:
     model: Any = MISSING
     noise: Any = MISSING
     tile: Any = MISSING
+    device: Any = None  # pulsed devices of in-situ training
     training: Any = MISSING

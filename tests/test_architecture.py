@@ -26,6 +26,8 @@ LADDER = (
     ("figures",),
     ("tables", "verify", "summary"),  # with verify_against_aihwkit
     ("experiment",),
+    ("extraction",),
+    ("in_situ",),
     ("configuration",),
     ("cli",),
     ("__main__",),

@@ -50,12 +50,14 @@ def test_every_hardware_option_can_be_put_under_a_finished_run(group):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_builds(experiment):
-    for mode in ("digital", "hardware_aware"):
+    in_situ = "override /training: ttv2" in (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()
+    modes = ("chopped_ttv2", "ttv2") if in_situ else ("digital", "hardware_aware")
+    for mode in modes:
         composed = compose("train", f"+experiment={experiment}", f"training={mode}")
         assert composed.choices["experiment"] == experiment
         for group in COMPONENTS:
             build(composed.config[group], group)
-    assert composed == compose("train", f"experiment={experiment}", "training=hardware_aware")
+    assert composed == compose("train", f"experiment={experiment}", f"training={modes[-1]}")
 
 
 def test_what_an_experiment_says_is_still_the_users_to_change():
@@ -71,6 +73,7 @@ def test_the_defaults_are_the_main_job():
         "model": "bert_base",
         "noise": "pcm",
         "tile": "spoon2021",
+        "device": "soft_bounds",
         "training": "hardware_aware",
     }
     assert composed.settings.evaluation.chips == 25

@@ -1,0 +1,1 @@
+"""Devices that learn: every voltage pulse moves their conductance by a small step up or down."""

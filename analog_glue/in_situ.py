@@ -1,0 +1,99 @@
+"""One straight function for the command `train` with a task that learns on pulsed devices.
+
+A run lives in `<output_root>/<task>-<device>-<mode>-seed<seed>-<id>/`; the id is a hash of what determines the trained weights.
+
+    run_config.json            everything that was chosen
+    run.json                   provenance, and whether the run is done
+    learning_curve.csv         one row per epoch
+    training_state.safetensors all devices, filters and the network's state: resumes the run, and is what extraction reads
+
+The same command twice finds its work done; an interrupted command goes on where it stopped.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from analog_glue.devices.pulsed.device import PulsedDevice
+from analog_glue.results import provenance, write_json_atomic, write_text_atomic
+from analog_glue.settings import RunSettings
+from analog_glue.tasks.in_situ import InSituTask
+from analog_glue.training.in_situ import InSituMode
+from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
+
+CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
+PACE = ("epochs", "save_every")  # of a mode: do not change what an epoch learns
+
+
+def train_in_situ(
+    settings: RunSettings,
+    task: InSituTask,
+    device: PulsedDevice,
+    mode: InSituMode,
+    config: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    log: Callable[[str], None] = print,
+) -> tuple[Path, str]:
+    """Train `task` on pulsed devices, and write the learning curve down.
+
+    More `training.epochs` than before continue a finished run, unless the learning rate decays.
+
+    Returns:
+        The folder of the run, and a table for the terminal.
+    """
+    if settings.runtime.threads:
+        torch.set_num_threads(settings.runtime.threads)
+    chosen = config or {"task": asdict(task), "device": asdict(device), "training": asdict(mode)}
+    chosen = {group: chosen[group] for group in ("task", "device", "training")}
+    names = choices or {"task": task.name, "device": type(device).__name__, "training": type(mode).__name__}
+    task.check(settings.data.root)
+    trainable, data = task.load(settings.data.root, mode, device, settings.seed)
+    determines = {**chosen, "training": {key: value for key, value in chosen["training"].items() if key not in PACE}}
+    identity = {**determines, "data": data["fingerprint"], "seed": settings.seed}
+    run_id = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    name = f"{names['task']}-{names['device']}-{names['training']}-seed{settings.seed}-{run_id}"
+    folder = Path(settings.output_root) / name
+    if settings.dry_run:
+        devices = sum(array.size for array in trainable.state().values())
+        epoch = f"{trainable.units * trainable.unit_size:,} {trainable.unit}s an epoch"
+        sizes = f"{devices:,} numbers of state, {device.states:,.0f} states a device"
+        return folder, f"{name}: {mode.epochs} epochs, {epoch}, {sizes}"
+    if settings.force:
+        for file in (CURVE, RUN, STATE):
+            (folder / file).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = provenance(
+        command="train", overrides=list(overrides), name=name, train_id=run_id, choices=names, seed=settings.seed, data=data
+    )
+    write_json_atomic(folder / CONFIG, {**chosen, "seed": settings.seed, "data": {"root": settings.data.root}})
+    write_json_atomic(folder / RUN, {**facts, "status": "running"})
+    log(f"Training {name} in {folder}")
+
+    def report(curve: list[Epoch]) -> None:
+        text = io.StringIO()
+        rows = [epoch.row() for epoch in curve]
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text_atomic(folder / CURVE, text.getvalue())
+
+    curve = fit_in_situ(trainable, mode, folder, log, report)
+    write_json_atomic(folder / RUN, {**facts, "status": "done", "seconds": curve[-1].seconds})
+    return folder, _table(curve)
+
+
+def _table(curve: list[Epoch]) -> str:
+    names = list(curve[-1].scores)
+    lines = ["epoch  train loss  " + "  ".join(names)]
+    for epoch in curve[-10:]:
+        values = "  ".join(f"{epoch.scores[name]:{len(name)}.4f}" for name in names)
+        lines.append(f"{epoch.epoch:5}  {epoch.train_loss:10.4f}  {values}{'  (whole test set)' if epoch.whole else ''}")
+    return "\n".join(lines)

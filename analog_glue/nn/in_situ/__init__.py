@@ -1,0 +1,1 @@
+"""Networks whose weights live on pulsed devices and learn there."""

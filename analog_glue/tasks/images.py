@@ -1,0 +1,98 @@
+"""Pictures of digits for a fully connected network, one image at a time: MNIST from its idx files, or scikit-learn's digits.
+
+FC-MNIST is 784-256-128-10 with logistic sigmoids (Gokmen & Vlasov 2016). Scores: accuracy [%] and cross-entropy [nats].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analog_glue.settings import require
+from analog_glue.tasks.in_situ import InSituTask, find_file, fingerprint, read_idx
+
+if TYPE_CHECKING:
+    from analog_glue.devices.pulsed.device import PulsedDevice
+    from analog_glue.training.in_situ import InSituMode
+
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+@dataclass(frozen=True)
+class _Images(InSituTask):
+    hidden: tuple[int, ...] = (256, 128)  # sizes of the hidden layers
+    train_images: int | None = None  # use only the first of them; null: all
+    test_images: int = 2000  # scored after every epoch; the whole test set after the last
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))  # yaml gives lists
+        require(all(n >= 1 for n in self.hidden), "task.hidden", "hold sizes of at least 1", self.hidden)
+        require(self.test_images >= 1, "task.test_images", "be at least 1", self.test_images)
+        known = self.train_images is None or self.train_images >= 1
+        require(known, "task.train_images", "be at least 1 or null", self.train_images)
+
+    def _read(self, data_root: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+        """Images (n, inputs) in [0, 1] and classes for training, the same for testing, and where they came from."""
+        raise NotImplementedError
+
+    def load(
+        self, data_root: str | None, mode: InSituMode, device: PulsedDevice, seed: int
+    ) -> tuple[Any, dict[str, str]]:
+        from analog_glue.training.images import Images
+
+        *data, source = self._read(data_root)
+        images, classes, test_images, test_classes = data
+        trainable = Images(
+            images[: self.train_images], classes[: self.train_images], test_images, test_classes, self.hidden, self.test_images,
+            mode, device, seed,
+        )  # fmt: skip
+        return trainable, {"source": source, "fingerprint": fingerprint(*data)}
+
+
+@dataclass(frozen=True)
+class Mnist(_Images):
+    """60,000 images of 28 × 28 for training and 10,000 for testing, from the four idx files."""
+
+    name: str = "mnist"
+
+    def check(self, data_root: str | None) -> None:
+        self._files(data_root)
+
+    def _read(self, data_root: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+        files = self._files(data_root)
+        images, classes, test_images, test_classes = (read_idx(file) for file in files)
+
+        def scaled(pictures: np.ndarray) -> np.ndarray:
+            return pictures.reshape(len(pictures), -1).astype(np.float32) / 255
+
+        return (
+            scaled(images), classes.astype(np.int64), scaled(test_images), test_classes.astype(np.int64), str(files[0].parent),
+        )  # fmt: skip
+
+    def _files(self, data_root: str | None) -> list[Path]:
+        return [
+            find_file(data_root, tuple(f"{folder}{name}{end}" for folder in ("mnist/", "") for end in ("", ".gz")), self.name)
+            for name in IDX_FILES
+        ]
+
+
+@dataclass(frozen=True)
+class Digits(_Images):
+    """1,797 images of 8 × 8 that come with scikit-learn; every fifth is kept for testing."""
+
+    hidden: tuple[int, ...] = (32,)
+    name: str = "digits"
+
+    def check(self, data_root: str | None) -> None:
+        """Nothing to find: the images come with scikit-learn."""
+
+    def _read(self, data_root: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        images, classes = (bunch.data / 16).astype(np.float32), bunch.target.astype(np.int64)
+        test = np.arange(len(images)) % 5 == 0
+        return images[~test], classes[~test], images[test], classes[test], "scikit-learn"

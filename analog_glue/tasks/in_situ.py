@@ -1,0 +1,69 @@
+"""What a task for in-situ training is: data, and the network that learns it on pulsed devices."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from analog_glue.devices.pulsed.device import PulsedDevice
+    from analog_glue.training.in_situ import InSituMode
+    from analog_glue.training.in_situ_loop import Trainable
+
+
+class InSituTask(ABC):
+    """Concrete tasks are frozen dataclasses whose fields are the keys of their yaml."""
+
+    name: str
+
+    @abstractmethod
+    def check(self, data_root: str | None) -> None:
+        """Raises ValueError within two seconds where `load` would not find its data. Imports no torch."""
+
+    @abstractmethod
+    def load(
+        self, data_root: str | None, mode: InSituMode, device: PulsedDevice, seed: int
+    ) -> tuple[Trainable, dict[str, str]]:
+        """The network with fresh devices and its data; {"source", "fingerprint"} of the data."""
+
+
+def find_file(data_root: str | None, names: tuple[str, ...], task: str) -> Path:
+    """The first of `names` below `data_root`.
+
+    Raises:
+        ValueError: no root, or none of the files.
+    """
+    shown = " or ".join(names)
+    if data_root is None:
+        raise ValueError(
+            f"Setting `data.root` must name a folder with {shown} for task={task}, but is null. "
+            "Fetch the file and name its folder."
+        )
+    for name in names:
+        if (Path(data_root) / name).is_file():
+            return Path(data_root) / name
+    raise ValueError(f"Setting `data.root` must name a folder with {shown}, but is {data_root!r}.")
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """A hash of the data, whatever file they came in."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An array of bytes from an idx file, packed with gzip or not."""
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        content = gzip.decompress(content)
+    dimensions = content[3]
+    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)

@@ -1,0 +1,119 @@
+"""The way of an in-situ training run: epochs of small units of work, scores, resumable state.
+
+A unit is what is learnt between two moments at which the run could stop: a sequence of characters, an image. All random
+numbers are named by the unit, so a resumed run is the uninterrupted one, bit for bit.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from analog_glue.training.in_situ import InSituMode
+from analog_glue.training.state import load_tensors, save_tensors
+
+STATE = "training_state.safetensors"
+
+
+class Trainable(ABC):
+    """A network with its data."""
+
+    unit: str  # what progress counts: "char", "image"
+    units: int  # per epoch
+    unit_size: int  # of what progress counts, in one unit of work
+
+    @abstractmethod
+    def train(self, epoch: int, unit: int, rate: float) -> float:
+        """Learn one unit; its mean loss [nats]."""
+
+    @abstractmethod
+    def test(self, epoch: int, whole: bool) -> dict[str, float]:
+        """Scores on the test set, or (not `whole`) on the part of it that stands for it between epochs."""
+
+    @abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that changes while training, by name; writing into these arrays restores it."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of a learning curve."""
+
+    epoch: int  # from 1
+    train_loss: float  # mean over the epoch while learning [nats]
+    scores: dict[str, float]  # of the test set or its part
+    whole: bool  # whether the whole test set was scored
+    seconds: float  # of training since the run began
+
+    def row(self) -> dict[str, float | int | bool]:
+        """Flat, for a table."""
+        return {"epoch": self.epoch, "train_loss": self.train_loss, **self.scores, "whole_test_set": self.whole,
+                "seconds": round(self.seconds, 1)}  # fmt: skip
+
+
+def fit_in_situ(
+    trainable: Trainable,
+    mode: InSituMode,
+    folder: Path,
+    log: Callable[[str], None] = print,
+    report: Callable[[list[Epoch]], None] = lambda _: None,
+    stop_after: int | None = None,
+) -> list[Epoch]:
+    """Train for `mode.epochs`, going on from the state in `folder` if there is one.
+
+    Args:
+        report: Called with the learning curve after every epoch.
+        stop_after: Units after which to save and leave (None: never); what a test interrupts with.
+
+    Returns:
+        The learning curve; shorter than `mode.epochs` where `stop_after` ended the run.
+    """
+    epoch, unit, total, seconds, curve = 0, 0, 0.0, 0.0, []
+    if (folder / STATE).is_file():
+        tensors, notes = load_tensors(folder / STATE)
+        for name, array in trainable.state().items():
+            array[...] = tensors[name].numpy()
+        epoch, unit, total, seconds = notes["epoch"], notes["unit"], notes["total"], notes["seconds"]
+        curve = [Epoch(**row) for row in notes["curve"]]
+        log(f"Resuming in epoch {epoch + 1} after {unit * trainable.unit_size:,} {trainable.unit}s.")
+    done, started, saved = 0, time.monotonic() - seconds, time.monotonic()
+
+    def save() -> None:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in trainable.state().items()}
+        notes = {"epoch": epoch, "unit": unit, "total": total, "seconds": time.monotonic() - started}
+        save_tensors(folder / STATE, tensors, {**notes, "curve": [asdict(row) for row in curve]})
+
+    bar = tqdm(
+        total=mode.epochs * trainable.units * trainable.unit_size,
+        initial=(epoch * trainable.units + unit) * trainable.unit_size,
+        unit=trainable.unit, unit_scale=True, disable=None, mininterval=1.0, desc=f"epoch {epoch + 1}",
+    )  # fmt: skip
+    with bar:
+        while epoch < mode.epochs:
+            rate = mode.rate(epoch)
+            while unit < trainable.units:
+                total += trainable.train(epoch, unit, rate)
+                unit += 1
+                done += 1
+                bar.update(trainable.unit_size)
+                if time.monotonic() - saved > 60 * mode.save_every or done == stop_after:
+                    save()
+                    saved = time.monotonic()
+                if done == stop_after:
+                    return curve
+            whole = epoch + 1 == mode.epochs
+            scores = trainable.test(epoch, whole)
+            curve.append(Epoch(epoch + 1, total / trainable.units, scores, whole, time.monotonic() - started))
+            epoch, unit, total = epoch + 1, 0, 0.0
+            save()
+            saved = time.monotonic()
+            report(curve)
+            words = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            log(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {curve[-1].seconds:.0f} s")
+            bar.set_description(f"epoch {min(epoch + 1, mode.epochs)}")
+    return curve

@@ -1,0 +1,67 @@
+"""Extraction of weights by regression: its error law, its streams, its bias."""
+
+import math
+
+import numpy as np
+import pytest
+
+from analog_glue.devices.pulsed.device import padded
+from analog_glue.extraction import Regression, expected_error, extract, extract_one_hot, products, random_inputs
+from analog_glue.kernels.matvec import IO
+from analog_glue.nn.in_situ.learner import Stream
+
+STREAM = Stream.of(0, 3)
+NOISY = IO(0.0, 0.0, math.inf, 0.06, False, False)
+PAPER = IO(126.0, 510.0, 12.0, 0.06, True, True)
+
+
+def weights_of(outputs, inputs, spread=0.2, seed=0):
+    return padded(np.random.default_rng(seed).normal(0, spread, (outputs, inputs)).astype(np.float32))
+
+
+@pytest.mark.parametrize("number", [80, 100, 400, 3200])
+def test_the_error_falls_with_the_products_that_are_left_over(number):
+    weights = weights_of(400, 64)
+    sums = extract(weights, 64, NOISY, number, STREAM)
+    error = sums.weights() - weights[:, :64]
+    expected = expected_error(0.06, number, 64)
+    # Mean square over 400 outputs that share their inputs: the inverse of X Xᵀ varies by about √(2/n / spare) itself.
+    spread = math.sqrt(2 / (64 * (number - 64))) * math.sqrt(number / (number - 64))
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(expected, rel=5 * spread + 0.02)
+    assert sums.output_noise() == pytest.approx(0.06, rel=5 / math.sqrt(2 * 400 * (number - 64)) + 0.01)
+    assert sums.weight_error() == pytest.approx(expected, rel=0.05)
+
+
+def test_converters_and_noise_of_the_paper_give_its_error():
+    weights = weights_of(256, 256, spread=0.15)
+    sums = extract(weights, 256, PAPER, 6000, STREAM)
+    error = np.sqrt(np.mean((sums.weights() - weights[:, :256]) ** 2))
+    lsb = 24 / 510
+    expected = expected_error(math.hypot(0.06, lsb / math.sqrt(12)), 6000, 256)
+    assert error == pytest.approx(expected, rel=0.03)
+    once = np.sqrt(np.mean((extract_one_hot(weights, 256, PAPER, 1, STREAM) - weights[:, :256]) ** 2))
+    assert once == pytest.approx(math.hypot(0.06, lsb / math.sqrt(12)), rel=0.05)
+    assert once > 20 * error
+
+
+def test_sums_do_not_depend_on_how_the_products_are_cut():
+    weights = weights_of(16, 32)
+    whole = extract(weights, 32, NOISY, 512, STREAM)
+    parts = Regression(16, 32)
+    for first in (0, 256):
+        x = random_inputs(first, 256, 32, 1.0, STREAM)
+        parts.add(x, products(weights, 32, x, NOISY, first, STREAM))
+    assert np.array_equal(whole.weights(), parts.weights())
+
+
+def test_inputs_come_from_the_seed_alone():
+    assert np.array_equal(random_inputs(0, 512, 8, 1.0, STREAM)[256:], random_inputs(256, 256, 8, 1.0, STREAM))
+    x = random_inputs(0, 4096, 64, 0.5, STREAM).astype(np.float64)
+    assert np.abs(x).max() <= 0.5 and x.var() == pytest.approx(0.25 / 3, rel=5 * math.sqrt(0.8 / x.size))
+
+
+def test_too_few_products_are_refused():
+    sums = Regression(4, 16)
+    sums.add(np.ones((15, 16)), np.ones((15, 4)))
+    with pytest.raises(ValueError, match=r"extraction\.products"):
+        sums.weights()

@@ -1,0 +1,379 @@
+"""In-situ training: analog products, networks, algorithms, and runs that can be interrupted, against independent arithmetic."""
+
+import csv
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from analog_glue.devices.pulsed.device import padded, symmetry_point
+from analog_glue.devices.pulsed.power_step import PowerStep
+from analog_glue.devices.pulsed.soft_bounds import SoftBounds
+from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
+from analog_glue.in_situ import train_in_situ
+from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
+from analog_glue.nn.in_situ import lstm, perceptron
+from analog_glue.nn.in_situ.learner import Pulses, Stream, find_symmetry_point, zeros
+from analog_glue.settings import RunSettings
+from analog_glue.tasks.images import Digits
+from analog_glue.training.characters import Characters
+from analog_glue.training.chopped_ttv2 import ChoppedTTv2
+from analog_glue.training.in_situ import Periphery
+from analog_glue.training.in_situ_loop import fit_in_situ
+from analog_glue.training.sgd_pulsed import SGDPulsed
+from analog_glue.training.tiki_taka import TikiTaka
+from analog_glue.training.ttv2 import TTv2, hadamard
+
+K = np.uint32(5)
+PAPER = IO(126.0, 510.0, 12.0, 0.06, True, True)
+CLEAN = Periphery(
+    dac_bits=0, adc_bits=0, output_bound=math.inf, output_noise=0.0, noise_management=False, bound_management=False
+)
+MODES = (SGDPulsed, TikiTaka, TTv2, ChoppedTTv2)
+
+
+def product(weights, x, io, scale=1.0, step=0, outputs=None):
+    """W x through the kernel: forward with a transposed copy."""
+    outputs = outputs or len(weights)
+    turned = zeros(weights.shape[1], -(-outputs // 16) * 16)
+    transpose(turned, weights)
+    out, rows = np.empty(outputs, np.float32), np.arange(weights.shape[1])
+    work = np.empty(len(rows), np.float32), np.empty(-(-outputs // 128) * 128, np.float32)
+    clipped = analog_product(out, turned, x, rows, len(rows), io, scale, FORWARD, step, 0, K, K, *work)
+    return out, clipped
+
+
+def reference_product(weights, x, io, scale=1.0):
+    """The module's equations without noise, in double precision."""
+    alpha = np.abs(x).max() if io.noise_management else 1.0
+    for _ in range(11):
+        q = x.astype(np.float64) / alpha
+        if io.dac_steps:
+            q = np.floor(np.clip(q, -1, 1) * io.dac_steps / 2 + 0.5) / (io.dac_steps / 2)
+        y = weights.astype(np.float64) @ q
+        if not (io.bound_management and np.any(np.abs(y) >= io.bound)):
+            break
+        alpha *= 2
+    lsb = 2 * io.bound / io.adc_steps if io.adc_steps else 0
+    y = np.clip(y, -io.bound, io.bound)
+    return scale * alpha * (np.floor(y / lsb + 0.5) * lsb if lsb else y)
+
+
+# --- products ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("io", [PERFECT, PAPER._replace(noise=0.0), PAPER._replace(noise=0.0, bound=3.0),
+                                PAPER._replace(noise=0.0, bound=1.0, bound_management=False)])  # fmt: skip
+def test_a_product_without_noise_is_the_equations(io):
+    random = np.random.default_rng(0)
+    weights = random.uniform(-0.6, 0.6, (40, 30)).astype(np.float32)
+    for step in range(50):
+        x = (random.standard_normal(30) * 3).astype(np.float32)
+        out, _ = product(weights, x, io, 2.0, step)
+        expected = reference_product(weights, x, io, 2.0)
+        lsb = 0 if io.adc_steps == 0 else 2 * io.bound / io.adc_steps * 2 * np.abs(x).max()
+        wrong = np.abs(out - expected) > 1e-4
+        assert wrong.mean() < 0.02 and np.abs(out - expected).max() < 1e-4 + 4.01 * lsb  # a code may round the other way
+
+
+def test_a_vector_of_zeros_gives_exactly_zero():
+    out, _ = product(np.ones((16, 16), np.float32), np.zeros(16, np.float32), PAPER)
+    assert np.all(out == 0)
+
+
+def test_output_noise_is_that_of_the_largest_input():
+    weights, x = np.zeros((128, 16), np.float32), np.full(16, 0.5, np.float32)
+    io = PAPER._replace(dac_steps=0.0, adc_steps=0.0)
+    outs = np.stack([product(weights, x, io, step=step)[0] for step in range(400)]).astype(np.float64)
+    assert outs.std() == pytest.approx(0.06 * 0.5, rel=5 / math.sqrt(2 * outs.size))
+    assert abs(np.corrcoef(outs[0], outs[1])[0, 1]) < 5 / math.sqrt(128)
+
+
+def test_bound_management_finds_products_beyond_the_bound():
+    weights, x = np.full((16, 64), 0.6, np.float32), np.ones(64, np.float32)
+    out, clipped = product(weights, x, PAPER)
+    assert clipped == 0 and out == pytest.approx(np.full(16, 38.4), abs=4 * (24 / 510 + 5 * 0.06))
+    out, clipped = product(weights, x, PAPER._replace(bound_management=False))
+    assert clipped == 16 and np.all(out == 12)
+
+
+# --- networks ----------------------------------------------------------------------------------------------
+
+
+def plain_network(symbols=20, hidden=32, layers=2, io=PERFECT, seed=0):
+    device = SymmetricLinear(dw_min=3e-3, w_max=10.0, dw_min_dtod=0.0, dw_min_std=0.0, w_max_dtod=0.0)
+    mode = SGDPulsed(learning_rate=0.05, output_scale=1.0, periphery=CLEAN)
+    network = lstm.make(symbols, hidden, layers, lambda w, n: mode.learner(device, w, seed, n), 1.0, seed, io, io)
+    return network, mode
+
+
+def torch_copy(network, symbols, hidden, layers):
+    model, decoder = nn.LSTM(symbols, hidden, layers), nn.Linear(hidden, symbols)
+    with torch.no_grad():
+        for layer in range(layers):
+            w = torch.from_numpy(network.learners[layer].weights()[:, : network.learners[layer].inputs].copy())
+            getattr(model, f"weight_hh_l{layer}").copy_(w[:, :hidden])
+            getattr(model, f"bias_ih_l{layer}").copy_(w[:, hidden])
+            getattr(model, f"bias_hh_l{layer}").zero_().requires_grad_(False)
+            getattr(model, f"weight_ih_l{layer}").copy_(w[:, hidden + 1 :])
+        w = torch.from_numpy(network.learners[-1].weights()[:, : hidden + 1].copy())
+        decoder.weight.copy_(w[:, :hidden])
+        decoder.bias.copy_(w[:, hidden])
+    return model, decoder
+
+
+def torch_loss(model, decoder, text, state=None):
+    one_hot = nn.functional.one_hot(torch.from_numpy(text[:-1]), decoder.out_features).float()[:, None]
+    hidden, state = model(one_hot, state)
+    loss = nn.functional.cross_entropy(decoder(hidden[:, 0]), torch.from_numpy(text[1:]), reduction="sum")
+    return loss, tuple(s.detach() for s in state)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_gradients_of_the_lstm_are_those_of_autograd(layers):
+    network, _ = plain_network(layers=layers)
+    text = np.random.default_rng(0).integers(0, 20, 41)
+    loss, gradients = network.gradients(text, network.state)
+    model, decoder = torch_copy(network, 20, 32, layers)
+    expected, _ = torch_loss(model, decoder, text)
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for layer in range(layers):
+        hh, ih, b = (getattr(model, f"{name}_l{layer}").grad for name in ("weight_hh", "weight_ih", "bias_ih"))
+        expected = torch.cat([hh, b[:, None], ih], 1)
+        torch.testing.assert_close(-torch.from_numpy(gradients[layer]), expected, rtol=1e-4, atol=1e-5)
+    last = torch.cat([decoder.weight.grad, decoder.bias.grad[:, None]], 1)
+    torch.testing.assert_close(-torch.from_numpy(gradients[-1]), last, rtol=1e-4, atol=1e-5)
+
+
+def test_ideal_devices_learn_like_plain_gradient_descent():
+    network, mode = plain_network()
+    model, decoder = torch_copy(network, 20, 32, 2)
+    parameters = [p for p in [*model.parameters(), *decoder.parameters()] if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.05)
+    text = np.cumsum(np.random.default_rng(0).choice([1, 3], 20_001)) % 20  # ln 2 nats a symbol can be reached
+    ours, theirs, state = [], [], None
+    for first in range(0, 20_000, 50):
+        piece = text[first : first + 51]
+        ours.append(network.train(piece, mode.rate(0), first) / 50)
+        loss, state = torch_loss(model, decoder, piece, state)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        theirs.append(loss.item() / 50)
+    assert np.mean(theirs[-50:]) < 1.2 < 2.5 < np.mean(theirs[:50])
+    assert np.mean(ours[-50:]) == pytest.approx(np.mean(theirs[-50:]), abs=0.03)
+    assert np.mean(ours[:50]) == pytest.approx(np.mean(theirs[:50]), abs=0.03)
+
+
+def test_gradients_of_the_perceptron_are_those_of_autograd():
+    device = SymmetricLinear(w_max=10.0, w_max_dtod=0.0)
+    mode = SGDPulsed(output_scale=1.0, periphery=CLEAN)
+    network = perceptron.make([20, 12, 7, 5], lambda w, n: mode.learner(device, w, 0, n), 1.0, 0, PERFECT, PERFECT)
+    weights = [torch.from_numpy(n.weights()[:, : n.inputs].copy()).requires_grad_() for n in network.learners]
+    x = np.random.default_rng(0).uniform(0, 1, 20).astype(np.float32)
+    loss = network.train(x, 3, 1e-12, 0)  # a rate at which no device moves
+    h = torch.from_numpy(x)
+    for i, w in enumerate(weights):
+        h = torch.cat([h, torch.ones(1)]) @ w.T
+        h = torch.sigmoid(h) if i < 2 else h
+    expected = nn.functional.cross_entropy(h[None], torch.tensor([3]))
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for w, x_, d in zip(weights, network._xs, network._ds, strict=True):
+        change = np.outer(d[0, : len(w)], x_[0, : w.shape[1]])
+        torch.testing.assert_close(-torch.from_numpy(change), w.grad, rtol=1e-4, atol=1e-6)
+
+
+# --- algorithms --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [SoftBounds, PowerStep])
+@pytest.mark.parametrize("pulses", [0, 4000])
+def test_the_reference_of_a_is_its_symmetry_point(kind, pulses):
+    array = kind(dw_min=0.02, up_down=0.05, dw_min_std=0.1).draw(32, 48, 0, "A")
+    find_symmetry_point(array, pulses, Stream.of(0, 0))
+    assert np.all(array.values == 0)
+    error = (array.reference - symmetry_point(array))[:, :48]
+    assert np.abs(error).max() < (1e-6 if pulses == 0 else 0.2) and np.abs(error.mean()) < 0.02
+
+
+def ttv2(device, outputs=32, inputs=24, **changes):
+    mode = TTv2(periphery=CLEAN, output_scale=1.0, **changes)
+    return mode.learner(device, np.zeros((outputs, inputs)), 0, 0), mode
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3])
+@pytest.mark.parametrize("ns", [1, 3])
+def test_ttv2_is_the_papers_algorithm_line_by_line(ns, momentum):
+    device = SoftBounds(dw_min=0.01, dw_min_std=0.0)
+    learner, _ = ttv2(device, transfer_every=ns, transfer_rate=0.5, threshold=2.0, momentum=momentum)
+    twin = SGDPulsed(periphery=CLEAN, output_scale=1.0).learner(device, np.zeros((32, 24)), 0, 0)
+    twin = dataclasses.replace(twin, c=device.draw(32, 24, 0, "A0"))  # the same devices as A, updated by the same trains
+    find_symmetry_point(twin.c, 0, Stream.of(0, 0))
+    random = np.random.default_rng(0)
+    h, pulses, i = np.zeros((32, 24), np.float32), np.zeros((32, 24), int), 0
+    for t in range(1, 200):
+        x, d = (padded(random.standard_normal((1, n)).astype(np.float32)) for n in (24, 32))
+        learner.update(x, d, 0.05, t - 1)
+        twin.update(x, d, 0.05, t - 1)
+        if t % ns == 0:
+            h[:, i] += np.float32(0.5) * (twin.c.weights - twin.c.reference)[:, i]
+            p = np.sign(h[:, i]) * (np.abs(h[:, i]) >= np.float32(0.02))
+            h[:, i] = np.where(p != 0, np.float32(momentum) * h[:, i], h[:, i])
+            pulses[:, i] += p.astype(int)
+            i = (i + 1) % 24
+    assert np.array_equal(learner.a.weights, twin.c.weights)
+    np.testing.assert_allclose(learner.h, h, atol=1e-6)
+    assert np.abs(pulses).sum() > 100
+    moved = learner.c.values
+    assert np.all(np.sign(moved)[np.abs(pulses) > 3] == np.sign(pulses)[np.abs(pulses) > 3])
+
+
+def test_many_samples_at_once_are_the_same_as_one_by_one():
+    random = np.random.default_rng(0)
+    x, d = (padded(random.standard_normal((30, n)).astype(np.float32)) for n in (24, 32))
+    for mode in MODES:
+        device = SoftBounds(dw_min=0.02, dw_min_std=0.0)
+        many, single = (mode(periphery=CLEAN, output_scale=1.0).learner(device, np.zeros((32, 24)), 0, 0) for _ in range(2))
+        many.update(x, d, 0.05, 0)
+        for t in range(30):
+            single.update(x[t : t + 1], d[t : t + 1], 0.05, t)
+        for name, array in many.state().items():
+            np.testing.assert_allclose(array, single.state()[name], atol=1e-6, err_msg=f"{mode.__name__} {name}")
+
+
+@pytest.mark.parametrize("vectors", ["one_hot", "hadamard"])
+def test_a_constant_a_sends_c_a_pulse_whenever_its_reads_add_up_to_the_threshold(vectors):
+    device = SoftBounds(dw_min=1e-4, dw_min_std=0.0, dw_min_dtod=0.0, up_down_dtod=0.0, w_max=1.0, w_max_dtod=0.0)
+    rate, threshold, rounds = 0.01, 50 * 1e-4, 500
+    learner, _ = ttv2(device, 16, 32, transfer_every=1, transfer_rate=rate, threshold=50.0, momentum=0.0, vectors=vectors)
+    learner.a.write(np.random.default_rng(0).uniform(-0.1, 0.1, (16, 32)).astype(np.float32))
+    e = np.eye(32) if vectors == "one_hot" else hadamard(32)
+    v = learner.a.values.astype(np.float64) @ e.T / (1 if vectors == "one_hot" else 32)  # (outputs, vectors)
+    pulses = rounds // np.ceil(threshold / (rate * np.abs(v))) * np.sign(v)
+    learner.update(zeros(32 * rounds, 32), zeros(32 * rounds, 16), 0.01, 0)
+    # Far from the bounds every pulse is one step, up to |w| / b = 1 %; a sum of reads may round across the threshold.
+    np.testing.assert_allclose(learner.c.values, pulses @ e * 1e-4, rtol=0.012, atol=4e-4)
+    assert np.mean(np.abs(learner.c.values - pulses @ e * 1e-4) < 3e-5 + 0.012 * np.abs(learner.c.values)) > 0.9
+
+
+def test_tiki_taka_transfers_lambda_times_a_on_average():
+    device = SoftBounds(dw_min=1e-3, dw_min_std=0.0, dw_min_dtod=0.0, up_down_dtod=0.0, w_max=1.0, w_max_dtod=0.0)
+    mode = TikiTaka(periphery=CLEAN, output_scale=1.0, transfer_every=1, transfer_rate=1e-3)
+    learner = mode.learner(device, np.zeros((16, 32)), 0, 0)
+    learner.a.write(np.linspace(-0.5, 0.5, 16 * 32).reshape(16, 32))
+    rounds = 200
+    learner.update(zeros(32 * rounds, 32), zeros(32 * rounds, 16), 0.01, 0)
+    a, c = learner.a.values, learner.c.values
+    expected = rounds * 1e-3 * a
+    spread = np.sqrt(np.abs(expected) * 1e-3)  # Poisson number of steps
+    assert np.mean(((c - expected) / np.maximum(spread, 1e-4)) ** 2) == pytest.approx(1, abs=0.35)
+    assert (c * a).sum() / (a * a).sum() == pytest.approx(rounds * 1e-3, rel=0.08)  # soft bounds take 5 % at ±0.1
+
+
+def test_the_network_of_tiki_taka_sees_gamma_a_plus_c():
+    mode = TikiTaka(periphery=CLEAN, gamma=0.5)
+    learner = mode.learner(SoftBounds(), np.full((16, 16), 0.1), 0, 0)
+    learner.a.write(np.full((16, 16), 0.2))
+    expected = 0.5 * learner.a.values + learner.c.values
+    np.testing.assert_allclose(learner.weights()[:, :16], expected, atol=1e-6)
+
+
+def test_choppers_cancel_an_offset_that_ttv2_integrates():
+    device = SoftBounds(dw_min=1e-3, dw_min_std=0.0)
+    drift = {}
+    for mode in (TTv2, ChoppedTTv2):
+        more = {"chop_probability": 0.5} if mode is ChoppedTTv2 else {}
+        chosen = mode(periphery=CLEAN, output_scale=1.0, transfer_every=1, transfer_rate=0.05, threshold=1e9, **more)
+        learner = chosen.learner(device, np.zeros((32, 24)), 0, 0)
+        learner.a.reference[:, :24] -= 0.05  # the reference devices are off
+        learner.update(zeros(24 * 400, 32), zeros(24 * 400, 32), 0.01, 0)
+        drift[mode] = learner.h.mean(0)
+    np.testing.assert_allclose(drift[TTv2], 400 * 0.05 * 0.05, rtol=1e-3)
+    assert np.sqrt(np.mean(drift[ChoppedTTv2] ** 2)) == pytest.approx(math.sqrt(400) * 0.05 * 0.05, rel=0.6)
+
+
+def test_hadamard_vectors_are_orthogonal():
+    for n in (5, 16, 65):
+        v = hadamard(n)
+        assert np.array_equal(v.T @ v, len(v) * np.eye(n)) and len(v) < 2 * n
+
+
+@pytest.mark.parametrize("optimum", [0.3])
+def test_ttv2_carries_c_to_the_optimum_of_a_linear_regression(optimum):
+    random = np.random.default_rng(0)
+    target = random.uniform(-optimum, optimum, (16, 16)).astype(np.float32)
+    device = SoftBounds(dw_min=0.005)
+    errors = {}
+    for mode in (SGDPulsed, TTv2):
+        more = {"transfer_every": 2, "transfer_rate": 0.05} if mode is TTv2 else {}
+        chosen = mode(output_scale=1.0, **more)
+        learner = chosen.learner(device, np.zeros((16, 16)), 0, 0)
+        for step in range(0, 30_000, 10):
+            x = random.standard_normal((10, 16)).astype(np.float32)
+            y = x @ (target - learner.weights()[:, :16]).T + 0.5 * random.standard_normal((10, 16)).astype(np.float32)
+            learner.update(x, y.astype(np.float32), 0.02, step)
+        errors[mode] = np.sqrt(np.mean((learner.weights()[:, :16] - target) ** 2))
+    assert errors[TTv2] < 0.05 < errors[SGDPulsed]  # the target's own size is 0.17
+
+
+# --- runs --------------------------------------------------------------------------------------------------
+
+
+def characters(mode, seed=0, sequences=12):
+    text = np.random.default_rng(1).integers(0, 11, 20 * sequences + 1)
+    return Characters(text, text[:101], 11, 16, 2, 20, 50, mode, SoftBounds(dw_min=0.02), seed)
+
+
+@pytest.mark.parametrize("kind", MODES)
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
+    mode = kind(epochs=2, learning_rate=0.05)
+    whole, halves = characters(mode), [characters(mode) for _ in range(3)]
+    for folder in ("whole", "parts"):
+        (tmp_path / folder).mkdir()
+    curve = fit_in_situ(whole, mode, tmp_path / "whole", log=lambda _: None)
+    for part, stop in zip(halves, (7, 10, None), strict=True):
+        resumed = fit_in_situ(part, mode, tmp_path / "parts", log=lambda _: None, stop_after=stop)
+    for name, array in whole.state().items():
+        assert np.array_equal(array, halves[2].state()[name]), name
+    assert [(e.train_loss, e.scores) for e in resumed] == [(e.train_loss, e.scores) for e in curve]
+    assert len(curve) == 2
+
+
+def test_threads_do_not_change_a_run():
+    results = []
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        try:
+            torch.set_num_threads(threads)
+            network = characters(TTv2(learning_rate=0.05))
+            for unit in range(5):
+                network.train(0, unit, 0.05)
+            results.append(network.state())
+        finally:
+            torch.set_num_threads(before)
+    assert all(np.array_equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_digits_are_learnt_on_soft_bounds_by_ttv2_and_written_down(tmp_path):
+    settings = RunSettings(output_root=str(tmp_path))
+    mode = TTv2(epochs=4, learning_rate=0.1, output_scale=1.0, transfer_every=1, transfer_rate=0.1)
+    folder, table = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=lambda _: None)
+    rows = list(csv.DictReader((folder / "learning_curve.csv").open()))
+    assert len(rows) == 4 and float(rows[-1]["accuracy"]) > 55, table
+    again, _ = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=lambda _: None)
+    assert again == folder and list(csv.DictReader((folder / "learning_curve.csv").open())) == rows
+
+
+def test_a_mode_that_cannot_be_is_refused():
+    for change, key in (({"epochs": 0}, "epochs"), ({"learning_rate": 0.0}, "learning_rate"),
+                        ({"pulses": Pulses(longest=32)}, "pulses.longest"), ({"threshold": 0.0}, "threshold"),
+                        ({"momentum": 1.0}, "momentum"), ({"vectors": "sine"}, "vectors")):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"training\.{key}"):
+            TTv2(**change)
+    with pytest.raises(ValueError, match=r"training\.periphery\.adc_bits"):
+        Periphery(adc_bits=1)
