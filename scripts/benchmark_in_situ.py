@@ -35,7 +35,7 @@ TARGETS = {
     "pulsed_update_512x512_us": 60,
     "fc_mnist_ttv2_samples_per_s": 8_000,
 }
-PEER = {  # aihwkit 1.2.0, same machine and workloads
+PEER = {  # aihwkit 1.2.0 with these workloads, two cores of a Zen 5 machine
     "lstm_ttv2_chars_per_s": 3272,
     "lstm_sgd_chars_per_s": 3591,
     "lstm_tiki_taka_chars_per_s": 3103,
