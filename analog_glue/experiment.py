@@ -25,7 +25,7 @@ from tqdm import tqdm
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import Point, Scored, drift_sweep, points, score
 from analog_glue.kernels.backend import choose_kernel
-from analog_glue.kernels.matmul import route
+from analog_glue.kernels.matmul import route, taken
 from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
 from analog_glue.nn.calibration import calibrate_input_ranges
@@ -136,6 +136,7 @@ def train(
             model={"source": loaded.source, "parameters": sum(p.numel() for p in loaded.model.parameters())},
             product=choose_product(hardware.product, where, device.noise_floor, hardware.kernel),
             kernel=hardware.kernel,
+            matmul=taken(),
             device=where,
         )
         if _is_main_process():
@@ -355,6 +356,7 @@ def _sweep(
             input_ranges=source,
             product=choose_product(hardware.product, where, hardware.device.noise_floor, hardware.kernel),
             kernel=hardware.kernel,
+            matmul=taken(),
             device=where,
         )
         write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "running"})

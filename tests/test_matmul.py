@@ -204,3 +204,11 @@ def test_where_it_is_taken_products_of_other_shapes_are_as_accurate(small):
         x, weight = torch.randn(tokens, inputs, generator=draw), torch.randn(outputs, inputs, generator=draw)
         exact = x.double() @ weight.double().t()
         assert (F.linear(x, weight) - exact).norm() <= LARGEST_ERROR * exact.norm()
+
+
+def test_a_run_can_say_which_route_it_took(monkeypatch):
+    monkeypatch.setattr(matmul, "probe", lambda: matmul.Probe(error=1e-7, time=0.5))
+    with matmul.unchanged():
+        matmul.route("default")
+        assert matmul.taken() == "default"
+        assert matmul.route("auto") == matmul.taken()

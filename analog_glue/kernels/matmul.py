@@ -83,6 +83,11 @@ def route(kind: str, device: torch.device | str = "cpu") -> str:
     return "onednn"
 
 
+def taken() -> str:
+    """The route that this process is on: "onednn" or "default"."""
+    return "default" if _before is None else "onednn"
+
+
 @contextmanager
 def unchanged() -> Iterator[None]:
     """Whatever route is taken inside, afterwards it is the one from before."""
