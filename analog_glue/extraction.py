@@ -54,7 +54,7 @@ class Regression:
         """
         if self.products < self.inputs:
             raise ValueError(
-                f"Setting `extraction.products` must be at least the number of inputs, {self.inputs}, "
+                f"Setting `extract.products` must be at least the number of inputs, {self.inputs}, "
                 f"but is {self.products}. Apply more random inputs."
             )
         return np.linalg.solve(self.xx, self.yx.T).T
@@ -130,9 +130,13 @@ def extract(
     return sums
 
 
-def extract_one_hot(weights: np.ndarray, inputs: int, io: IO, repeats: int, stream: Stream) -> np.ndarray:
-    """Ŵ (outputs, inputs) from reading every column `repeats` times: for comparison, it uses little of the ADC's range."""
+def extract_one_hot(weights: np.ndarray, inputs: int, io: IO, repeats: int, stream: Stream) -> Regression:
+    """Read every column `repeats` times: for comparison, it uses little of the ADC's range.
+
+    The sums are those of single columns: Ŵ is the mean of the reads, and its error sd_y / √`repeats`.
+    """
     io = io._replace(noise_management=False, bound_management=False)
-    x = np.eye(inputs, dtype=np.float32)
-    total = sum(products(weights, inputs, x, io, repeat * inputs, stream).astype(np.float64) for repeat in range(repeats))
-    return total.T / repeats
+    x, sums = np.eye(inputs, dtype=np.float32), Regression(len(weights), inputs)
+    for repeat in range(repeats):
+        sums.add(x, products(weights, inputs, x, io, repeat * inputs, stream))
+    return sums

@@ -2,17 +2,21 @@
 
 import csv
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from analog_glue.cli import main
 from analog_glue.devices.pulsed.device import padded, symmetry_point
 from analog_glue.devices.pulsed.power_step import PowerStep
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
+from analog_glue.extraction import expected_error
 from analog_glue.in_situ import train_in_situ
 from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
 from analog_glue.nn.in_situ import lstm, perceptron
@@ -377,3 +381,72 @@ def test_a_mode_that_cannot_be_is_refused():
             TTv2(**change)
     with pytest.raises(ValueError, match=r"training\.periphery\.adc_bits"):
         Periphery(adc_bits=1)
+
+
+# --- extraction --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    words = ["task=digits", "device=soft_bounds", "training=ttv2", "training.output_scale=2", "training.transfer_every=1",
+             "training.transfer_rate=0.1", "device.dw_min=0.01", "training.epochs=3", "task.train_images=600",
+             f"output_root={root}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    (folder,) = root.iterdir()
+    return folder
+
+
+def extracted(run, inputs="uniform"):
+    assert main(["extract", f"checkpoint={run}", "extract.products=3000", f"extract.inputs={inputs}"]) == 0
+    folder = run / f"extraction-{inputs}-3000-seed0"
+    return folder, json.loads((folder / "extraction.json").read_text())
+
+
+def test_the_command_extract_finds_the_weights_that_the_arrays_hold(digits_run, capsys):
+    folder, record = extracted(digits_run)
+    state = load_file(digits_run / "training_state.safetensors")
+    weights = load_file(folder / "extracted.safetensors")
+    assert sorted(weights) == ["0", "1"]
+    for row in record["arrays"]:
+        n, found = row["array"], weights[str(row["array"])]
+        assert found.dtype == torch.float32 and list(found.shape) == [row["outputs"], row["inputs"]]
+        true = 2 * state[f"{n}.c"][:, : row["inputs"]]  # output_scale
+        assert float((found - true).square().mean().sqrt()) == pytest.approx(row["actual_error"], rel=1e-3)
+        assert row["estimated_error"] == pytest.approx(row["actual_error"], rel=0.1)
+        lsb = 24 / 510
+        law = 2 * expected_error(math.hypot(0.06, lsb / math.sqrt(12)), 3000, row["inputs"])
+        assert row["estimated_error"] == pytest.approx(law, rel=0.03)
+    out = capsys.readouterr().out
+    assert "extracted, digital" in out and "extracted, fresh arrays" in out and "next: analog-glue extract" in out
+
+
+def test_the_arrays_score_as_at_the_end_of_training_and_digital_is_the_plain_network(digits_run):
+    folder, record = extracted(digits_run)
+    last = list(csv.DictReader((digits_run / "learning_curve.csv").open()))[-1]
+    scores = record["scores"]
+    assert scores["analog arrays"] == {name: pytest.approx(float(last[name])) for name in ("accuracy", "cross_entropy")}
+    weights = [w.double() for w in load_file(folder / "extracted.safetensors").values()]
+    data = Digits()._read(None)
+    x = torch.from_numpy(data[2]).double()
+    hidden = torch.sigmoid(nn.functional.linear(x, weights[0][:, :-1], weights[0][:, -1]))
+    outputs = nn.functional.linear(hidden, weights[1][:, :-1], weights[1][:, -1])
+    loss = nn.functional.cross_entropy(outputs, torch.from_numpy(data[3])).item()
+    assert scores["extracted, digital"]["cross_entropy"] == pytest.approx(loss, rel=1e-4)
+    assert scores["extracted, fresh arrays"]["cross_entropy"] == pytest.approx(loss, rel=0.3)
+    assert scores["extracted, fresh arrays"] != scores["analog arrays"]
+
+
+def test_one_hot_reads_are_worse_than_the_regression_and_say_so(digits_run):
+    _, uniform = extracted(digits_run)
+    _, one_hot = extracted(digits_run, "one_hot")
+    for row, better in zip(one_hot["arrays"], uniform["arrays"], strict=True):
+        assert row["products"] <= 3000
+        assert row["estimated_error"] == pytest.approx(row["actual_error"], rel=0.15)
+        assert row["estimated_error"] > math.sqrt(row["inputs"] / 3) * better["estimated_error"] * 0.8
+
+
+def test_what_is_no_in_situ_run_is_refused_by_extract(digits_run, tmp_path, capsys):
+    (tmp_path / "run_config.json").write_text((digits_run / "run_config.json").read_text())
+    assert main(["extract", f"checkpoint={tmp_path}"]) == 2
+    assert "Setting `checkpoint` must be the folder of an in-situ run" in capsys.readouterr().err

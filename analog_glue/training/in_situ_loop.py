@@ -4,16 +4,20 @@ A unit is what is learnt between two moments at which the run could stop: a sequ
 numbers are named by the unit, so a resumed run is the uninterrupted one, bit for bit.
 """
 
+import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from analog_glue.kernels.matvec import IO
+from analog_glue.nn.in_situ.learner import Learner, Network, Stream
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.state import load_tensors, save_tensors
 
@@ -23,6 +27,7 @@ STATE = "training_state.safetensors"
 class Trainable(ABC):
     """A network with its data."""
 
+    network: Network
     unit: str  # what progress counts: "char", "image"
     units: int  # per epoch
     unit_size: int  # of what progress counts, in one unit of work
@@ -40,6 +45,14 @@ class Trainable(ABC):
         """Everything that changes while training, by name; writing into these arrays restores it."""
 
 
+    def on(self, learners: Sequence[Learner], forward: IO, stream: Stream) -> Self:
+        """The same network and data with other arrays and periphery, for scores; the original stays as it is."""
+        other = copy.copy(self)
+        other.network = copy.copy(self.network)
+        other.network.learners, other.network.forward, other.network.stream = list(learners), forward, stream
+        return other
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One row of a learning curve."""
@@ -54,6 +67,14 @@ class Epoch:
         """Flat, for a table."""
         return {"epoch": self.epoch, "train_loss": self.train_loss, **self.scores, "whole_test_set": self.whole,
                 "seconds": round(self.seconds, 1)}  # fmt: skip
+
+
+def restore(trainable: Trainable, path: Path) -> dict[str, Any]:
+    """Bring a network to a state that `fit_in_situ` saved; the notes of that state."""
+    tensors, notes = load_tensors(path)
+    for name, array in trainable.state().items():
+        array[...] = tensors[name].numpy()
+    return notes
 
 
 def fit_in_situ(
@@ -75,9 +96,7 @@ def fit_in_situ(
     """
     epoch, unit, total, seconds, curve = 0, 0, 0.0, 0.0, []
     if (folder / STATE).is_file():
-        tensors, notes = load_tensors(folder / STATE)
-        for name, array in trainable.state().items():
-            array[...] = tensors[name].numpy()
+        notes = restore(trainable, folder / STATE)
         epoch, unit, total, seconds = notes["epoch"], notes["unit"], notes["total"], notes["seconds"]
         curve = [Epoch(**row) for row in notes["curve"]]
         log(f"Resuming in epoch {epoch + 1} after {unit * trainable.unit_size:,} {trainable.unit}s.")
