@@ -46,6 +46,19 @@ class Regression:
         self.yy += (y * y).sum(0)
         self.products += len(x)
 
+    def apply(self, weights: np.ndarray, x: np.ndarray, io: IO, first: int, stream: Stream) -> None:
+        """Send inputs `x`, numbers `first` … of `stream`, through an array, and take in what comes out; see `products`."""
+        self.add(quantised(x, io), products(weights, self.inputs, x, io, first, stream))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The sums by name, as `load` takes them."""
+        return {"xx": self.xx, "yx": self.yx, "yy": self.yy, "products": np.array([self.products])}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Inverse of `state`."""
+        self.xx[...], self.yx[...], self.yy[...] = state["xx"], state["yx"], state["yy"]
+        self.products = int(state["products"][0])
+
     def weights(self) -> np.ndarray:
         """Ŵ (outputs, inputs).
 
@@ -126,7 +139,7 @@ def extract(
     sums = Regression(len(weights), inputs)
     for first in range(0, number, CHUNK):
         x = random_inputs(first, min(CHUNK, number - first), inputs, amplitude, stream)
-        sums.add(quantised(x, io), products(weights, inputs, x, io, first, stream))
+        sums.apply(weights, x, io, first, stream)
     return sums
 
 

@@ -3,6 +3,7 @@
 It reads the state of an in-situ run, finished or not, and writes into `<run>/extraction-<inputs>-<products>-seed<seed>/`
 
     extracted.safetensors   "0" … "n": float32 (outputs, inputs), in units of the network's weights
+    averaged.safetensors    the same of the mean over the last epochs, where training collected it (training/averaging.py)
     extraction.json         products, errors of every array, scores
 
 Scores are those of the task's whole test set: of the arrays themselves, of the extracted weights in digital float32, and of the
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
-from analog_glue.extraction import extract, extract_one_hot
+from analog_glue.extraction import Regression, extract, extract_one_hot
 from analog_glue.in_situ import run_of
 from analog_glue.kernels.matvec import PERFECT
 from analog_glue.nn.in_situ.learner import Fixed, Stream
@@ -52,7 +53,7 @@ def extract_run(
     folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}"
     seed = key(seed_of_run, "extraction", settings.seed)
     trainable, data = task.load(settings.data.root, mode, device, seed_of_run)
-    notes = restore(trainable, run / STATE)
+    saved, notes = restore(trainable, run / STATE)
     if settings.dry_run:
         shapes = ", ".join(f"{learner.outputs} × {learner.inputs}" for learner in trainable.network.learners)
         return folder, f"{chosen.products:,} products with each of the arrays {shapes}", []
@@ -60,6 +61,8 @@ def extract_run(
     weights, arrays = _read(trainable, mode, settings, seed)
 
     sets = {"extracted": weights}
+    if mean := _averaged(trainable, saved):
+        sets["averaged"] = [sums.weights() * mode.output_scale for sums in mean]
     epoch = max(notes["epoch"] - (notes["unit"] == 0), 0)  # names the noise: after an epoch, the scores of its end
     scores = {"analog arrays": trainable.test(epoch, True)}
     for name, values in sets.items():
@@ -72,7 +75,10 @@ def extract_run(
         command="extract", seed=settings.seed, run=run.name, epoch=notes["epoch"], unit=notes["unit"], data=data,
         inputs=chosen.inputs, products=chosen.products,
     )  # fmt: skip
-    write_json_atomic(folder / RECORD, {**facts, "arrays": arrays, "scores": scores})
+    averaged = [
+        {"products": sums.products, "estimated_error": sums.weight_error() * mode.output_scale} for sums in mean
+    ]
+    write_json_atomic(folder / RECORD, {**facts, "arrays": arrays, "averaged": averaged, "scores": scores})
     again = f"analog-glue extract checkpoint={shlex.quote(str(run))}"
     steps = [f"{again} seed={settings.seed + 1}   other inputs, other fresh arrays"]
     if chosen.inputs == "uniform":
@@ -104,6 +110,19 @@ def _read(
             "actual_error": actual * mode.output_scale, "weight_rms": float(np.sqrt(np.mean(weights[-1] ** 2))),
         })  # fmt: skip
     return weights, facts
+
+
+def _averaged(trainable: Trainable, saved: dict[str, np.ndarray]) -> list[Regression]:
+    """The sums that were collected while training; none without `training.average_products`, or while they are too few."""
+    every = []
+    for index, learner in enumerate(trainable.network.learners):
+        sums = Regression(learner.outputs, learner.inputs)
+        names = {name: f"average.{index}.{name}" for name in sums.state()}
+        if not all(full in saved for full in names.values()):
+            return []
+        sums.load({name: saved[full] for name, full in names.items()})
+        every.append(sums)
+    return every if all(sums.products > sums.inputs + 1 for sums in every) else []
 
 
 def _scores(

@@ -16,7 +16,7 @@ from analog_glue.devices.pulsed.device import padded, symmetry_point
 from analog_glue.devices.pulsed.power_step import PowerStep
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
-from analog_glue.extraction import expected_error
+from analog_glue.extraction import Regression, expected_error
 from analog_glue.in_situ import train_in_situ
 from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
 from analog_glue.nn.in_situ import lstm, perceptron
@@ -335,7 +335,7 @@ def characters(mode, seed=0, sequences=12):
 
 @pytest.mark.parametrize("kind", MODES)
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
-    mode = kind(epochs=2, learning_rate=0.05)
+    mode = kind(epochs=2, learning_rate=0.05, average_products=50, average_epochs=2)
     whole, halves = characters(mode), [characters(mode) for _ in range(3)]
     for folder in ("whole", "parts"):
         (tmp_path / folder).mkdir()
@@ -344,6 +344,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
         resumed = fit_in_situ(part, mode, tmp_path / "parts", log=lambda _: None, stop_after=stop)
     for name, array in whole.state().items():
         assert np.array_equal(array, halves[2].state()[name]), name
+    sums, resumed_sums = (load_file(tmp_path / folder / "training_state.safetensors") for folder in ("whole", "parts"))
+    averages = [name for name in sums if name.startswith("average.")]
+    assert len(averages) == 3 * 4 and int(sums["average.0.products"]) == 50
+    assert all(torch.equal(sums[name], resumed_sums[name]) for name in averages)
     assert [(e.train_loss, e.scores) for e in resumed] == [(e.train_loss, e.scores) for e in curve]
     assert len(curve) == 2
 
@@ -391,7 +395,7 @@ def digits_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     words = ["task=digits", "device=soft_bounds", "training=ttv2", "training.output_scale=2", "training.transfer_every=1",
              "training.transfer_rate=0.1", "device.dw_min=0.01", "training.epochs=3", "task.train_images=600",
-             f"output_root={root}"]  # fmt: skip
+             "training.average_products=2000", f"output_root={root}"]  # fmt: skip
     assert main(["train", *words]) == 0
     (folder,) = root.iterdir()
     return folder
@@ -450,3 +454,41 @@ def test_what_is_no_in_situ_run_is_refused_by_extract(digits_run, tmp_path, caps
     (tmp_path / "run_config.json").write_text((digits_run / "run_config.json").read_text())
     assert main(["extract", f"checkpoint={tmp_path}"]) == 2
     assert "Setting `checkpoint` must be the folder of an in-situ run" in capsys.readouterr().err
+
+
+def test_averaging_finds_the_mean_of_the_weights_over_the_last_epochs_and_changes_nothing_that_is_learnt(tmp_path):
+    settings = {"epochs": 3, "learning_rate": 0.3, "periphery": CLEAN}
+    mode = SGDPulsed(average_products=6000, average_epochs=2, **settings)
+    network, plain, means = characters(mode), characters(mode), []
+    (tmp_path / "plain").mkdir()
+    fit_in_situ(network, mode, tmp_path, log=lambda _: None)
+    train = plain.train
+
+    def watched(epoch, unit, rate):
+        loss = train(epoch, unit, rate)
+        if epoch >= 1:
+            means.append(plain.network.learners[2].weights().copy())
+        return loss
+
+    plain.train = watched
+    fit_in_situ(plain, SGDPulsed(**settings), tmp_path / "plain", log=lambda _: None)
+    assert all(np.array_equal(array, plain.state()[name]) for name, array in network.state().items())
+    inputs = network.network.learners[2].inputs
+    saved = load_file(tmp_path / "training_state.safetensors")
+    sums = Regression(11, inputs)
+    sums.load({name: saved[f"average.2.{name}"].numpy() for name in sums.state()})
+    error = sums.weights() - np.mean(means, 0)[:, :inputs]
+    moved = np.std(means, 0)[:, :inputs]
+    assert sums.products == 6000 and moved.max() > 0.05
+    # The only noise is that of weights that differ from product to product.
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(sums.weight_error(), rel=0.3)
+    assert np.sqrt(np.mean(error**2)) < 0.2 * np.sqrt(np.mean((means[-1] - np.mean(means, 0)) ** 2))
+
+
+def test_extract_scores_the_average_beside_the_last_weights(digits_run):
+    folder, record = extracted(digits_run)
+    averaged, last = (load_file(folder / f"{name}.safetensors") for name in ("averaged", "extracted"))
+    assert [row["products"] for row in record["averaged"]] == [2000, 2000]
+    assert {"averaged, digital", "averaged, fresh arrays"} <= set(record["scores"])
+    for name, weights in averaged.items():  # another set of weights, but of the same network
+        assert 0 < float((weights - last[name]).square().mean()) < 0.2 * float(last[name].square().mean())

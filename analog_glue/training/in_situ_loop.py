@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from analog_glue.kernels.matvec import IO
 from analog_glue.nn.in_situ.learner import Learner, Network, Stream
+from analog_glue.training.averaging import Averaging
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.state import load_tensors, save_tensors
 
@@ -69,12 +70,13 @@ class Epoch:
                 "seconds": round(self.seconds, 1)}  # fmt: skip
 
 
-def restore(trainable: Trainable, path: Path) -> dict[str, Any]:
-    """Bring a network to a state that `fit_in_situ` saved; the notes of that state."""
+def restore(trainable: Trainable, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Bring a network to a state that `fit_in_situ` saved; all that was saved, and the notes of that state."""
     tensors, notes = load_tensors(path)
+    saved = {name: tensor.numpy() for name, tensor in tensors.items()}
     for name, array in trainable.state().items():
-        array[...] = tensors[name].numpy()
-    return notes
+        array[...] = saved[name]
+    return saved, notes
 
 
 def fit_in_situ(
@@ -94,18 +96,21 @@ def fit_in_situ(
     Returns:
         The learning curve; shorter than `mode.epochs` where `stop_after` ended the run.
     """
+    averaging = Averaging(trainable.network, mode, trainable.units)
     epoch, unit, total, seconds, curve = 0, 0, 0.0, 0.0, []
     if (folder / STATE).is_file():
-        notes = restore(trainable, folder / STATE)
+        saved, notes = restore(trainable, folder / STATE)
+        averaging.resume(saved, notes.get("window"))
         epoch, unit, total, seconds = notes["epoch"], notes["unit"], notes["total"], notes["seconds"]
         curve = [Epoch(**row) for row in notes["curve"]]
         log(f"Resuming in epoch {epoch + 1} after {unit * trainable.unit_size:,} {trainable.unit}s.")
     done, started, saved = 0, time.monotonic() - seconds, time.monotonic()
 
     def save() -> None:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in trainable.state().items()}
+        arrays = trainable.state() | averaging.state()
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         notes = {"epoch": epoch, "unit": unit, "total": total, "seconds": time.monotonic() - started}
-        save_tensors(folder / STATE, tensors, {**notes, "curve": [asdict(row) for row in curve]})
+        save_tensors(folder / STATE, tensors, {**notes, "window": averaging.window, "curve": [asdict(row) for row in curve]})
 
     bar = tqdm(
         total=mode.epochs * trainable.units * trainable.unit_size,
@@ -117,6 +122,7 @@ def fit_in_situ(
             rate = mode.rate(epoch)
             while unit < trainable.units:
                 total += trainable.train(epoch, unit, rate)
+                averaging.after(epoch * trainable.units + unit)
                 unit += 1
                 done += 1
                 bar.update(trainable.unit_size)
