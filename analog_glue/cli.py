@@ -1,6 +1,6 @@
-"""The command line: `analog-glue train | evaluate | tables | list | verify`.
+"""The command line: `analog-glue train | evaluate | extract | tables | list | verify`.
 
-`train` and `evaluate` take Hydra overrides; every job goes one straight way: compose, check, build the
+`train`, `evaluate` and `extract` take Hydra overrides; every job goes one straight way: compose, check, build the
 components, call `experiment`. Nothing heavy is imported before a command needs it, so that `--help` and a
 mistyped key answer at once.
 
@@ -40,6 +40,7 @@ usage: analog-glue COMMAND [key=value …]
 
   train      fine-tune, program chips, let them age, compensate drift, score
   evaluate   put the weights of a finished run on other hardware
+  extract    read the weights that were trained on pulsed devices out of their arrays
   tables     tables and figures from the measured rows of a folder
   list       every option of every group (list options), or the runs of a folder (list runs)
   verify     hold the simulated devices and tiles against published measurements
@@ -78,6 +79,7 @@ def _dispatch(words: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": functools.partial(_hydra, "train"),
         "evaluate": functools.partial(_hydra, "evaluate"),
+        "extract": functools.partial(_hydra, "extract"),
         "tables": _tables,
         "list": _list,
         "verify": _verify,
@@ -120,6 +122,8 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
         The folder of the run.
     """
     config, parts = build_components(composed, command)
+    if command == "extract":
+        return _run_extraction(composed.settings, parts)
     from analog_glue import experiment
 
     settings, task, choices = composed.settings, parts["task"], composed.choices
@@ -153,7 +157,21 @@ def _run_in_situ(
         settings, parts["task"], parts["device"], parts["training"], config, choices, overrides
     )
     print(table)
-    print("Nothing was run. The same command without dry_run=true runs it." if settings.dry_run else f"run: {folder}")
+    print(
+        "Nothing was run. The same command without dry_run=true runs it."
+        if settings.dry_run
+        else f"run: {folder}\nnext: analog-glue extract checkpoint={shlex.quote(str(folder))}"
+    )
+    return str(folder)
+
+
+def _run_extraction(settings: "RunSettings", parts: dict[str, Any]) -> str:
+    from analog_glue.in_situ_extraction import extract_run
+
+    folder, table, steps = extract_run(settings, parts["task"], parts["device"], parts["training"])
+    print(table)
+    print("Nothing was run. The same command without dry_run=true runs it." if settings.dry_run else f"weights: {folder}")
+    print("\n".join(f"next: {step}" for step in steps), end="\n" if steps else "")
     return str(folder)
 
 
@@ -169,16 +187,23 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
     from analog_glue.configuration import COMPONENTS, WrongInput, as_annotated, build
 
     config = dict(composed.config)
-    if command == "evaluate":
+    if command in ("evaluate", "extract"):
         checkpoint = Path(str(composed.settings.checkpoint))
         if not checkpoint.is_dir():
             raise WrongInput(
                 f"Setting `checkpoint` must be the folder of a training run, but `{checkpoint}` is none. "
                 f"`analog-glue list runs {composed.settings.output_root}` shows the runs."
             )
-        from analog_glue.experiment import checkpoint_config
+        if command == "extract":
+            from analog_glue.in_situ import run_of
 
-        config["task"] = checkpoint_config(checkpoint)["task"]
+            run = run_of(checkpoint)
+            config |= {group: run[group] for group in ("task", "device", "training")}
+            composed.settings.data.root = composed.settings.data.root or run["data"]["root"]
+        else:
+            from analog_glue.experiment import checkpoint_config
+
+            config["task"] = checkpoint_config(checkpoint)["task"]
     from analog_glue.tasks.in_situ import InSituTask
 
     parts: dict[str, Any] = {}
@@ -282,7 +307,8 @@ def _hydra(command: str, words: list[str]) -> int:
     finally:
         (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
         code = _summary(command, folder, jobs)
-    print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
+    if command != "extract":
+        print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
 
 
@@ -567,7 +593,7 @@ def _completion(words: list[str], commands: list[str]) -> int:
         if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
             print(" ".join(name for name in commands if name.startswith(typed[1] if len(typed) == 2 else "")))
             return DONE
-        if typed[1] not in ("train", "evaluate"):
+        if typed[1] not in ("train", "evaluate", "extract"):
             return DONE
         os.environ["COMP_LINE"] = line.replace(f"{typed[1]} ", "", 1)  # Hydra knows no commands
         _call_hydra(typed[1], words)

@@ -77,7 +77,7 @@ class Composer:
     """Composes the configurations of one command; a context manager, since Hydra keeps global state.
 
     Args:
-        command: Which primary file of conf/ to start from: "train" or "evaluate".
+        command: Which primary file of conf/ to start from: "train", "evaluate" or "extract".
         extra_dir: A user's own folder of yaml files beside conf/ (`--config-dir`), or None.
     """
 
@@ -167,9 +167,11 @@ class Composer:
     def _option_problem(self, override: Override, chosen: DictConfig) -> str | None:
         group, option = override.key_or_group, override.value()
         if group not in chosen:
-            why = "Task, model and training come with the checkpoint." if self.command == "evaluate" else ""
+            come = {"evaluate": "Task, model and training come", "extract": "Everything comes"}.get(self.command)
+            why = f" {come} with the checkpoint." if come else ""
             groups = ", ".join(self._groups(chosen))
-            return f"Command `{self.command}` has no group `{group}`, only {groups}. {why}".strip()
+            only = f", only {groups}" if groups else ""
+            return f"Command `{self.command}` has no group `{group}`{only}.{why}"
         options = self.options(group)
         if group == "experiment" and (option is None or override.is_delete()):
             return None
@@ -254,7 +256,7 @@ def composed_job(config: DictConfig, choices: dict[str, Any], command: str) -> C
     except ValueError as error:  # from __post_init__ of the settings
         raise WrongInput(str(error)) from None
     assert isinstance(settings, RunSettings) and isinstance(resolved, dict)
-    if command == "evaluate" and settings.checkpoint is None:
+    if command in ("evaluate", "extract") and settings.checkpoint is None:
         raise WrongInput(
             "Setting `checkpoint` must name the folder of a training run, but is not given. "
             "Write checkpoint=outputs/…; `analog-glue list runs` shows the runs."

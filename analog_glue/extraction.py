@@ -46,6 +46,19 @@ class Regression:
         self.yy += (y * y).sum(0)
         self.products += len(x)
 
+    def apply(self, weights: np.ndarray, x: np.ndarray, io: IO, first: int, stream: Stream) -> None:
+        """Send inputs `x`, numbers `first` … of `stream`, through an array, and take in what comes out; see `products`."""
+        self.add(quantised(x, io), products(weights, self.inputs, x, io, first, stream))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The sums by name, as `load` takes them."""
+        return {"xx": self.xx, "yx": self.yx, "yy": self.yy, "products": np.array([self.products])}
+
+    def load(self, state: dict[str, np.ndarray]) -> None:
+        """Inverse of `state`."""
+        self.xx[...], self.yx[...], self.yy[...] = state["xx"], state["yx"], state["yy"]
+        self.products = int(state["products"][0])
+
     def weights(self) -> np.ndarray:
         """Ŵ (outputs, inputs).
 
@@ -54,7 +67,7 @@ class Regression:
         """
         if self.products < self.inputs:
             raise ValueError(
-                f"Setting `extraction.products` must be at least the number of inputs, {self.inputs}, "
+                f"Setting `extract.products` must be at least the number of inputs, {self.inputs}, "
                 f"but is {self.products}. Apply more random inputs."
             )
         return np.linalg.solve(self.xx, self.yx.T).T
@@ -126,13 +139,17 @@ def extract(
     sums = Regression(len(weights), inputs)
     for first in range(0, number, CHUNK):
         x = random_inputs(first, min(CHUNK, number - first), inputs, amplitude, stream)
-        sums.add(quantised(x, io), products(weights, inputs, x, io, first, stream))
+        sums.apply(weights, x, io, first, stream)
     return sums
 
 
-def extract_one_hot(weights: np.ndarray, inputs: int, io: IO, repeats: int, stream: Stream) -> np.ndarray:
-    """Ŵ (outputs, inputs) from reading every column `repeats` times: for comparison, it uses little of the ADC's range."""
+def extract_one_hot(weights: np.ndarray, inputs: int, io: IO, repeats: int, stream: Stream) -> Regression:
+    """Read every column `repeats` times: for comparison, it uses little of the ADC's range.
+
+    The sums are those of single columns: Ŵ is the mean of the reads, and its error sd_y / √`repeats`.
+    """
     io = io._replace(noise_management=False, bound_management=False)
-    x = np.eye(inputs, dtype=np.float32)
-    total = sum(products(weights, inputs, x, io, repeat * inputs, stream).astype(np.float64) for repeat in range(repeats))
-    return total.T / repeats
+    x, sums = np.eye(inputs, dtype=np.float32), Regression(len(weights), inputs)
+    for repeat in range(repeats):
+        sums.add(x, products(weights, inputs, x, io, repeat * inputs, stream))
+    return sums

@@ -23,13 +23,13 @@ import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.results import provenance, write_json_atomic, write_text_atomic
-from analog_glue.settings import RunSettings
+from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
 
 CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
-PACE = ("epochs", "save_every")  # of a mode: do not change what an epoch learns
+PACE = ("epochs", "save_every", "average_products", "average_epochs")  # of a mode: do not change what an epoch learns
 
 
 def train_in_situ(
@@ -88,6 +88,19 @@ def train_in_situ(
     curve = fit_in_situ(trainable, mode, folder, log, report)
     write_json_atomic(folder / RUN, {**facts, "status": "done", "seconds": curve[-1].seconds})
     return folder, _table(curve)
+
+
+def run_of(folder: Path) -> dict[str, Any]:
+    """What was chosen for the in-situ run in `folder`: task, device and training as resolved yaml, seed, data.
+
+    Raises:
+        ValueError: `folder` holds no state of an in-situ run that the command line started.
+    """
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}
+    found = (folder / STATE).is_file() and "_target_" in (config.get("training") or {})
+    require(found, "checkpoint", f"be the folder of an in-situ run with its {STATE}", str(folder), "`analog-glue list runs` "
+            "shows the runs; those of task=war_and_peace, mnist and digits are trained in situ.")  # fmt: skip
+    return config
 
 
 def _table(curve: list[Epoch]) -> str:

@@ -94,6 +94,18 @@ class Evaluation:
 
 
 @dataclass
+class Extract:
+    """How the weights of an in-situ run are read out of its arrays."""
+
+    products: int = 10_000  # noisy products of every array; one_hot: its columns are read as often as fits, once at least
+    inputs: str = "uniform"  # uniform (in ±1, least squares) | one_hot (column by column, for comparison)
+
+    def __post_init__(self) -> None:
+        require(self.products >= 1, "extract.products", "be at least 1", self.products)
+        require(self.inputs in ("uniform", "one_hot"), "extract.inputs", "be uniform or one_hot", self.inputs)
+
+
+@dataclass
 class RunSettings:
     """Everything of a run that is not a component. `task` … `training` hold the resolved yaml of the components."""
 
@@ -101,11 +113,12 @@ class RunSettings:
     dry_run: bool = False  # print what would run, then stop
     force: bool = False  # measure and train again although it was done
     output_root: str = "outputs"
-    checkpoint: str | None = None  # evaluate: the folder of a training run
+    checkpoint: str | None = None  # evaluate, extract: the folder of a training run
     runtime: Runtime = field(default_factory=Runtime)
     data: Data = field(default_factory=Data)
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    extract: Extract = field(default_factory=Extract)
     task: Any = MISSING
     model: Any = MISSING
     noise: Any = MISSING

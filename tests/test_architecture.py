@@ -18,6 +18,7 @@ LADDER = (
     ("devices",),
     ("tiles",),
     ("nn",),
+    ("extraction",),
     ("training",),
     ("hub",),
     ("tasks", "models"),
@@ -26,8 +27,8 @@ LADDER = (
     ("figures",),
     ("tables", "verify", "summary"),  # with verify_against_aihwkit
     ("experiment",),
-    ("extraction",),
     ("in_situ",),
+    ("in_situ_extraction",),
     ("configuration",),
     ("cli",),
     ("__main__",),

@@ -93,7 +93,7 @@ def command_line(*words: str) -> str:
 def test_help_names_every_command_and_gives_examples(run, words):
     answer = run(*words)
     assert answer.code == 0
-    for name in ("train", "evaluate", "tables", "list", "verify"):
+    for name in ("train", "evaluate", "extract", "tables", "list", "verify"):
         assert re.search(rf"^  {name} ", answer.out, re.MULTILINE)
     assert "analog-glue train task=mrpc noise=pcm" in answer.out
     assert max(len(line) for line in answer.out.splitlines()) <= 110
@@ -211,10 +211,15 @@ def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["trian"], ["`trian`", "train, evaluate, tables, list, verify", "Did you mean `train`?"]),
+        (["trian"], ["`trian`", "train, evaluate, extract, tables, list, verify", "Did you mean `train`?"]),
         (["task=mrpc"], ["`task=mrpc`", "analog-glue train task=mrpc"]),
         (["evaluate"], ["`checkpoint`", "must name the folder"]),
         (["evaluate", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
+        (["extract"], ["`checkpoint`", "must name the folder"]),
+        (["extract", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
+        (["extract", "checkpoint=tests"], ["`checkpoint`", "an in-situ run", "'tests'"]),
+        (["extract", "task=rte", "checkpoint=x"], ["`task`", "comes with the checkpoint"]),
+        (["extract", "checkpoint=x", "extract.inputs=sine"], ["`extract.inputs`", "uniform or one_hot", "'sine'"]),
         (["evaluate", "task=rte", "checkpoint=x"], ["`task`", "noise, tile", "come with the checkpoint"]),
         (["train", "-m", "--cfg", "job"], ["--cfg", "-m"]),
         (["tables", "--foo"], ["--foo", "--help"]),
@@ -363,7 +368,7 @@ def test_list_runs_shows_each_run_with_its_hardware(run, tmp_path):
     ("line", "expected"),
     [
         ("analog-glue ev", {"evaluate"}),
-        ("analog-glue ", {"train", "evaluate", "tables", "list", "verify"}),
+        ("analog-glue ", {"train", "evaluate", "extract", "tables", "list", "verify"}),
         ("analog-glue train noise=p", {"noise=pcm", "noise=pcm_reduced"}),
         ("analog-glue train evaluation.chip", {"evaluation.chips=", "evaluation.chip_seed=", "evaluation.chips_per_pass="}),
         ("analog-glue evaluate tile=f", {"tile=factsheet"}),

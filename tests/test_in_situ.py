@@ -2,17 +2,21 @@
 
 import csv
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from analog_glue.cli import main
 from analog_glue.devices.pulsed.device import padded, symmetry_point
 from analog_glue.devices.pulsed.power_step import PowerStep
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
+from analog_glue.extraction import Regression, expected_error
 from analog_glue.in_situ import train_in_situ
 from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
 from analog_glue.nn.in_situ import lstm, perceptron
@@ -331,7 +335,7 @@ def characters(mode, seed=0, sequences=12):
 
 @pytest.mark.parametrize("kind", MODES)
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
-    mode = kind(epochs=2, learning_rate=0.05)
+    mode = kind(epochs=2, learning_rate=0.05, average_products=50, average_epochs=2)
     whole, halves = characters(mode), [characters(mode) for _ in range(3)]
     for folder in ("whole", "parts"):
         (tmp_path / folder).mkdir()
@@ -340,6 +344,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
         resumed = fit_in_situ(part, mode, tmp_path / "parts", log=lambda _: None, stop_after=stop)
     for name, array in whole.state().items():
         assert np.array_equal(array, halves[2].state()[name]), name
+    sums, resumed_sums = (load_file(tmp_path / folder / "training_state.safetensors") for folder in ("whole", "parts"))
+    averages = [name for name in sums if name.startswith("average.")]
+    assert len(averages) == 3 * 4 and int(sums["average.0.products"]) == 50
+    assert all(torch.equal(sums[name], resumed_sums[name]) for name in averages)
     assert [(e.train_loss, e.scores) for e in resumed] == [(e.train_loss, e.scores) for e in curve]
     assert len(curve) == 2
 
@@ -377,3 +385,110 @@ def test_a_mode_that_cannot_be_is_refused():
             TTv2(**change)
     with pytest.raises(ValueError, match=r"training\.periphery\.adc_bits"):
         Periphery(adc_bits=1)
+
+
+# --- extraction --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    words = ["task=digits", "device=soft_bounds", "training=ttv2", "training.output_scale=2", "training.transfer_every=1",
+             "training.transfer_rate=0.1", "device.dw_min=0.01", "training.epochs=3", "task.train_images=600",
+             "training.average_products=2000", f"output_root={root}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    (folder,) = root.iterdir()
+    return folder
+
+
+def extracted(run, inputs="uniform"):
+    assert main(["extract", f"checkpoint={run}", "extract.products=3000", f"extract.inputs={inputs}"]) == 0
+    folder = run / f"extraction-{inputs}-3000-seed0"
+    return folder, json.loads((folder / "extraction.json").read_text())
+
+
+def test_the_command_extract_finds_the_weights_that_the_arrays_hold(digits_run, capsys):
+    folder, record = extracted(digits_run)
+    state = load_file(digits_run / "training_state.safetensors")
+    weights = load_file(folder / "extracted.safetensors")
+    assert sorted(weights) == ["0", "1"]
+    for row in record["arrays"]:
+        n, found = row["array"], weights[str(row["array"])]
+        assert found.dtype == torch.float32 and list(found.shape) == [row["outputs"], row["inputs"]]
+        true = 2 * state[f"{n}.c"][:, : row["inputs"]]  # output_scale
+        assert float((found - true).square().mean().sqrt()) == pytest.approx(row["actual_error"], rel=1e-3)
+        assert row["estimated_error"] == pytest.approx(row["actual_error"], rel=0.1)
+        lsb = 24 / 510
+        law = 2 * expected_error(math.hypot(0.06, lsb / math.sqrt(12)), 3000, row["inputs"])
+        assert row["estimated_error"] == pytest.approx(law, rel=0.03)
+    out = capsys.readouterr().out
+    assert "extracted, digital" in out and "extracted, fresh arrays" in out and "next: analog-glue extract" in out
+
+
+def test_the_arrays_score_as_at_the_end_of_training_and_digital_is_the_plain_network(digits_run):
+    folder, record = extracted(digits_run)
+    last = list(csv.DictReader((digits_run / "learning_curve.csv").open()))[-1]
+    scores = record["scores"]
+    assert scores["analog arrays"] == {name: pytest.approx(float(last[name])) for name in ("accuracy", "cross_entropy")}
+    weights = [w.double() for w in load_file(folder / "extracted.safetensors").values()]
+    data = Digits()._read(None)
+    x = torch.from_numpy(data[2]).double()
+    hidden = torch.sigmoid(nn.functional.linear(x, weights[0][:, :-1], weights[0][:, -1]))
+    outputs = nn.functional.linear(hidden, weights[1][:, :-1], weights[1][:, -1])
+    loss = nn.functional.cross_entropy(outputs, torch.from_numpy(data[3])).item()
+    assert scores["extracted, digital"]["cross_entropy"] == pytest.approx(loss, rel=1e-4)
+    assert scores["extracted, fresh arrays"]["cross_entropy"] == pytest.approx(loss, rel=0.3)
+    assert scores["extracted, fresh arrays"] != scores["analog arrays"]
+
+
+def test_one_hot_reads_are_worse_than_the_regression_and_say_so(digits_run):
+    _, uniform = extracted(digits_run)
+    _, one_hot = extracted(digits_run, "one_hot")
+    for row, better in zip(one_hot["arrays"], uniform["arrays"], strict=True):
+        assert row["products"] <= 3000
+        assert row["estimated_error"] == pytest.approx(row["actual_error"], rel=0.15)
+        assert row["estimated_error"] > math.sqrt(row["inputs"] / 3) * better["estimated_error"] * 0.8
+
+
+def test_what_is_no_in_situ_run_is_refused_by_extract(digits_run, tmp_path, capsys):
+    (tmp_path / "run_config.json").write_text((digits_run / "run_config.json").read_text())
+    assert main(["extract", f"checkpoint={tmp_path}"]) == 2
+    assert "Setting `checkpoint` must be the folder of an in-situ run" in capsys.readouterr().err
+
+
+def test_averaging_finds_the_mean_of_the_weights_over_the_last_epochs_and_changes_nothing_that_is_learnt(tmp_path):
+    settings = {"epochs": 3, "learning_rate": 0.3, "periphery": CLEAN}
+    mode = SGDPulsed(average_products=6000, average_epochs=2, **settings)
+    network, plain, means = characters(mode), characters(mode), []
+    (tmp_path / "plain").mkdir()
+    fit_in_situ(network, mode, tmp_path, log=lambda _: None)
+    train = plain.train
+
+    def watched(epoch, unit, rate):
+        loss = train(epoch, unit, rate)
+        if epoch >= 1:
+            means.append(plain.network.learners[2].weights().copy())
+        return loss
+
+    plain.train = watched
+    fit_in_situ(plain, SGDPulsed(**settings), tmp_path / "plain", log=lambda _: None)
+    assert all(np.array_equal(array, plain.state()[name]) for name, array in network.state().items())
+    inputs = network.network.learners[2].inputs
+    saved = load_file(tmp_path / "training_state.safetensors")
+    sums = Regression(11, inputs)
+    sums.load({name: saved[f"average.2.{name}"].numpy() for name in sums.state()})
+    error = sums.weights() - np.mean(means, 0)[:, :inputs]
+    moved = np.std(means, 0)[:, :inputs]
+    assert sums.products == 6000 and moved.max() > 0.05
+    # The only noise is that of weights that differ from product to product.
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(sums.weight_error(), rel=0.3)
+    assert np.sqrt(np.mean(error**2)) < 0.2 * np.sqrt(np.mean((means[-1] - np.mean(means, 0)) ** 2))
+
+
+def test_extract_scores_the_average_beside_the_last_weights(digits_run):
+    folder, record = extracted(digits_run)
+    averaged, last = (load_file(folder / f"{name}.safetensors") for name in ("averaged", "extracted"))
+    assert [row["products"] for row in record["averaged"]] == [2000, 2000]
+    assert {"averaged, digital", "averaged, fresh arrays"} <= set(record["scores"])
+    for name, weights in averaged.items():  # another set of weights, but of the same network
+        assert 0 < float((weights - last[name]).square().mean()) < 0.2 * float(last[name].square().mean())

@@ -4,16 +4,21 @@ A unit is what is learnt between two moments at which the run could stop: a sequ
 numbers are named by the unit, so a resumed run is the uninterrupted one, bit for bit.
 """
 
+import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from analog_glue.kernels.matvec import IO
+from analog_glue.nn.in_situ.learner import Learner, Network, Stream
+from analog_glue.training.averaging import Averaging
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.state import load_tensors, save_tensors
 
@@ -23,6 +28,7 @@ STATE = "training_state.safetensors"
 class Trainable(ABC):
     """A network with its data."""
 
+    network: Network
     unit: str  # what progress counts: "char", "image"
     units: int  # per epoch
     unit_size: int  # of what progress counts, in one unit of work
@@ -40,6 +46,14 @@ class Trainable(ABC):
         """Everything that changes while training, by name; writing into these arrays restores it."""
 
 
+    def on(self, learners: Sequence[Learner], forward: IO, stream: Stream) -> Self:
+        """The same network and data with other arrays and periphery, for scores; the original stays as it is."""
+        other = copy.copy(self)
+        other.network = copy.copy(self.network)
+        other.network.learners, other.network.forward, other.network.stream = list(learners), forward, stream
+        return other
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One row of a learning curve."""
@@ -54,6 +68,15 @@ class Epoch:
         """Flat, for a table."""
         return {"epoch": self.epoch, "train_loss": self.train_loss, **self.scores, "whole_test_set": self.whole,
                 "seconds": round(self.seconds, 1)}  # fmt: skip
+
+
+def restore(trainable: Trainable, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Bring a network to a state that `fit_in_situ` saved; all that was saved, and the notes of that state."""
+    tensors, notes = load_tensors(path)
+    saved = {name: tensor.numpy() for name, tensor in tensors.items()}
+    for name, array in trainable.state().items():
+        array[...] = saved[name]
+    return saved, notes
 
 
 def fit_in_situ(
@@ -73,20 +96,21 @@ def fit_in_situ(
     Returns:
         The learning curve; shorter than `mode.epochs` where `stop_after` ended the run.
     """
+    averaging = Averaging(trainable.network, mode, trainable.units)
     epoch, unit, total, seconds, curve = 0, 0, 0.0, 0.0, []
     if (folder / STATE).is_file():
-        tensors, notes = load_tensors(folder / STATE)
-        for name, array in trainable.state().items():
-            array[...] = tensors[name].numpy()
+        saved, notes = restore(trainable, folder / STATE)
+        averaging.resume(saved, notes.get("window"))
         epoch, unit, total, seconds = notes["epoch"], notes["unit"], notes["total"], notes["seconds"]
         curve = [Epoch(**row) for row in notes["curve"]]
         log(f"Resuming in epoch {epoch + 1} after {unit * trainable.unit_size:,} {trainable.unit}s.")
     done, started, saved = 0, time.monotonic() - seconds, time.monotonic()
 
     def save() -> None:
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in trainable.state().items()}
+        arrays = trainable.state() | averaging.state()
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         notes = {"epoch": epoch, "unit": unit, "total": total, "seconds": time.monotonic() - started}
-        save_tensors(folder / STATE, tensors, {**notes, "curve": [asdict(row) for row in curve]})
+        save_tensors(folder / STATE, tensors, {**notes, "window": averaging.window, "curve": [asdict(row) for row in curve]})
 
     bar = tqdm(
         total=mode.epochs * trainable.units * trainable.unit_size,
@@ -98,6 +122,7 @@ def fit_in_situ(
             rate = mode.rate(epoch)
             while unit < trainable.units:
                 total += trainable.train(epoch, unit, rate)
+                averaging.after(epoch * trainable.units + unit)
                 unit += 1
                 done += 1
                 bar.update(trainable.unit_size)

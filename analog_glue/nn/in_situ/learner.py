@@ -6,11 +6,13 @@ A training algorithm (`training/sgd_pulsed.py`, `tiki_taka.py`, `ttv2.py`, …) 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from analog_glue.devices.pulsed.device import PulsedArray, aligned, padded, symmetry_point
+from analog_glue.kernels.matvec import IO
 from analog_glue.kernels.parallel import run
 from analog_glue.kernels.pulsed import SIGN, trains, update, update_power
 from analog_glue.seeding import key
@@ -79,6 +81,38 @@ class Learner(ABC):
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Everything that changes while learning, by name; writing into these arrays restores it."""
+
+
+@dataclass(frozen=True)
+class Fixed(Learner):
+    """Weights that no longer learn and lie on no devices, to score them."""
+
+    values: np.ndarray  # float32 (outputs, padded inputs)
+    outputs: int
+    inputs: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Fixed":
+        """From weights (outputs, inputs)."""
+        return cls(padded(values.astype(np.float32)), *values.shape)
+
+    def weights(self) -> np.ndarray:
+        return self.values
+
+    def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
+        raise TypeError("fixed weights do not learn")
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {}
+
+
+class Network(Protocol):
+    """What all networks have, whatever they compute."""
+
+    learners: list[Learner]
+    forward: IO  # converters and noise of the forward products
+    scale: float  # digital factor behind every array
+    stream: Stream
 
 
 def share_rows(rows: Callable[[int, int], None], outputs: int, samples: int) -> None:
