@@ -45,7 +45,7 @@ class WeightNoise:
 
     def floor(self, device: Device) -> float:
         """The smallest spread of any weight; 0 when the noise is off."""
-        return self.spread(torch.linspace(0, 1, 1025), device).min().item() if self.is_on else 0.0
+        return _floor(self, device) if self.is_on else 0.0
 
     def noisy(
         self, weight: Tensor, scale: Tensor, grid: TileGrid, device: Device, key: int, kernel: str = "reference"
@@ -87,6 +87,11 @@ def _compiled(
     arrays = weight.numpy(), scale.numpy(), np.array(grid.row_blocks), polynomial
     share_columns(noisy, grid.outputs, *arrays, mirrored, *key_words(key), blocks.numpy())
     return blocks
+
+
+@cache  # asked for by every layer at every step
+def _floor(noise: WeightNoise, device: Device) -> float:
+    return noise.spread(torch.linspace(0, 1, 1025), device).min().item()
 
 
 @cache

@@ -5,6 +5,7 @@ FC-MNIST is 784-256-128-10 with logistic sigmoids (Gokmen & Vlasov 2016). Scores
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +35,9 @@ class _Images(InSituTask):
         known = self.train_images is None or self.train_images >= 1
         require(known, "task.train_images", "be at least 1 or null", self.train_images)
 
+    @abstractmethod
     def _read(self, data_root: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
         """Images (n, inputs) in [0, 1] and classes for training, the same for testing, and where they came from."""
-        raise NotImplementedError
 
     def load(
         self, data_root: str | None, mode: InSituMode, device: PulsedDevice, seed: int

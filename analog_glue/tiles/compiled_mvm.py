@@ -41,6 +41,9 @@ def compiled_mvm(
     words = key_words(noise_key)
     packed = isinstance(product, PackedProduct)
     integers = packed or (isinstance(product, Int8Product) and crossbar.ir_drop == 0)
+    if packed:
+        reads = crossbar.read_noise > 0
+        scratch = vnni.scratch_size(product.blocks, product.rows, product.columns, product.has_halves, reads)
     vectors = _evenly(len(x), 512 if packed else CACHE // (4 * outputs * blocks), multiple_of=vnni.PART if packed else 1)
 
     def convert(start: int) -> None:
@@ -79,9 +82,6 @@ def compiled_mvm(
         if wanted and count:
             clipped.note(torch.from_numpy(marks), start, len(x))
 
-    if packed:
-        reads = crossbar.read_noise > 0
-        scratch = vnni.scratch_size(product.blocks, product.rows, product.columns, product.has_halves, reads)
     run(convert, range(0, len(x), vectors))
     return out, codes
 
