@@ -13,6 +13,8 @@ READ_OUTS = 40
 NOISY = Crossbar()
 COARSE = Crossbar(adc_bits=6)
 IDEAL_ADC = Crossbar(adc_bits=None, output_noise=0.0)
+MUCH_READ_NOISE = Crossbar(read_noise=0.3)  # so that it turns signs around; at 0.0175 hardly any
+READ_NOISE_ALONE = Crossbar(adc_bits=None, output_noise=0.0, read_noise=0.3)
 QUIET = Crossbar(output_noise=0.0, read_noise=0.0)
 
 
@@ -21,7 +23,11 @@ def tile(scale, rows=200, columns=64):
     return (scale * torch.randn(1, columns, rows, generator=draw)).clamp(-1, 1)
 
 
-@pytest.mark.parametrize("crossbar", [NOISY, COARSE, IDEAL_ADC], ids=["10 bits", "6 bits", "ideal ADC"])
+@pytest.mark.parametrize(
+    "crossbar",
+    [NOISY, COARSE, IDEAL_ADC, MUCH_READ_NOISE, READ_NOISE_ALONE],
+    ids=["10 bits", "6 bits", "ideal ADC", "much read noise", "read noise alone"],
+)
 @pytest.mark.parametrize("scale", [0.3, 0.05, 0.01])  # down to weights far below an LSB, where the noise floor is everything
 def test_the_expected_read_out_is_the_mean_of_measured_ones(crossbar, scale):
     blocks, grid = tile(scale), crossbar.grid(64, 200)

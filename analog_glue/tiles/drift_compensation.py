@@ -43,37 +43,40 @@ def expected_magnitudes(blocks: Tensor, grid: TileGrid, crossbar: Crossbar) -> T
 
         E|k| = Σ_{n ≥ 0} P(|u + s ξ| > n + ½) = Σ_{n ≥ 0} Φ((u − n − ½) / s) + Φ((−u − n − ½) / s)
 
-    (an ideal ADC leaves the folded mean s √(2/π) exp(−u² / 2s²) + u erf(u / √2 s)). Since |w| = |u| LSB, this is a function of
-    |u| alone, tabulated below `TABLE_END` LSB; above, the noise changes no sign and E|k| = |u| to 2·10⁻³ LSB.
+    Since |w| = |u| LSB, this is a function of |u| alone, tabulated as far as the noise can change a sign; beyond, E|k| = |u|
+    to 2·10⁻³ LSB. An ideal ADC leaves the folded mean s √(2/π) exp(−u² / 2s²) + u erf(u / √2 s).
     """
-    lsb = crossbar.adc.lsb
     if not crossbar.is_noisy:
         return one_hot_outputs(blocks, grid, crossbar, noise_key=0).abs_()
     current = one_hot_currents(blocks, grid, crossbar).abs_()
-    table = _expected_codes(crossbar).to(current)
-    place = (current * TABLE_STEPS).clamp_(max=TABLE_END * TABLE_STEPS)
-    left = place.long().clamp_(max=len(table) - 2)
-    share = place.sub_(left)
-    tabulated = table[left].addcmul_(table[left + 1] - table[left], share)
-    expected = torch.where(current < TABLE_END, tabulated, current).mul_(lsb)
+    if crossbar.adc_bits is None:
+        s = (crossbar.read_noise * current.sqrt()).clamp_(min=1e-12)
+        ratio = current / s
+        expected = torch.erf(ratio / math.sqrt(2)).mul_(current)
+        expected.addcmul_(s, ratio.square_().mul_(-0.5).exp_(), value=math.sqrt(2 / math.pi))
+    else:
+        table = _expected_codes(crossbar).to(current)
+        end = (len(table) - 1) / TABLE_STEPS
+        place = (current * TABLE_STEPS).clamp_(max=len(table) - 1)
+        left = place.long().clamp_(max=len(table) - 2)
+        tabulated = table[left].addcmul_(table[left + 1] - table[left], place.sub_(left))
+        expected = torch.where(current < end, tabulated, current).mul_(crossbar.adc.lsb)
     for block, rows in zip(expected, grid.row_blocks, strict=True):
         block[:, rows:] = 0
     return expected
 
 
-TABLE_END = 16  # [LSB]
 TABLE_STEPS = 32  # per LSB
 
 
 @cache
 def _expected_codes(crossbar: Crossbar) -> Tensor:
-    """E|k| at |u| = 0, 1/32, … 16 LSB (with an ideal ADC, of as many full-on cells)."""
-    u = torch.arange(TABLE_END * TABLE_STEPS + 1, dtype=torch.float64) / TABLE_STEPS
-    lsb = crossbar.adc.lsb
-    s = (crossbar.output_noise**2 + crossbar.read_noise**2 * u / lsb).sqrt().clamp(min=1e-9)
-    if crossbar.adc_bits is None:
-        return s * math.sqrt(2 / math.pi) * (-((u / s) ** 2) / 2).exp() + u * torch.erf(u / s / math.sqrt(2))
-    steps = torch.arange(0.5, 2.0 * TABLE_END, dtype=torch.float64).unsqueeze(1)
+    """E|k| at |u| = 0, 1/32, 2/32 … LSB, up to where u is more than five standard deviations of its noise, at least 16."""
+    fixed, growing = crossbar.output_noise**2, crossbar.read_noise**2 / crossbar.adc.lsb  # s² = fixed + growing · u
+    end = math.ceil(max(16, 5 * math.sqrt(fixed) + 25 * growing))
+    u = torch.arange(end * TABLE_STEPS + 1, dtype=torch.float64) / TABLE_STEPS
+    s = (fixed + growing * u).sqrt().clamp(min=1e-9)
+    steps = torch.arange(0.5, 3.0 * end, dtype=torch.float64).unsqueeze(1)
     return (torch.special.ndtr((u - steps) / s) + torch.special.ndtr((-u - steps) / s)).sum(dim=0)
 
 
