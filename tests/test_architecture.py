@@ -24,7 +24,7 @@ LADDER = (
     ("tasks", "models"),
     ("evaluation",),
     ("results",),
-    ("figures",),
+    ("figures", "grids"),
     ("tables", "verify", "summary"),  # with verify_against_aihwkit
     ("experiment",),
     ("in_situ",),
@@ -43,6 +43,7 @@ WITHOUT_TORCH = {
     "results.py",
     "tables.py",
     "figures.py",
+    "grids.py",
     "hub.py",
     "configuration.py",
     "cli.py",
