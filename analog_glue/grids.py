@@ -7,10 +7,26 @@ import io
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy
 
+# The eight tasks in the order of Spoon's and the FactSheet's tables, with the metric each is reported by.
+GLUE = {
+    "rte": "accuracy",
+    "mrpc": "f1",
+    "stsb": "spearman",
+    "cola": "matthews",
+    "sst2": "accuracy",
+    "qnli": "accuracy",
+    "qqp": "accuracy",
+    "mnli": "accuracy",
+}
+NAMES = {
+    **{name: name.upper() for name in ("rte", "mrpc", "qnli", "qqp", "mnli", "f1")},
+    **{name: name.capitalize() for name in ("spearman", "pearson", "matthews")},
+    **{"stsb": "STS-B", "cola": "CoLA", "sst2": "SST-2"},
+}
 MISSING = "–"
 Record = dict[str, object]  # one line of a csv file: column → value
 
@@ -24,6 +40,23 @@ class Grid:
     header: list[str]
     rows: list[list[str]]
     legend: Sequence[str] = ()  # what the letters of the header mean, a line each
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its PNG goes to a file of its own."""
+
+    title: str
+    png: bytes
+
+
+@dataclass
+class Chapter:
+    """Tables, figures and plain records of one subject, collected one after the other."""
+
+    parts: list[tuple[str, Grid | Picture]] = field(default_factory=list)  # label, what stands there
+    records: dict[str, list[Record]] = field(default_factory=dict)  # csv file → its lines
+    missing: list[str] = field(default_factory=list)  # a line each: what, and the command that makes it
 
 
 @dataclass(frozen=True)
@@ -146,6 +179,10 @@ _LATEX = {
     "–": "--",
     "…": r"\dots{}",
     "γ": r"$\gamma$",
+    "√": r"$\surd$",
+    "°": r"$^\circ$",
+    "≈": r"$\approx$",
+    "×": r"$\times$",
 }
 
 

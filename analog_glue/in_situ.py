@@ -22,14 +22,12 @@ from typing import Any
 import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
+from analog_glue.in_situ_records import CONFIG, CURVE, PACE, RUN
 from analog_glue.results import provenance, write_json_atomic, write_text_atomic
 from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
-
-CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
-PACE = ("epochs", "save_every", "average_products", "average_epochs")  # of a mode: do not change what an epoch learns
 
 
 def train_in_situ(

@@ -1,4 +1,4 @@
-"""Tables from rows: group, pivot, compare; nothing but the rows of `results.csv` is ever read.
+"""Tables from rows: group, pivot, compare; nothing but the rows of `results.csv` is ever read (in-situ runs: in_situ_tables).
 
 Statistics. Within one training seed, the mean over chips ± s/√n with s the sample standard deviation over
 the n chips. With several seeds, chips are averaged within each seed first; the mean over the seeds then
@@ -23,7 +23,9 @@ import numpy
 
 from analog_glue.figures import Curve, Level, Panel, drift_figure, time_label
 from analog_glue.grids import (
+    GLUE,
     MISSING,
+    NAMES,
     Grid,
     Record,
     Statistic,
@@ -37,24 +39,9 @@ from analog_glue.grids import (
     span,
     summarise,
 )
+from analog_glue.in_situ_tables import chapter
 from analog_glue.results import Measurement, find_rows, write_bytes_atomic
 
-# The eight tasks in the order of Spoon's and the FactSheet's tables, with the metric each is reported by.
-GLUE = {
-    "rte": "accuracy",
-    "mrpc": "f1",
-    "stsb": "spearman",
-    "cola": "matthews",
-    "sst2": "accuracy",
-    "qnli": "accuracy",
-    "qqp": "accuracy",
-    "mnli": "accuracy",
-}
-NAMES = {
-    **{name: name.upper() for name in ("rte", "mrpc", "qnli", "qqp", "mnli", "f1")},
-    **{name: name.capitalize() for name in ("spearman", "pearson", "matthews")},
-    **{"stsb": "STS-B", "cola": "CoLA", "sst2": "SST-2"},
-}
 # The curves of Spoon et al. (2021), Fig. 5: (training, drift compensated).
 LETTERS = {("digital", False): "A", ("digital", True): "B", ("hardware_aware", True): "C"}
 # What a command that says nothing of `evaluation.chips` and `evaluation.times` [s] does.
@@ -586,7 +573,7 @@ def _complete(
 
 
 def build(root: Path | str, out: Path | str | None = None) -> Report:
-    """Read every `results.csv` at or below `root` and write all tables and figures.
+    """Read every `results.csv` and every in-situ run at or below `root`, and write all tables and figures.
 
     Args:
         root: A folder of runs; `outputs` or the folder of one experiment.
@@ -596,14 +583,14 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
         The files, and what `tables.md` says. The same rows give the same bytes.
 
     Raises:
-        ValueError: There is no row below `root`.
+        ValueError: There is no row and no learning curve below `root`.
     """
     root = Path(root)
-    rows = find_rows(root)
-    if not rows:
+    rows, in_situ = find_rows(root), chapter(root)
+    if not rows and in_situ is None:
         raise ValueError(
-            f"Argument `root` must hold a results.csv with measured scores, but `{root}` has none at or "
-            "below it. Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to."
+            f"Argument `root` must hold a results.csv or learning_curve.csv with measured scores, but `{root}` has none at "
+            "or below it. Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to."
         )
     sections, remarks = pivot(rows)
     published = published_numbers()
@@ -612,7 +599,7 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
         if section.headline:
             bundles[section.bundle].setdefault(section.score.task, section)
     content: dict[str, bytes] = {}
-    markdown, latex = ["# Scores over time"], []
+    markdown, latex = ["# Scores over time"] if rows else [], []
 
     for by_task in bundles.values():
         glue = {task: section for task, section in by_task.items() if task in GLUE}
@@ -633,6 +620,18 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
     if commands:
         intro = "Each command measures only what is not there. Add the overrides that your other runs used."
         markdown.append("## Missing\n\n" + intro + "\n\n```\n" + "\n".join(commands) + "\n```")
+    if in_situ is not None:
+        markdown.append("# In-situ training")
+        for name, part in in_situ.parts:
+            if isinstance(part, Grid):
+                markdown.append(as_markdown(part))
+                latex.append(as_latex(part, name))
+            else:
+                content[f"{name}.png"] = part.png
+                markdown.append(f"![{part.title}]({name}.png)")
+        if in_situ.missing:
+            intro = "What the paper shows and no run here has measured, each with the command that makes it."
+            markdown.append("## Missing in-situ runs\n\n" + intro + "\n\n" + "\n".join(f"- {line}" for line in in_situ.missing))
     if remarks:
         markdown.append("## Remarks\n\n" + "\n".join(f"- {remark}" for remark in sorted(remarks)))
 
@@ -644,6 +643,7 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
         ("drift.csv", _drift_records(sections)),
         ("differences.csv", _difference_records(sections)),
         ("glue.csv", _glue_records(bundles, published)),
+        *(in_situ.records.items() if in_situ is not None else ()),
     ):
         if records:
             content[name] = as_csv(records)
