@@ -29,7 +29,8 @@ from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
 
 CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
-PACE = ("epochs", "save_every", "average_products", "average_epochs")  # of a mode: do not change what an epoch learns
+# Of a mode: they do not change what an epoch learns.
+PACE = ("epochs", "save_every", "average_products", "statistics_every", "average_epochs")
 
 
 def train_in_situ(

@@ -28,6 +28,7 @@ from analog_glue.training.chopped_ttv2 import ChoppedTTv2
 from analog_glue.training.in_situ import Periphery
 from analog_glue.training.in_situ_loop import fit_in_situ
 from analog_glue.training.sgd_pulsed import SGDPulsed
+from analog_glue.training.statistics import Moments
 from analog_glue.training.tiki_taka import TikiTaka
 from analog_glue.training.ttv2 import TTv2, hadamard
 
@@ -335,7 +336,7 @@ def characters(mode, seed=0, sequences=12):
 
 @pytest.mark.parametrize("kind", MODES)
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
-    mode = kind(epochs=2, learning_rate=0.05, average_products=50, average_epochs=2)
+    mode = kind(epochs=2, learning_rate=0.05, average_products=50, statistics_every=3, average_epochs=2)
     whole, halves = characters(mode), [characters(mode) for _ in range(3)]
     for folder in ("whole", "parts"):
         (tmp_path / folder).mkdir()
@@ -347,7 +348,9 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
     sums, resumed_sums = (load_file(tmp_path / folder / "training_state.safetensors") for folder in ("whole", "parts"))
     averages = [name for name in sums if name.startswith("average.")]
     assert len(averages) == 3 * 4 and int(sums["average.0.products"]) == 50
-    assert all(torch.equal(sums[name], resumed_sums[name]) for name in averages)
+    moments = [name for name in sums if name.startswith("statistics.")]
+    assert len(moments) == 3 * 3 and int(sums["statistics.0.looks"]) == 2 * whole.units // 3
+    assert all(torch.equal(sums[name], resumed_sums[name]) for name in averages + moments)
     assert [(e.train_loss, e.scores) for e in resumed] == [(e.train_loss, e.scores) for e in curve]
     assert len(curve) == 2
 
@@ -492,3 +495,37 @@ def test_extract_scores_the_average_beside_the_last_weights(digits_run):
     assert {"averaged, digital", "averaged, fresh arrays"} <= set(record["scores"])
     for name, weights in averaged.items():  # another set of weights, but of the same network
         assert 0 < float((weights - last[name]).square().mean()) < 0.2 * float(last[name].square().mean())
+
+
+def test_statistics_are_mean_and_spread_of_the_iterates_and_change_nothing_that_is_learnt(tmp_path):
+    settings = {"epochs": 3, "learning_rate": 0.3, "periphery": CLEAN}
+    network = characters(SGDPulsed(**settings))
+    plain, iterates = characters(SGDPulsed(**settings)), []
+    train = plain.train
+
+    def watched(epoch, unit, rate):
+        loss = train(epoch, unit, rate)
+        if epoch >= 1 and (epoch * plain.units + unit + 1) % 2 == 0:
+            iterates.append(plain.network.learners[2].weights().astype(np.float64))
+        return loss
+
+    plain.train = watched
+    (tmp_path / "plain").mkdir()
+    fit_in_situ(plain, SGDPulsed(**settings), tmp_path / "plain", log=lambda _: None)
+    fit_in_situ(network, SGDPulsed(statistics_every=2, average_epochs=2, **settings), tmp_path, log=lambda _: None)
+    assert all(np.array_equal(array, plain.state()[name]) for name, array in network.state().items())
+    saved = load_file(tmp_path / "training_state.safetensors")
+    moments = Moments(11, 17)
+    moments.load({name: saved[f"statistics.2.{name}"].numpy() for name in moments.state()})
+    assert moments.looks == len(iterates) == plain.units
+    np.testing.assert_allclose(moments.mean, np.mean(iterates, 0)[:, :17], atol=1e-12)
+    np.testing.assert_allclose(moments.spread(), np.std(iterates, 0, ddof=1)[:, :17], atol=1e-12)
+    assert moments.spread().max() > 0.05
+
+
+def test_a_finished_run_goes_on_with_statistics(tmp_path):
+    fit_in_situ(characters(SGDPulsed(epochs=1)), SGDPulsed(epochs=1), tmp_path, log=lambda _: None)
+    longer = SGDPulsed(epochs=2, statistics_every=1, average_epochs=1)
+    trainable = characters(longer)
+    assert len(fit_in_situ(trainable, longer, tmp_path, log=lambda _: None)) == 2
+    assert int(load_file(tmp_path / "training_state.safetensors")["statistics.0.looks"]) == trainable.units
