@@ -28,6 +28,7 @@ LADDER = (
     ("tables", "verify", "summary"),  # with verify_against_aihwkit
     ("experiment",),
     ("in_situ",),
+    ("in_situ_uncertainty",),
     ("in_situ_extraction",),
     ("configuration",),
     ("cli",),
