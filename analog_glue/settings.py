@@ -82,6 +82,7 @@ class Evaluation:
     chip_seed: int = 0  # the same chips for every variant that is compared
     token_budget: int = 4096  # padded tokens of one evaluation batch
     chips_per_pass: int = 1  # chips that share a forward pass, each with its own batch; more pays on a GPU, and takes memory
+    weights: str = "extracted"  # of an extraction from an in-situ run: extracted (at its end) | averaged (over its last epochs)
     ideal_devices: bool = True  # also score devices without noise or drift behind the same periphery
 
     def __post_init__(self) -> None:
@@ -90,6 +91,8 @@ class Evaluation:
         require(all(t > 0 for t in self.times), "evaluation.times", "hold positive times [s]", list(self.times))
         require(len(self.compensation) > 0, "evaluation.compensation", "be [true], [false] or [true,false]", [])
         require(self.chips_per_pass >= 1, "evaluation.chips_per_pass", "be at least 1", self.chips_per_pass)
+        known = ("extracted", "averaged")
+        require(self.weights in known, "evaluation.weights", f"be one of {', '.join(known)}", self.weights)
         require(self.token_budget >= 1, "evaluation.token_budget", "be at least 1", self.token_budget)
 
 

@@ -23,6 +23,7 @@ LADDER = (
     ("hub",),
     ("tasks", "models"),
     ("evaluation",),
+    ("deployment",),
     ("results",),
     ("figures",),
     ("tables", "verify", "summary"),  # with verify_against_aihwkit
@@ -30,6 +31,7 @@ LADDER = (
     ("in_situ",),
     ("in_situ_uncertainty",),
     ("in_situ_extraction",),
+    ("in_situ_deployment",),
     ("configuration",),
     ("cli",),
     ("__main__",),

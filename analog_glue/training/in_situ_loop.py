@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from analog_glue.kernels.matvec import IO
@@ -45,6 +46,10 @@ class Trainable(ABC):
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Everything that changes while training, by name; writing into these arrays restores it."""
+
+    @abstractmethod
+    def deployable(self, weights: list[np.ndarray]) -> nn.Module:
+        """A plain torch network with the given weights (outputs, inputs) of every array, as extraction writes them."""
 
     def on(self, learners: Sequence[Learner], forward: IO, stream: Stream) -> Self:
         """The same network and data with other arrays and periphery, for scores; the original stays as it is."""
