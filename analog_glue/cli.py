@@ -127,9 +127,16 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     from analog_glue import experiment
 
     settings, task, choices = composed.settings, parts["task"], composed.choices
-    if "device" in parts:
+    if "device" in parts and command == "train":
         return _run_in_situ(settings, parts, config, choices, overrides)
-    if command == "train":
+    if "device" in parts:
+        from analog_glue.in_situ_deployment import deploy
+
+        mode = parts["training"]
+        summary = deploy(
+            settings, task, parts["device"], mode, parts["noise"], parts["tile"], config, choices, overrides
+        )
+    elif command == "train":
         model, mode = parts["model"], parts["training"]
         summary = experiment.train(
             settings, task, model, parts["noise"], parts["tile"], mode, config, choices, overrides
@@ -194,10 +201,11 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
                 f"Setting `checkpoint` must be the folder of a training run, but `{checkpoint}` is none. "
                 f"`analog-glue list runs {composed.settings.output_root}` shows the runs."
             )
-        if command == "extract":
+        extracted = command == "evaluate" and (checkpoint / EXTRACTION_RECORD).is_file()
+        if command == "extract" or extracted:
             from analog_glue.in_situ import run_of
 
-            run = run_of(checkpoint)
+            run = run_of(checkpoint.parent if extracted else checkpoint)
             config |= {group: run[group] for group in ("task", "device", "training")}
             composed.settings.data.root = composed.settings.data.root or run["data"]["root"]
         else:
@@ -215,7 +223,9 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         parts[group] = build(config[group], group)
         if group == "task":
             in_situ = isinstance(parts[group], InSituTask)
-            unused = ("model", "noise", "tile") if in_situ else ("device",)
+            unused = ("device",)
+            if in_situ:
+                unused = ("model",) if command == "evaluate" else ("model", "noise", "tile")
             _check_mode(config["training"], in_situ, composed)
             parts[group].check(composed.settings.data.root)
         elif group == "model":
@@ -223,6 +233,7 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
     return config, parts
 
 
+EXTRACTION_RECORD = "extraction.json"  # what `extract` leaves in its folder
 IN_SITU_MODES = ("sgd_pulsed", "tiki_taka", "ttv2", "chopped_ttv2")
 
 

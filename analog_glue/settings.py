@@ -82,6 +82,7 @@ class Evaluation:
     chip_seed: int = 0  # the same chips for every variant that is compared
     token_budget: int = 4096  # padded tokens of one evaluation batch
     chips_per_pass: int = 1  # chips that share a forward pass, each with its own batch; more pays on a GPU, and takes memory
+    weights: str = "extracted"  # of an extraction from an in-situ run: extracted (at its end) | averaged (over its last epochs)
     ideal_devices: bool = True  # also score devices without noise or drift behind the same periphery
 
     def __post_init__(self) -> None:
@@ -90,6 +91,8 @@ class Evaluation:
         require(all(t > 0 for t in self.times), "evaluation.times", "hold positive times [s]", list(self.times))
         require(len(self.compensation) > 0, "evaluation.compensation", "be [true], [false] or [true,false]", [])
         require(self.chips_per_pass >= 1, "evaluation.chips_per_pass", "be at least 1", self.chips_per_pass)
+        known = ("extracted", "averaged")
+        require(self.weights in known, "evaluation.weights", f"be one of {', '.join(known)}", self.weights)
         require(self.token_budget >= 1, "evaluation.token_budget", "be at least 1", self.token_budget)
 
 
@@ -98,9 +101,18 @@ class Extract:
     """How the weights of an in-situ run are read out of its arrays."""
 
     products: int = 10_000  # noisy products of every array; one_hot: its columns are read as often as fits, once at least
-    inputs: str = "uniform"  # uniform (in ±1, least squares) | one_hot (column by column, for comparison)
+    inputs: str = "uniform"  # uniform (least squares) | one_hot (column by column, for comparison)
+    amplitude: float | None = None  # largest uniform input; null: of each array, the largest that saturates no ADC
+    prune: list[float] = field(default_factory=list)  # shares of the weights set to 0, by magnitude and by |mean| / spread
+    perturb: list[float] = field(default_factory=list)  # noise on the mean, in units of the spread of each weight
+    draws: int = 5  # of each noise
 
     def __post_init__(self) -> None:
+        known = self.amplitude is None or 0 < self.amplitude <= 1
+        require(known, "extract.amplitude", "be null or lie in (0, 1]", self.amplitude)
+        require(all(0 <= share <= 1 for share in self.prune), "extract.prune", "hold shares in [0, 1]", list(self.prune))
+        require(all(k >= 0 for k in self.perturb), "extract.perturb", "hold numbers of at least 0", list(self.perturb))
+        require(self.draws >= 1, "extract.draws", "be at least 1", self.draws)
         require(self.products >= 1, "extract.products", "be at least 1", self.products)
         require(self.inputs in ("uniform", "one_hot"), "extract.inputs", "be uniform or one_hot", self.inputs)
 

@@ -23,6 +23,7 @@ LADDER = (
     ("hub",),
     ("tasks", "models"),
     ("evaluation",),
+    ("deployment",),
     ("results",),
     ("figures", "grids", "in_situ_records"),
     ("in_situ_groups",),
@@ -31,7 +32,9 @@ LADDER = (
     ("tables", "verify", "summary"),  # with verify_against_aihwkit
     ("experiment",),
     ("in_situ",),
+    ("in_situ_uncertainty",),
     ("in_situ_extraction",),
+    ("in_situ_deployment",),
     ("configuration",),
     ("cli",),
     ("__main__",),

@@ -18,6 +18,7 @@ from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
 from analog_glue.extraction import Regression, expected_error
 from analog_glue.in_situ import train_in_situ
+from analog_glue.in_situ_uncertainty import certainty, perturbed, pruned
 from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
 from analog_glue.nn.in_situ import lstm, perceptron
 from analog_glue.nn.in_situ.learner import Pulses, Stream, find_symmetry_point, zeros
@@ -28,6 +29,7 @@ from analog_glue.training.chopped_ttv2 import ChoppedTTv2
 from analog_glue.training.in_situ import Periphery
 from analog_glue.training.in_situ_loop import fit_in_situ
 from analog_glue.training.sgd_pulsed import SGDPulsed
+from analog_glue.training.statistics import Moments
 from analog_glue.training.tiki_taka import TikiTaka
 from analog_glue.training.ttv2 import TTv2, hadamard
 
@@ -335,7 +337,7 @@ def characters(mode, seed=0, sequences=12):
 
 @pytest.mark.parametrize("kind", MODES)
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
-    mode = kind(epochs=2, learning_rate=0.05, average_products=50, average_epochs=2)
+    mode = kind(epochs=2, learning_rate=0.05, average_products=50, statistics_every=3, average_epochs=2)
     whole, halves = characters(mode), [characters(mode) for _ in range(3)]
     for folder in ("whole", "parts"):
         (tmp_path / folder).mkdir()
@@ -346,8 +348,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
         assert np.array_equal(array, halves[2].state()[name]), name
     sums, resumed_sums = (load_file(tmp_path / folder / "training_state.safetensors") for folder in ("whole", "parts"))
     averages = [name for name in sums if name.startswith("average.")]
-    assert len(averages) == 3 * 4 and int(sums["average.0.products"]) == 50
-    assert all(torch.equal(sums[name], resumed_sums[name]) for name in averages)
+    assert len(averages) == 3 * 5 and int(sums["average.0.products"]) == 50
+    moments = [name for name in sums if name.startswith("statistics.")]
+    assert len(moments) == 3 * 3 and int(sums["statistics.0.looks"]) == 2 * whole.units // 3
+    assert all(torch.equal(sums[name], resumed_sums[name]) for name in averages + moments)
     assert [(e.train_loss, e.scores) for e in resumed] == [(e.train_loss, e.scores) for e in curve]
     assert len(curve) == 2
 
@@ -395,7 +399,7 @@ def digits_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     words = ["task=digits", "device=soft_bounds", "training=ttv2", "training.output_scale=2", "training.transfer_every=1",
              "training.transfer_rate=0.1", "device.dw_min=0.01", "training.epochs=3", "task.train_images=600",
-             "training.average_products=2000", f"output_root={root}"]  # fmt: skip
+             "training.average_products=2000", "training.statistics_every=10", f"output_root={root}"]  # fmt: skip
     assert main(["train", *words]) == 0
     (folder,) = root.iterdir()
     return folder
@@ -419,7 +423,7 @@ def test_the_command_extract_finds_the_weights_that_the_arrays_hold(digits_run, 
         assert float((found - true).square().mean().sqrt()) == pytest.approx(row["actual_error"], rel=1e-3)
         assert row["estimated_error"] == pytest.approx(row["actual_error"], rel=0.1)
         lsb = 24 / 510
-        law = 2 * expected_error(math.hypot(0.06, lsb / math.sqrt(12)), 3000, row["inputs"])
+        law = 2 * expected_error(math.hypot(0.06, lsb / math.sqrt(12)), 3000, row["inputs"], row["amplitude"])
         assert row["estimated_error"] == pytest.approx(law, rel=0.03)
     out = capsys.readouterr().out
     assert "extracted, digital" in out and "extracted, fresh arrays" in out and "next: analog-glue extract" in out
@@ -488,7 +492,129 @@ def test_averaging_finds_the_mean_of_the_weights_over_the_last_epochs_and_change
 def test_extract_scores_the_average_beside_the_last_weights(digits_run):
     folder, record = extracted(digits_run)
     averaged, last = (load_file(folder / f"{name}.safetensors") for name in ("averaged", "extracted"))
-    assert [row["products"] for row in record["averaged"]] == [2000, 2000]
+    assert [(row["products"], row["looks"]) for row in record["averaged"]] == [(2000, 60), (2000, 60)]
     assert {"averaged, digital", "averaged, fresh arrays"} <= set(record["scores"])
     for name, weights in averaged.items():  # another set of weights, but of the same network
         assert 0 < float((weights - last[name]).square().mean()) < 0.2 * float(last[name].square().mean())
+
+
+def test_statistics_are_mean_and_spread_of_the_iterates_and_change_nothing_that_is_learnt(tmp_path):
+    settings = {"epochs": 3, "learning_rate": 0.3, "periphery": CLEAN}
+    network = characters(SGDPulsed(**settings))
+    plain, iterates = characters(SGDPulsed(**settings)), []
+    train = plain.train
+
+    def watched(epoch, unit, rate):
+        loss = train(epoch, unit, rate)
+        if epoch >= 1 and (epoch * plain.units + unit + 1) % 2 == 0:
+            iterates.append(plain.network.learners[2].weights().astype(np.float64))
+        return loss
+
+    plain.train = watched
+    (tmp_path / "plain").mkdir()
+    fit_in_situ(plain, SGDPulsed(**settings), tmp_path / "plain", log=lambda _: None)
+    fit_in_situ(network, SGDPulsed(statistics_every=2, average_epochs=2, **settings), tmp_path, log=lambda _: None)
+    assert all(np.array_equal(array, plain.state()[name]) for name, array in network.state().items())
+    saved = load_file(tmp_path / "training_state.safetensors")
+    moments = Moments(11, 17)
+    moments.load({name: saved[f"statistics.2.{name}"].numpy() for name in moments.state()})
+    assert moments.looks == len(iterates) == plain.units
+    np.testing.assert_allclose(moments.mean, np.mean(iterates, 0)[:, :17], atol=1e-12)
+    np.testing.assert_allclose(moments.spread(), np.std(iterates, 0, ddof=1)[:, :17], atol=1e-12)
+    assert moments.spread().max() > 0.05
+
+
+def test_a_finished_run_goes_on_with_statistics(tmp_path):
+    fit_in_situ(characters(SGDPulsed(epochs=1)), SGDPulsed(epochs=1), tmp_path, log=lambda _: None)
+    longer = SGDPulsed(epochs=2, statistics_every=1, average_epochs=1)
+    trainable = characters(longer)
+    assert len(fit_in_situ(trainable, longer, tmp_path, log=lambda _: None)) == 2
+    assert int(load_file(tmp_path / "training_state.safetensors")["statistics.0.looks"]) == trainable.units
+
+
+# --- pruning and perturbation ------------------------------------------------------------------------------
+
+
+def test_pruning_takes_the_least_important_weights_of_all_arrays_together():
+    weights = [np.array([[0.1, -4.0], [0.5, 2.0]]), np.array([[0.3, -0.2, 0.0]])]
+    first = pruned(weights, [np.abs(w) for w in weights], 3 / 7)
+    assert [w.tolist() for w in first] == [[[0.0, -4.0], [0.5, 2.0]], [[0.3, 0.0, 0.0]]]
+    spread = [np.array([[0.01, 4.0], [0.5, 2.0]]), np.array([[0.0, 1.0, 0.0]])]  # |w| / s = 10, 1, 1, 1, ∞, 0.2, worthless
+    assert [w.tolist() for w in pruned(weights, certainty(weights, spread), 2 / 7)][1] == [[0.3, 0.0, 0.0]]
+    assert all(np.all(w == 0) for w in pruned(weights, weights, 1.0))
+
+
+def test_both_noises_are_of_one_size_and_one_knows_the_spread():
+    random = np.random.default_rng(0)
+    weights = [np.zeros((300, 200)), np.zeros((100, 100))]
+    spread = [np.where(random.random(w.shape) < 0.5, 0.01, 0.1) for w in weights]
+    known, uniform = (perturbed(weights, spread, noise, 2.0, 5) for noise in ("spread", "uniform"))
+    flat = [np.concatenate([values.ravel() for values in noise]) for noise in (known, uniform)]
+    s = np.concatenate([values.ravel() for values in spread])
+    assert np.sqrt(np.mean(flat[0] ** 2)) == pytest.approx(np.sqrt(np.mean(flat[1] ** 2)), rel=0.03)  # 5 σ of 70,000
+    for size in (0.01, 0.1):
+        assert flat[0][s == size].std() == pytest.approx(2 * size, rel=0.03)
+        assert flat[1][s == size].std() == pytest.approx(2 * math.sqrt((0.01**2 + 0.1**2) / 2), rel=0.03)
+
+
+def test_extract_writes_spread_and_both_tables_and_goes_on_with_them(digits_run, capsys):
+    words = ["extract.products=3000", "extract.prune=[0,0.5,1]", "extract.perturb=[1]", "extract.draws=2"]
+    assert main(["extract", f"checkpoint={digits_run}", *words]) == 0
+    folder = digits_run / "extraction-uniform-3000-seed0"
+    scores = json.loads((folder / "extraction.json").read_text())["scores"]
+    pruning, noisy = (list(csv.DictReader((folder / f"{name}.csv").open())) for name in ("pruning", "perturbation"))
+    assert list(pruning[0]) == ["weights", "criterion", "fraction", "metric", "value"]
+    assert list(noisy[0]) == ["weights", "noise", "scale", "draw", "metric", "value"]
+    assert len(pruning) == 3 * 2 * 2 and len(noisy) == 2 * 2 * 2
+
+    def value(rows, **wanted):
+        return [float(row["value"]) for row in rows if all(row[name] == str(v) for name, v in wanted.items())]
+
+    whole = value(pruning, fraction=0.0, metric="cross_entropy")
+    assert whole == [pytest.approx(scores["averaged, digital"]["cross_entropy"], rel=1e-5)] * 2
+    assert value(pruning, fraction=1.0, metric="cross_entropy") == [pytest.approx(math.log(10), rel=1e-5)] * 2
+    assert all(0 < number < 2.3 for number in value(noisy, metric="cross_entropy"))
+    spread, state = load_file(folder / "spread.safetensors"), load_file(digits_run / "training_state.safetensors")
+    assert torch.equal(spread["1"], (2 * (state["statistics.1.squares"] / 59).sqrt()).float())
+    before = (folder / "pruning.csv").read_text()
+    assert main(["extract", f"checkpoint={digits_run}", *words[:1], "extract.prune=[0.25]"]) == 0
+    assert (folder / "pruning.csv").read_text().startswith(before)
+    assert len((folder / "pruning.csv").read_text().splitlines()) == 1 + 12 + 4
+    assert "Extracted already" in capsys.readouterr().out
+
+
+def test_a_perturbation_without_statistics_is_refused(tmp_path, capsys):
+    words = ["task=digits", "device=soft_bounds", "training=sgd_pulsed", "training.epochs=1", "task.train_images=20"]
+    assert main(["train", *words, f"output_root={tmp_path}"]) == 0
+    (folder,) = tmp_path.iterdir()
+    assert main(["extract", f"checkpoint={folder}", "extract.perturb=[1]"]) == 2
+    assert "training.statistics_every" in capsys.readouterr().err
+
+
+def test_extract_of_an_lstm_run_scores_its_arrays_and_finds_their_weights(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    text = np.cumsum(np.random.default_rng(0).choice([1, 3], 340_000)) % 20  # ln 2 nats a symbol can be reached
+    (tmp_path / "data" / "warpeace_input.txt").write_bytes((65 + text).astype(np.uint8).tobytes())
+    monkeypatch.setattr("analog_glue.tasks.war_and_peace.TEST_CHARACTERS", 4000)
+    words = ["task=war_and_peace", "task.hidden=16", "task.layers=1", "task.train_characters=30000", "training=sgd_pulsed",
+             "device=symmetric_linear", "training.epochs=1", f"data.root={tmp_path / 'data'}", f"output_root={tmp_path}"]
+    assert main(["train", *words]) == 0
+    (run,) = tmp_path.glob("war_and_peace-*")
+    assert main(["extract", f"checkpoint={run}", "extract.products=2000"]) == 0
+    record = json.loads((run / "extraction-uniform-2000-seed0" / "extraction.json").read_text())
+    last = list(csv.DictReader((run / "learning_curve.csv").open()))[-1]
+    assert record["scores"]["analog arrays"]["cross_entropy"] == pytest.approx(float(last["cross_entropy"]))
+    for row in record["arrays"]:  # few weights: their errors share 2000 outputs a row
+        assert row["estimated_error"] == pytest.approx(row["actual_error"], rel=0.15)
+    weights = load_file(run / "extraction-uniform-2000-seed0" / "extracted.safetensors")
+    model, decoder = nn.LSTM(20, 16), nn.Linear(16, 20)
+    with torch.no_grad():
+        model.weight_hh_l0.copy_(weights["0"][:, :16])
+        model.weight_ih_l0.copy_(weights["0"][:, 17:])
+        model.bias_ih_l0.copy_(weights["0"][:, 16])
+        model.bias_hh_l0.zero_()
+        decoder.weight.copy_(weights["1"][:, :16])
+        decoder.bias.copy_(weights["1"][:, 16])
+        loss, _ = torch_loss(model, decoder, text[-4000:])
+    digital = record["scores"]["extracted, digital"]["cross_entropy"]
+    assert digital == pytest.approx(loss.item() / 3999, rel=1e-4) and digital < 2.5
