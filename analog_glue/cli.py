@@ -173,11 +173,17 @@ def _run_in_situ(
 
 
 def _run_extraction(settings: "RunSettings", parts: dict[str, Any]) -> str:
-    from analog_glue.in_situ_extraction import extract_run
+    if settings.extract.array is not None:
+        from analog_glue.array_extraction import extract_array
 
-    folder, table, steps = extract_run(settings, parts["task"], parts["device"], parts["training"])
+        folder, table = extract_array(settings)
+        steps = [] if settings.dry_run else [f"analog-glue tables {shlex.quote(settings.output_root)}"]
+    else:
+        from analog_glue.in_situ_extraction import extract_run
+
+        folder, table, steps = extract_run(settings, parts["task"], parts["device"], parts["training"])
     print(table)
-    print("Nothing was run. The same command without dry_run=true runs it." if settings.dry_run else f"weights: {folder}")
+    print("Nothing was run. The same command without dry_run=true runs it." if settings.dry_run else f"written: {folder}")
     print("\n".join(f"next: {step}" for step in steps), end="\n" if steps else "")
     return str(folder)
 
@@ -194,6 +200,13 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
     from analog_glue.configuration import COMPONENTS, WrongInput, as_annotated, build
 
     config = dict(composed.config)
+    if composed.settings.extract.array is not None:
+        if command != "extract" or composed.settings.checkpoint is not None:
+            raise WrongInput(
+                "Setting `extract.array` must be null, except for `extract` without a checkpoint, but is set. "
+                "Write analog-glue extract +experiment=gokmen_figure6."
+            )
+        return config, {}
     if command in ("evaluate", "extract"):
         checkpoint = Path(str(composed.settings.checkpoint))
         if not checkpoint.is_dir():
@@ -318,7 +331,7 @@ def _hydra(command: str, words: list[str]) -> int:
     finally:
         (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
         code = _summary(command, folder, jobs)
-    if command != "extract":
+    if command != "extract" or composed[0].settings.extract.array is not None:
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
 

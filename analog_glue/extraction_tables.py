@@ -46,7 +46,8 @@ def array_errors(made: Chapter, rows: Sequence[Cells], published: Sequence[Cells
                 })  # fmt: skip
             known = {n: s for n, s in measured.items() if s is not None}
             label = f"{form.replace('_', '-')} inputs"
-            lines.append(Line(label, list(known), [s.mean for s in known.values()], [s.error for s in known.values()]))
+            means, bars = [s.mean for s in known.values()], [s.error for s in known.values()]
+            lines.append(Line(label, list(known), means, bars, joined=False))
             finite = {n: value for n, value in law.items() if math.isfinite(value)}
             lines.append(Line(f"law, {label}", list(finite), list(finite.values()), [], law=True))
         note = (

@@ -77,7 +77,7 @@ class Panel:
 class Line:
     """One line of a chart; `error` holds the standard error of every y, None where there is none.
 
-    `law` draws it grey and dashed: what theory says, not a measurement.
+    `law` draws it grey and dashed: what theory says, not a measurement. `joined`: whether a line connects the points.
     """
 
     label: str
@@ -85,6 +85,7 @@ class Line:
     y: Sequence[float]
     error: Sequence[float | None]
     law: bool = False
+    joined: bool = True
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def line_figure(charts: Sequence[Chart], title: str, note: str) -> bytes:
         if line.law:
             return {"color": GREY, "lw": 1.1, "ls": (0, (5, 2.5))}
         colour, marker = styles[line.label]
-        return {"color": colour, "marker": marker, "ms": 4.0 if len(line.x) < 20 else 2.5, "lw": 1.4}
+        size = 4.0 if len(line.x) < 20 else 2.5
+        return {"color": colour, "marker": marker, "ms": size, "ls": "-" if line.joined else "none", "lw": 1.4}
 
     def legend() -> dict[str, Any]:
         from matplotlib.lines import Line2D

@@ -34,7 +34,7 @@ LADDER = (
     ("in_situ",),
     ("in_situ_uncertainty",),
     ("in_situ_extraction",),
-    ("in_situ_deployment",),
+    ("in_situ_deployment", "array_extraction"),
     ("configuration",),
     ("cli",),
     ("__main__",),
