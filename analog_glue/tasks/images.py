@@ -97,3 +97,32 @@ class Digits(_Images):
         images, classes = (bunch.data / 16).astype(np.float32), bunch.target.astype(np.int64)
         test = np.arange(len(images)) % 5 == 0
         return images[~test], classes[~test], images[test], classes[test], "scikit-learn"
+
+
+@dataclass(frozen=True)
+class MnistLeNet5(InSituTask):
+    """The same images for LeNet5, a convolutional network."""
+
+    train_images: int | None = None  # use only the first of them; null: all
+    test_images: int = 2000  # scored after every epoch; the whole test set after the last
+    name: str = "mnist_lenet5"
+
+    def __post_init__(self) -> None:
+        self._images  # noqa: B018  # refuses what `Mnist` refuses
+
+    @property
+    def _images(self) -> Mnist:
+        return Mnist(train_images=self.train_images, test_images=self.test_images, name=self.name)
+
+    def check(self, data_root: str | None) -> None:
+        self._images.check(data_root)
+
+    def load(
+        self, data_root: str | None, mode: InSituMode, device: PulsedDevice, seed: int
+    ) -> tuple[Any, dict[str, str]]:
+        from analog_glue.training.lenet5 import train_lenet5
+
+        images, classes, test_images, test_classes, source = self._images._read(data_root)
+        data = images[: self.train_images], classes[: self.train_images], test_images, test_classes
+        trainable = train_lenet5(data, self.test_images, mode, device, seed)
+        return trainable, {"source": source, "fingerprint": fingerprint(images, classes, test_images, test_classes)}

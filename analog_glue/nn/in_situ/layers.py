@@ -20,10 +20,8 @@ from torch import Tensor, nn
 
 from analog_glue.kernels.lanes import LANES
 from analog_glue.kernels.matvec import BACKWARD, FORWARD, IO, transpose
-from analog_glue.kernels.rows import analog_rows, gather_patches, scatter_patches
+from analog_glue.kernels.rows import analog_row, analog_rows, gather_patches, scatter_patches
 from analog_glue.nn.in_situ.learner import Learner, Stream
-
-TURN_FROM = 4  # rows from which a transposed copy of the weights pays
 
 
 class Layout(Protocol):
@@ -161,16 +159,15 @@ class _Product(torch.autograd.Function):
         learner, stream = array.learner, array.stream if array.training else array.stream.for_tests()
         weights, inputs = learner.weights(), learner.inputs
         rows = layout.rows(np.ascontiguousarray(x.detach().numpy(), np.float32), weights.shape[1])
-        turned = len(rows) >= TURN_FROM
-        matrix = weights
-        if turned:
-            matrix = np.zeros((inputs, _padded(learner.outputs)), np.float32)
-            transpose(matrix, weights[:, :inputs])
         first = int(array.counts[0]) if array.training else array.tested
         out = np.empty((len(rows), learner.outputs), np.float32)
-        analog_rows(
-            out, matrix, rows, inputs, array.io, array.scale, FORWARD, first, stream.array, stream.k0, stream.k1, not turned
-        )
+        names = (FORWARD, first, stream.array, stream.k0, stream.k1)
+        if len(rows) == 1:  # no transposed copy of the weights pays
+            analog_row(out, weights, rows, inputs, array.io, array.scale, *names)
+        else:
+            turned = np.zeros((inputs, _padded(learner.outputs)), np.float32)
+            transpose(turned, weights[:, :inputs])
+            analog_rows(out, turned, rows, inputs, array.io, array.scale, *names)
         if array.training:
             array.counts[0] += len(rows)
         else:
@@ -191,7 +188,7 @@ class _Product(torch.autograd.Function):
         out = np.empty((len(rows), learner.inputs), np.float32)
         analog_rows(
             out, learner.weights(), d, learner.outputs, array.io_back, -array.scale, BACKWARD, first, stream.array, stream.k0,
-            stream.k1, False,
+            stream.k1,
         )  # fmt: skip
         return torch.from_numpy(ctx.layout.back(out, ctx.shape)), None, None, None
 
