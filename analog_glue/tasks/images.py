@@ -6,7 +6,7 @@ FC-MNIST is 784-256-128-10 with logistic sigmoids (Gokmen & Vlasov 2016). Scores
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,9 @@ class _Images(InSituTask):
         require(self.test_images >= 1, "task.test_images", "be at least 1", self.test_images)
         known = self.train_images is None or self.train_images >= 1
         require(known, "task.train_images", "be at least 1 or null", self.train_images)
+
+    def config(self) -> dict[str, Any]:
+        return {"task": asdict(self)}
 
     @abstractmethod
     def _read(self, data_root: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
@@ -113,6 +116,9 @@ class MnistLeNet5(InSituTask):
     @property
     def _images(self) -> Mnist:
         return Mnist(train_images=self.train_images, test_images=self.test_images, name=self.name)
+
+    def config(self) -> dict[str, Any]:
+        return {"task": asdict(self)}
 
     def check(self, data_root: str | None) -> None:
         self._images.check(data_root)

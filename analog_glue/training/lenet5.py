@@ -12,7 +12,7 @@ from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.nn.in_situ.convert import to_in_situ
 from analog_glue.seeding import key
 from analog_glue.training.in_situ import InSituMode
-from analog_glue.training.samples import Samples
+from analog_glue.training.samples import Data, Samples
 
 REUSE = {"first": 24 * 24, "second": 8 * 8}
 
@@ -33,20 +33,21 @@ def lenet5(seed: int) -> nn.Sequential:
 
 
 def train_lenet5(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], test_number: int, mode: InSituMode, device: PulsedDevice,
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], test_number: int, mode: InSituMode, device: PulsedDevice,
     seed: int,
 ) -> Samples:  # fmt: skip
     """LeNet5 with fresh devices, and what it learns.
 
     Args:
-        data: Pictures float32 (n, 784) and classes int64 (n,) for training, the same for testing.
+        arrays: Pictures float32 (n, 784) and classes int64 (n,) for training, the same for testing.
         test_number: How many test pictures are scored between epochs.
     """
-    pictures, classes, test_pictures, test_classes = (torch.from_numpy(array) for array in data)
+    pictures, classes, test_pictures, test_classes = (torch.from_numpy(array) for array in arrays)
     model = to_in_situ(lenet5(seed), mode, device, seed, reuse=REUSE)
+    data = Data(pictures.view(-1, 1, 28, 28), classes, {"test": (test_pictures.view(-1, 1, 28, 28), test_classes)})
     return Samples(
-        model, pictures.view(-1, 1, 28, 28), classes, {"test": (test_pictures.view(-1, 1, 28, 28), test_classes)}, test_number,
-        nn.functional.cross_entropy, _score, mode, seed, "image",
+        model, len(pictures), lambda: data, test_number, nn.functional.cross_entropy, _score, mode, seed, "image",
+        lambda plain: plain,
     )  # fmt: skip
 
 

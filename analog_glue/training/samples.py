@@ -1,6 +1,8 @@
 """Examples that a torch model with layers in situ learns one at a time."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -22,27 +24,41 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs (1, …), targets (1,)) �
 Score = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]  # (split, outputs (n, …), targets (n,)) → metrics
 
 
+@dataclass(frozen=True)
+class Data:
+    """Tensors (n, …) to learn from, and inputs and targets of every split that is scored."""
+
+    inputs: Tensor
+    targets: Tensor
+    tests: dict[str, tuple[Tensor, Tensor]]
+
+
 class Samples(Trainable):
-    """`inputs` and `targets` are tensors (n, …); every epoch has an order of its own."""
+    """Every epoch has an order of its own."""
 
     unit_size = 1
 
     def __init__(
-        self, model: nn.Module, inputs: Tensor, targets: Tensor, tests: dict[str, tuple[Tensor, Tensor]],
-        test_number: int | None, loss: Loss, score: Score, mode: InSituMode, seed: int, unit: str,
+        self, model: nn.Module, number: int, data: Callable[[], Data], test_number: int | None, loss: Loss, score: Score,
+        mode: InSituMode, seed: int, unit: str, deploy: Callable[[nn.Module], nn.Module],
     ) -> None:  # fmt: skip
         """
         Args:
             model: With layers in situ (`to_in_situ`).
-            tests: Inputs and targets of every split that is scored.
+            number: Examples to learn from.
+            data: Fetches the data when they are needed first.
             test_number: How many examples of a split are scored between epochs; None: all.
+            deploy: Makes the whole model of a plain copy of `model`.
         """
-        self.network, self.inputs, self.targets = InSituModel(model), inputs, targets
-        self.tests, self.test_number = tests, test_number
+        self.network, self.units, self.test_number = InSituModel(model), number, test_number
+        self._fetch, self._deploy = data, deploy
         self.loss, self.score, self.scale, self.seed, self.unit = loss, score, mode.output_scale, seed, unit
-        self.units = len(inputs)
         self._optimizer = InSituOptimizer(model, mode.learning_rate)
         self._order: tuple[int, list[int]] = (-1, [])
+
+    @cached_property
+    def data(self) -> Data:
+        return self._fetch()
 
     def train(self, epoch: int, unit: int, rate: float) -> float:
         if self._order[0] != epoch:
@@ -52,7 +68,7 @@ class Samples(Trainable):
         self._optimizer.zero_grad()
         if not self.network.model.training:
             self.network.model.train()
-        loss = self.loss(self.network.model(self.inputs[i : i + 1]), self.targets[i : i + 1])
+        loss = self.loss(self.network.model(self.data.inputs[i : i + 1]), self.data.targets[i : i + 1])
         loss.backward()
         self._optimizer.step()
         return loss.item()
@@ -61,7 +77,7 @@ class Samples(Trainable):
     def test(self, epoch: int, whole: bool) -> dict[str, float]:
         self.network.start_scores(epoch * ROWS_OF_A_SCORE)
         model, scores = self.network.model.eval(), {}
-        for split, (inputs, targets) in self.tests.items():
+        for split, (inputs, targets) in self.data.tests.items():
             number = len(inputs) if whole or self.test_number is None else min(self.test_number, len(inputs))
             parts = [model(part) for part in inputs[:number].split(SCORED_AT_ONCE)]
             scores |= self.score(split, torch.cat(parts).numpy(), targets[:number].numpy())
@@ -76,5 +92,5 @@ class Samples(Trainable):
         return other
 
     def deployable(self, weights: list[np.ndarray]) -> nn.Module:
-        """The plain model with the given weights (outputs, inputs) of every array, as extraction writes them."""
-        return to_torch(self.network.model, weights)
+        """The whole model in plain torch with the given weights (outputs, inputs) of every array, as extraction writes them."""
+        return self._deploy(to_torch(self.network.model, weights))
