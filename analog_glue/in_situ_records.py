@@ -12,8 +12,10 @@ from typing import Any
 CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
 EXTRACTION, PRUNING, PERTURBATION = "extraction.json", "pruning.csv", "perturbation.csv"
 ARRAY_ERROR = "extraction_error.csv"  # of an array of random weights
-# Of a mode: they do not change what an epoch learns.
-PACE = ("epochs", "save_every", "average_products", "statistics_every", "average_epochs")
+CHANGES_NOTHING = {  # of what an epoch learns
+    "training": ("epochs", "save_every", "average_products", "statistics_every", "average_epochs"),
+    "model": ("path",),  # its weights count with the data
+}
 
 Cells = dict[str, str]  # one line of a csv file: column → text
 
@@ -79,20 +81,19 @@ def find_runs(root: Path | str) -> list[InSituRun]:
         if not isinstance(config.get("training"), dict) or not config.get("device"):
             continue
         choices, chosen = run.get("choices") or {}, {}
-        for group in ("task", "device", "training"):
-            chosen |= {f"{group}.{name}": value for name, value in _flat(config[group]).items()}
-        pace = {f"training.{name}" for name in PACE}
-        heads = isinstance(config.get("model"), dict)
+        for group in ("task", "model", "device", "training"):
+            if isinstance(config.get(group), dict):
+                idle, values = CHANGES_NOTHING.get(group, ()), _flat(config[group])
+                chosen |= {f"{group}.{name}": v for name, v in values.items() if name not in idle and "_target_" not in name}
         runs.append(
             InSituRun(
                 folder=folder,
                 task=str(choices.get("task", config["task"].get("name", ""))),
                 device=str(choices.get("device", "")),
                 training=str(choices.get("training", "")),
-                model=str(choices.get("model", "")) if heads else "",
+                model=str(choices.get("model", "")) if isinstance(config.get("model"), dict) else "",
                 seed=int(config.get("seed", 0)),
-                settings={name: value for name, value in chosen.items() if name not in pace and not name.endswith("_target_")}
-                | {"data": str((run.get("data") or {}).get("fingerprint", ""))[:6]},
+                settings=chosen | {"data": str((run.get("data") or {}).get("fingerprint", ""))[:6]},
                 epochs=int(config["training"].get("epochs", 0)),
                 curve=[{name: _number(cell) for name, cell in cells.items()} for cells in _rows(file)],
                 extractions=[_extraction(record) for record in sorted(folder.glob(f"*/{EXTRACTION}"))],

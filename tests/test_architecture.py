@@ -31,6 +31,7 @@ LADDER = (
     ("in_situ_tables",),
     ("tables", "verify", "summary"),  # with verify_against_aihwkit
     ("experiment",),
+    ("heads",),
     ("in_situ",),
     ("in_situ_uncertainty",),
     ("in_situ_extraction",),
