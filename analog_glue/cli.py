@@ -590,16 +590,23 @@ def _description(file: Path) -> str:
 
 def _list_runs(root: Path) -> int:
     """Every training run below `root`, and below it the hardware that its weights were put on."""
+    from analog_glue.in_situ_records import array_error, find_runs
     from analog_glue.results import ResultsFile
 
+    in_situ = {run.folder: run for run in find_runs(root)}
     runs = {
         file.parent: json.loads(file.read_text(encoding="utf-8")) for file in sorted(root.rglob("run.json"))
     }
     trained = [folder for folder, run in runs.items() if run.get("command") == "train"]
-    if not trained:
+    arrays = {folder: said for folder in runs if (said := array_error(folder))}
+    if not trained and not arrays:
         return _wrong(f"Folder `{root}` has no runs. `analog-glue train …` makes one.")
     for folder in trained:
         print(f"{runs[folder].get('status', 'unknown'):9} {folder}")
+        if folder in in_situ:
+            print(f"  {in_situ[folder].last_score}")
+            for extraction in in_situ[folder].extractions:
+                print(f"  {extraction.name}: {extraction.best_score}")
         for below in (other for other in runs if folder in other.parents):
             rows = [row for row in ResultsFile(below).rows() if row.headline]
             digital = [f"digital {row.metric} {row.value:.2f}" for row in rows if row.stage == "digital"]
@@ -611,6 +618,8 @@ def _list_runs(root: Path) -> int:
                 else ["no score yet"]
             )
             print(f"  {runs[below].get('status', 'unknown'):9} {below.name}: {', '.join(said)}")
+    for folder, said in arrays.items():
+        print(f"{runs[folder].get('status', 'unknown'):9} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")
     return DONE
 

@@ -68,7 +68,7 @@ class Level:
 @dataclass(frozen=True)
 class Panel:
     title: str
-    score: str
+    score: str  # and its unit
     curves: Sequence[Curve]
     levels: Sequence[Level]
 
@@ -287,7 +287,7 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
     axes.minorticks_off()
     axes.margins(y=0.10)
     _write_letters(axes, ends)
-    _trim(axes, panel.title, f"{panel.score} [points]")
+    _trim(axes, panel.title, panel.score)
 
 
 def _trim(axes: Axes, title: str, y_label: str) -> None:

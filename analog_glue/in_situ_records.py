@@ -33,6 +33,13 @@ class Extraction:
     pruning: list[Cells]
     perturbation: list[Cells]
 
+    @property
+    def best_score(self) -> str:
+        """Averaged weights in digital, else the extracted ones, in words."""
+        name = "averaged, digital" if "averaged, digital" in self.scores else "extracted, digital"
+        scores = ", ".join(f"{metric} {value:.4g}" for metric, value in self.scores.get(name, {}).items())
+        return f"{name} after epoch {self.epoch}: {scores}"
+
 
 @dataclass(frozen=True)
 class InSituRun:
@@ -75,11 +82,11 @@ class InSituRun:
 def find_runs(root: Path | str) -> list[InSituRun]:
     """Every in-situ run at or below `root`, in the order of the paths; runs of other trainings are left out."""
     runs = []
-    for file in sorted(Path(root).rglob(CURVE)):
-        folder = file.parent
-        config, run = _json(folder / CONFIG), _json(folder / RUN)
-        if not isinstance(config.get("training"), dict) or not config.get("device"):
+    for file in sorted(Path(root).rglob(CONFIG)):
+        folder, config = file.parent, _json(file)
+        if "periphery" not in (config.get("training") or {}):  # of pulsed arrays
             continue
+        run = _json(folder / RUN)
         choices, chosen = run.get("choices") or {}, {}
         for group in ("task", "model", "device", "training"):
             if isinstance(config.get(group), dict):
@@ -95,7 +102,7 @@ def find_runs(root: Path | str) -> list[InSituRun]:
                 seed=int(config.get("seed", 0)),
                 settings=chosen | {"data": str((run.get("data") or {}).get("fingerprint", ""))[:6]},
                 epochs=int(config["training"].get("epochs", 0)),
-                curve=[{name: _number(cell) for name, cell in cells.items()} for cells in _rows(file)],
+                curve=[{name: _number(cell) for name, cell in cells.items()} for cells in _rows(folder / CURVE)],
                 extractions=[_extraction(record) for record in sorted(folder.glob(f"*/{EXTRACTION}"))],
             )
         )
@@ -105,6 +112,12 @@ def find_runs(root: Path | str) -> list[InSituRun]:
 def find_array_errors(root: Path | str) -> list[Cells]:
     """Rows of every `extraction_error.csv` at or below `root`."""
     return [cells for file in sorted(Path(root).rglob(ARRAY_ERROR)) for cells in _rows(file)]
+
+
+def array_error(folder: Path) -> str:
+    """What an extraction from a random array ended with, in words; empty where `folder` holds none."""
+    rows = _rows(folder / ARRAY_ERROR)
+    return f"{int(rows[-1]['products']):,} products: error {float(rows[-1]['error']):.5f} of the range" if rows else ""
 
 
 def _extraction(file: Path) -> Extraction:

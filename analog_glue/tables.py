@@ -9,6 +9,7 @@ Variants are compared on the same chips: differences are taken per (seed, chip, 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
 import re
@@ -39,6 +40,7 @@ from analog_glue.grids import (
     span,
     summarise,
 )
+from analog_glue.in_situ_groups import ALGORITHMS, unit
 from analog_glue.in_situ_tables import chapter
 from analog_glue.results import Measurement, find_rows, write_bytes_atomic
 
@@ -328,6 +330,7 @@ def drift_table(rows: Iterable[Measurement]) -> str:
 
 def _drift_grid(section: Section) -> Grid:
     """Times downwards, variants and their paired differences across."""
+    cell = functools.partial(score_cell, decimals=_decimals(section))
     keys, pairs = _keys(section), section.pairs()
     labels = [f"{keys[one]} − {keys[other]}" for one, other in pairs]
     on_chips = [variant.training for variant in keys]
@@ -340,13 +343,13 @@ def _drift_grid(section: Section) -> Grid:
     rows = []
     for name, scores in (("digital", section.digital), ("ideal devices", section.ideal)):
         if scores:
-            rows.append([name, *(score_cell(summarise(scores.get(t, {}))) for t in columns), *nothing])
+            rows.append([name, *(cell(summarise(scores.get(t, {}))) for t in columns), *nothing])
     for i, t in enumerate(section.times):
         label = time_label(t) + ("*" if t in section.extrapolated else "")
-        cells = [score_cell(s[i], section.change(v, t)) for v, s in zip(keys, found, strict=True)]
-        rows.append([label, *cells, *[MISSING] * len(bare), *(score_cell(s[i], signed=True) for s in paired)])
+        cells = [cell(s[i], section.change(v, t)) for v, s in zip(keys, found, strict=True)]
+        rows.append([label, *cells, *[MISSING] * len(bare), *(cell(s[i], signed=True) for s in paired)])
     if section.majority is not None:
-        rows.append(["majority class", *[in_points(section.majority)] * len(columns), *nothing])
+        rows.append(["majority class", *[in_points(section.majority, _decimals(section))] * len(columns), *nothing])
     seeds = [span([s.seeds for s in line if s]) for line in [*found, *paired]]
     chips = [span([n for s in line if s for n in (s.chips, s.most_chips)]) for line in [*found, *paired]]
     of_bare = [str(len(section.digital.get(training, section.ideal.get(training, {})))) for training in bare]
@@ -367,6 +370,11 @@ def _drift_grid(section: Section) -> Grid:
         rows,
         legend,
     )
+
+
+def _decimals(section: Section) -> int:
+    """Scores are in points, except a cross-entropy [nats]."""
+    return 3 if section.score.metric == "cross_entropy" else 2
 
 
 def _keys(section: Section) -> dict[Variant, str]:
@@ -508,7 +516,7 @@ def missing_commands(sections: Iterable[Section]) -> list[str]:
     wanted: dict[tuple[Bundle, str, tuple[int, ...], bool, int, tuple[float, ...]], list[str]] = {}
     by_bundle: dict[Bundle, dict[str, Section]] = defaultdict(dict)
     for section in sections:
-        if section.headline:
+        if section.headline and not _extracted(section):
             by_bundle[section.bundle].setdefault(section.score.task, section)
     for bundle, tasks in by_bundle.items():
         every = [s for s in tasks.values() if s.cells]
@@ -547,6 +555,11 @@ def missing_commands(sections: Iterable[Section]) -> list[str]:
         words += [f"# hardware {bundle.hardware_id}"] if ambiguous.count(bundle[:3]) > 1 else []
         commands.append(" ".join(words))
     return commands
+
+
+def _extracted(section: Section) -> bool:
+    """Whether the weights were trained in situ, which no `train` with this hardware does."""
+    return any(training.name.startswith(tuple(ALGORITHMS)) for training in section.digital)
 
 
 def _seeds(section: Section) -> set[int]:
@@ -677,7 +690,7 @@ def _panel(section: Section) -> Panel:
     if section.majority is not None and math.isfinite(section.majority):
         levels.append(Level("always the majority class", section.majority, dotted=True))
     task, metric = (NAMES.get(name, name) for name in (section.score.task, section.score.metric))
-    return Panel(task, metric, curves, levels)
+    return Panel(task, unit(metric) if metric == "cross_entropy" else f"{metric} [points]", curves, levels)
 
 
 def _figure_note(sections: Sequence[Section]) -> str:
