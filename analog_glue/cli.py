@@ -211,7 +211,13 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         else:
             from analog_glue.experiment import checkpoint_config
 
-            config["task"] = checkpoint_config(checkpoint)["task"]
+            trained = checkpoint_config(checkpoint)
+            if trained.get("device"):
+                raise WrongInput(
+                    "Setting `checkpoint` must be an extraction of a run that was trained in situ, but is the run itself, "
+                    f"{str(checkpoint)!r}. `analog-glue extract checkpoint={checkpoint}` makes one."
+                )
+            config["task"] = trained["task"]
     from analog_glue.tasks.in_situ import InSituTask
 
     parts: dict[str, Any] = {}

@@ -589,32 +589,3 @@ def test_a_perturbation_without_statistics_is_refused(tmp_path, capsys):
     (folder,) = tmp_path.iterdir()
     assert main(["extract", f"checkpoint={folder}", "extract.perturb=[1]"]) == 2
     assert "training.statistics_every" in capsys.readouterr().err
-
-
-def test_extract_of_an_lstm_run_scores_its_arrays_and_finds_their_weights(tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()
-    text = np.cumsum(np.random.default_rng(0).choice([1, 3], 340_000)) % 20  # ln 2 nats a symbol can be reached
-    (tmp_path / "data" / "warpeace_input.txt").write_bytes((65 + text).astype(np.uint8).tobytes())
-    monkeypatch.setattr("analog_glue.tasks.war_and_peace.TEST_CHARACTERS", 4000)
-    words = ["task=war_and_peace", "task.hidden=16", "task.layers=1", "task.train_characters=30000", "training=sgd_pulsed",
-             "device=symmetric_linear", "training.epochs=1", f"data.root={tmp_path / 'data'}", f"output_root={tmp_path}"]
-    assert main(["train", *words]) == 0
-    (run,) = tmp_path.glob("war_and_peace-*")
-    assert main(["extract", f"checkpoint={run}", "extract.products=2000"]) == 0
-    record = json.loads((run / "extraction-uniform-2000-seed0" / "extraction.json").read_text())
-    last = list(csv.DictReader((run / "learning_curve.csv").open()))[-1]
-    assert record["scores"]["analog arrays"]["cross_entropy"] == pytest.approx(float(last["cross_entropy"]))
-    for row in record["arrays"]:  # few weights: their errors share 2000 outputs a row
-        assert row["estimated_error"] == pytest.approx(row["actual_error"], rel=0.15)
-    weights = load_file(run / "extraction-uniform-2000-seed0" / "extracted.safetensors")
-    model, decoder = nn.LSTM(20, 16), nn.Linear(16, 20)
-    with torch.no_grad():
-        model.weight_hh_l0.copy_(weights["0"][:, :16])
-        model.weight_ih_l0.copy_(weights["0"][:, 17:])
-        model.bias_ih_l0.copy_(weights["0"][:, 16])
-        model.bias_hh_l0.zero_()
-        decoder.weight.copy_(weights["1"][:, :16])
-        decoder.bias.copy_(weights["1"][:, 16])
-        loss, _ = torch_loss(model, decoder, text[-4000:])
-    digital = record["scores"]["extracted, digital"]["cross_entropy"]
-    assert digital == pytest.approx(loss.item() / 3999, rel=1e-4) and digital < 2.5
