@@ -206,13 +206,13 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
             from analog_glue.in_situ import run_of
 
             run = run_of(checkpoint.parent if extracted else checkpoint)
-            config |= {group: run[group] for group in ("task", "device", "training")}
+            config |= {group: run[group] for group in ("task", "model", "device", "training") if group in run}
             composed.settings.data.root = composed.settings.data.root or run["data"]["root"]
         else:
             from analog_glue.experiment import checkpoint_config
 
             trained = checkpoint_config(checkpoint)
-            if trained.get("device"):
+            if str(trained["training"]["_target_"]).split(".")[-2] in IN_SITU_MODES:
                 raise WrongInput(
                     "Setting `checkpoint` must be an extraction of a run that was trained in situ, but is the run itself, "
                     f"{str(checkpoint)!r}. `analog-glue extract checkpoint={checkpoint}` makes one."
@@ -228,14 +228,21 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         config[group] = as_annotated(config[group], group)
         parts[group] = build(config[group], group)
         if group == "task":
-            in_situ = isinstance(parts[group], InSituTask)
-            unused = ("device",)
-            if in_situ:
-                unused = ("model",) if command == "evaluate" else ("model", "noise", "tile")
-            _check_mode(config["training"], in_situ, composed)
+            whole = isinstance(parts[group], InSituTask)
+            in_situ = _learns_in_situ(config["training"], whole, composed)
+            unused = ("model", "noise", "tile") if whole else ("noise", "tile") if in_situ else ("device",)
+            if command == "evaluate":  # its chips are those of this command
+                unused = tuple(group for group in unused if group not in ("noise", "tile"))
             parts[group].check(composed.settings.data.root)
         elif group == "model":
             parts[group].check()
+            if in_situ:
+                from analog_glue.heads import HeadTask
+
+                root = Path(composed.settings.output_root) if command == "train" else checkpoint.resolve().parent
+                root = root.parent if command == "evaluate" else root  # of the run, not of its extraction
+                parts["task"] = HeadTask(parts["task"], parts.pop("model"), root / "features")
+                parts["task"].check(composed.settings.data.root)
     return config, parts
 
 
@@ -243,19 +250,19 @@ EXTRACTION_RECORD = "extraction.json"  # what `extract` leaves in its folder
 IN_SITU_MODES = ("sgd_pulsed", "tiki_taka", "ttv2", "chopped_ttv2")
 
 
-def _check_mode(training: dict[str, Any] | None, in_situ: bool, composed: "Composed") -> None:
-    """A task on pulsed devices needs a mode of its own, and a mode such a task."""
+def _learns_in_situ(training: dict[str, Any] | None, whole: bool, composed: "Composed") -> bool:
+    """Whether the mode is one for pulsed devices, as it must be where the `whole` network of a task is on them."""
     from analog_glue.configuration import WrongInput
 
     if training is None:
-        return
+        return False
     mode = str(training["_target_"]).split(".")[-2]
-    if in_situ != (mode in IN_SITU_MODES):
-        allowed = f"one of {', '.join(IN_SITU_MODES)}" if in_situ else "digital or hardware_aware"
+    if whole and mode not in IN_SITU_MODES:
         raise WrongInput(
-            f"Setting `training` must be {allowed} for task={composed.choices['task']}, but is {mode}. "
+            f"Setting `training` must be one of {', '.join(IN_SITU_MODES)} for task={composed.choices['task']}, but is {mode}. "
             "Choose the task or the training mode that fits."
         )
+    return mode in IN_SITU_MODES
 
 
 def _sweep_job(config: "DictConfig") -> None:

@@ -28,6 +28,7 @@ LADDER = (
     ("figures",),
     ("tables", "verify", "summary"),  # with verify_against_aihwkit
     ("experiment",),
+    ("heads",),
     ("in_situ",),
     ("in_situ_uncertainty",),
     ("in_situ_extraction",),

@@ -135,7 +135,7 @@ MISTAKES = {
     "chips=3": ["`chips`", "Did you mean `evaluation.chips`?"],
     "evaluatoin.chips=3": ["`evaluatoin.chips`", "Did you mean `evaluation.chips`?"],
     "noise=pmc": ["`noise`", "ideal, pcm, pcm_reduced, reram", "`pmc`", "Did you mean `pcm`?"],
-    "task=mprc": ["`task`", "cola, demo, digits, mnist, mnli, mrpc", "Did you mean `mrpc`?"],
+    "task=mprc": ["`task`", "cola, demo, digits, mnist, mnist_lenet5, mnli, mrpc", "Did you mean `mrpc`?"],
     "noise=[pcm,reram]": ["`noise`", "ideal, pcm"],
     "noise=null": ["`noise`", "ideal, pcm", "`null`"],
     "~noise": ["`noise`", "ideal, pcm", "deleted"],

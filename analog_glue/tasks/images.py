@@ -6,7 +6,7 @@ FC-MNIST is 784-256-128-10 with logistic sigmoids (Gokmen & Vlasov 2016). Scores
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,9 @@ class _Images(InSituTask):
         require(self.test_images >= 1, "task.test_images", "be at least 1", self.test_images)
         known = self.train_images is None or self.train_images >= 1
         require(known, "task.train_images", "be at least 1 or null", self.train_images)
+
+    def config(self) -> dict[str, Any]:
+        return {"task": asdict(self)}
 
     @abstractmethod
     def _read(self, data_root: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
@@ -97,3 +100,35 @@ class Digits(_Images):
         images, classes = (bunch.data / 16).astype(np.float32), bunch.target.astype(np.int64)
         test = np.arange(len(images)) % 5 == 0
         return images[~test], classes[~test], images[test], classes[test], "scikit-learn"
+
+
+@dataclass(frozen=True)
+class MnistLeNet5(InSituTask):
+    """The same images for LeNet5, a convolutional network."""
+
+    train_images: int | None = None  # use only the first of them; null: all
+    test_images: int = 2000  # scored after every epoch; the whole test set after the last
+    name: str = "mnist_lenet5"
+
+    def __post_init__(self) -> None:
+        self._images  # noqa: B018  # refuses what `Mnist` refuses
+
+    @property
+    def _images(self) -> Mnist:
+        return Mnist(train_images=self.train_images, test_images=self.test_images, name=self.name)
+
+    def config(self) -> dict[str, Any]:
+        return {"task": asdict(self)}
+
+    def check(self, data_root: str | None) -> None:
+        self._images.check(data_root)
+
+    def load(
+        self, data_root: str | None, mode: InSituMode, device: PulsedDevice, seed: int
+    ) -> tuple[Any, dict[str, str]]:
+        from analog_glue.training.lenet5 import train_lenet5
+
+        images, classes, test_images, test_classes, source = self._images._read(data_root)
+        data = images[: self.train_images], classes[: self.train_images], test_images, test_classes
+        trainable = train_lenet5(data, self.test_images, mode, device, seed)
+        return trainable, {"source": source, "fingerprint": fingerprint(images, classes, test_images, test_classes)}

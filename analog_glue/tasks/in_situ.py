@@ -6,7 +6,7 @@ import gzip
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,10 @@ class InSituTask(ABC):
     """Concrete tasks are frozen dataclasses whose fields are the keys of their yaml."""
 
     name: str
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The groups of the configuration that the task stands for, with their values."""
 
     @abstractmethod
     def check(self, data_root: str | None) -> None:

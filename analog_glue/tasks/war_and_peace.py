@@ -6,7 +6,7 @@ cross-entropy per character [nats].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +39,9 @@ class WarAndPeace(InSituTask):
         require(self.hidden % 16 == 0, "task.hidden", "be a multiple of 16", self.hidden)
         known = self.train_characters is None or self.train_characters > self.sequence
         require(known, "task.train_characters", "be null or longer than a sequence", self.train_characters)
+
+    def config(self) -> dict[str, Any]:
+        return {"task": asdict(self)}
 
     def check(self, data_root: str | None) -> None:
         find_file(data_root, FILES, self.name)

@@ -5,6 +5,7 @@ A mode makes one `Learner` for every weight matrix of a network; the network doe
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -91,3 +92,6 @@ class InSituMode(ABC):
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> Learner:
         """Put a weight matrix `values` (outputs, inputs) [units of the devices] on devices; `number` names it."""
 
+    @abstractmethod
+    def reused(self, times: int) -> Self:
+        """The mode of an array that is used `times` for one sample (a convolution): its reads are counted in samples."""

@@ -12,7 +12,8 @@
 Line 15 sends trains of `pulses.longest` bits, every bit on with probability min(1, λ |v| / (longest · dw_min)).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numba import float32, uint32
@@ -52,6 +53,9 @@ class TikiTaka(InSituMode):
             a, c, self.transfer_every, self.transfer_rate, self.gamma, self.periphery.single, self.pulses,
             Stream.of(seed, number), aligned(c.weights),
         )  # fmt: skip
+
+    def reused(self, times: int) -> Self:
+        return replace(self, transfer_every=self.transfer_every * times)
 
 
 @dataclass(frozen=True)

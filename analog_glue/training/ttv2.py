@@ -20,7 +20,8 @@ holds the coefficients (v is divided by their number N, so that λ and T mean th
 of every other row, each core takes rows through all steps of a sequence, reads included.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numba import float32, uint32
@@ -65,6 +66,9 @@ class TTv2(InSituMode):
             a, c, h, vectors, self.transfer_every, self.transfer_rate, self.threshold * device.dw_min, self.momentum,
             self.periphery.single, self.pulses, Stream.of(seed, number),
         )  # fmt: skip
+
+    def reused(self, times: int) -> Self:
+        return replace(self, transfer_every=self.transfer_every * times)
 
 
 @dataclass(frozen=True)
