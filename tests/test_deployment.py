@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from analog_glue.cli import main
-from analog_glue.deployment import Continuation, Pictures
-from analog_glue.nn.plain import CharacterLSTM, perceptron
+from analog_glue.deployment import Answers, Continuation, picture_scores
+from analog_glue.nn.plain import CharacterLSTM, on_linear_layers, perceptron
 from analog_glue.results import find_rows
 
 LENGTH = 4000  # characters of the test text
@@ -183,14 +183,41 @@ def test_a_perceptron_goes_the_same_way(tmp_path):
 def test_pictures_of_several_chips_are_scored_as_alone():
     random = np.random.default_rng(0)
     images, classes = random.random((70, 12)).astype(np.float32), random.integers(0, 3, 70)
-    trainable = SimpleNamespace(images=images, classes=classes, test_images=images, test_classes=classes)
+    images, classes = torch.from_numpy(images), torch.from_numpy(classes)
     models = [perceptron([random.normal(size=shape) for shape in ((5, 13), (3, 6))]) for _ in range(2)]
 
     class Both(nn.Module):
         def forward(self, x):
             return torch.cat([model(part) for model, part in zip(models, x.chunk(2), strict=True)])
 
-    workload = Pictures(trainable)
+    workload = Answers(images, classes, {"test": (images, classes)}, picture_scores)
     together = [[score.value for score in scores] for scores in workload.score(Both(), 2)]
     assert together == [[score.value for score in workload.score(model)[0]] for model in models]
+    assert workload.headline == "accuracy"
     assert workload.majority()[0].value == pytest.approx(100 * np.bincount(classes).max() / 70)
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": (1, 2), "bias": False}, {"dilation": (2, 1)}])
+def test_a_convolution_is_a_linear_layer_on_patches(options):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 5, (3, 2), **options), nn.Tanh(), nn.Flatten())
+    x, plain = torch.randn(4, 3, 9, 11), on_linear_layers(model)
+    torch.testing.assert_close(plain(x), model(x))
+    assert [type(module) for module in plain.modules() if isinstance(module, nn.Linear | nn.Conv2d)] == [nn.Linear]
+
+
+def test_a_head_that_learnt_in_situ_goes_on_chips_with_its_encoder(tmp_path):
+    words = ["task=demo", "model=tiny", "device=symmetric_linear", "training=sgd_pulsed", "training.epochs=1",
+             "task.train_size=200", "task.validation_size=100", f"output_root={tmp_path}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    (folder,) = tmp_path.glob("demo-*")
+    assert main(["extract", f"checkpoint={folder}", "extract.products=1000"]) == 0
+    extraction = folder / "extraction-uniform-1000-seed0"
+    assert main(["evaluate", f"checkpoint={extraction}", "evaluation.chips=1", "evaluation.times=[1]",
+                 f"output_root={tmp_path}"]) == 0  # fmt: skip
+    scores = json.loads((extraction / "extraction.json").read_text())["scores"]["extracted, digital"]
+    rows = find_rows(tmp_path)
+    for metric, value in scores.items():
+        assert values(rows, stage="digital", metric=metric) == [pytest.approx(value, abs=1e-6)]
+    assert len(values(rows, stage="chip", headline=True)) == 1
+    assert rows[0].model == "tiny-symmetric_linear"
