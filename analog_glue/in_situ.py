@@ -32,6 +32,7 @@ from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
 CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
 CHANGES_NOTHING = {  # of what an epoch learns
     "training": ("epochs", "save_every", "average_products", "statistics_every", "average_epochs"),
+    "device": ("drift",),
     "model": ("path",),  # its weights count with the data
 }
 

@@ -1,6 +1,7 @@
 """One straight function for the command `extract`: a run's weights out of its arrays by noisy products, and their scores.
 
-It reads the state of an in-situ run, finished or not, and writes into `<run>/extraction-<inputs>-<products>-seed<seed>/`
+It reads the state of an in-situ run, finished or not, and writes into `<run>/extraction-<inputs>-<products>-seed<seed>/` (with
+`-<time>s` where the arrays were left to drift before)
 
     extracted.safetensors   "0" … "n": float32 (outputs, inputs), in units of the network's weights
     averaged.safetensors    the same of the mean over the last epochs, where training collected it (training/averaging.py)
@@ -15,7 +16,8 @@ extracted weights on fresh arrays, written without error as far as each device's
 import json
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +29,7 @@ from analog_glue.extraction import Regression, extract, extract_one_hot
 from analog_glue.in_situ import run_of
 from analog_glue.in_situ_uncertainty import PERTURBATION, PRUNING, Weights, score_perturbation, score_pruning
 from analog_glue.kernels.matvec import PERFECT
-from analog_glue.nn.in_situ.learner import Fixed, Stream
+from analog_glue.nn.in_situ.learner import Fixed, Learner, Stream
 from analog_glue.results import provenance, write_json_atomic
 from analog_glue.seeding import key
 from analog_glue.settings import Extract, RunSettings, require
@@ -60,10 +62,12 @@ def extract_run(
         torch.set_num_threads(settings.runtime.threads)
     chosen, run = settings.extract, Path(str(settings.checkpoint))
     seed_of_run = run_of(run)["seed"]
-    folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}"
+    aged = f"-{chosen.time:g}s" if chosen.time else ""
+    folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}{aged}"
     seed = key(seed_of_run, "extraction", settings.seed)
     trainable, data = task.load(settings.data.root, mode, device, seed_of_run)
     saved, notes = restore(trainable, run / STATE)
+    _age(trainable.network.learners, chosen.time)
     spread = _spread(trainable, saved, mode)
     require(not chosen.perturb or spread is not None, "extract.perturb", "be empty without statistics of the weights",
             list(chosen.perturb), "Train the last epochs with training.statistics_every=100.")  # fmt: skip
@@ -73,6 +77,7 @@ def extract_run(
     # What decides the weights of this folder, beside its name.
     facts = {
         "run": run.name, "epoch": notes["epoch"], "unit": notes["unit"], "amplitude": chosen.amplitude,
+        "time": chosen.time, "drift": asdict(device.drift),
         "window": notes.get("window"), "statistics_window": notes.get("statistics_window"),
     }  # fmt: skip
     record = json.loads((folder / RECORD).read_text(encoding="utf-8")) if (folder / RECORD).is_file() else {}
@@ -102,7 +107,7 @@ def _extract(
     epoch = max(facts["epoch"] - (facts["unit"] == 0), 0)  # names the noise: after an epoch, the scores of its end
     scores = {"analog arrays": trainable.test(epoch, True)}
     for name, values in sets.items():
-        scores |= _scores(name, trainable, values, mode, device, seed, epoch)
+        scores |= _scores(name, trainable, values, mode, device, seed, epoch, chosen.time)
     folder.mkdir(exist_ok=True)
     for name in (RECORD, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors"):  # of another state of the run
         (folder / name).unlink(missing_ok=True)
@@ -209,13 +214,21 @@ def _digital(trainable: Trainable, weights: Weights, mode: InSituMode, seed: int
 
 
 def _scores(
-    name: str, trainable: Trainable, weights: Weights, mode: InSituMode, device: PulsedDevice, seed: int, epoch: int
-) -> dict[str, Scores]:
+    name: str, trainable: Trainable, weights: Weights, mode: InSituMode, device: PulsedDevice, seed: int, epoch: int,
+    time: float,
+) -> dict[str, Scores]:  # fmt: skip
     """Scores of `weights` in digital and on fresh arrays."""
     digital = _digital(trainable, weights, mode, seed)
     fresh = [mode.learner(device, values / mode.output_scale, seed, number) for number, values in enumerate(weights)]
+    _age(fresh, time)
     analog = trainable.on(fresh, mode.periphery.forward, Stream.of(seed, 0))
     return {f"{name}, digital": digital.test(epoch, True), f"{name}, fresh arrays": analog.test(epoch, True)}
+
+
+def _age(learners: Sequence[Learner], time: float) -> None:
+    for learner in learners:
+        for array in learner.arrays():
+            array.age(time)
 
 
 def _errors(arrays: list[dict[str, float | int]]) -> str:

@@ -583,6 +583,29 @@ def test_extract_writes_spread_and_both_tables_and_goes_on_with_them(digits_run,
     assert "Extracted already" in capsys.readouterr().out
 
 
+def test_arrays_are_read_as_late_as_asked_and_drift_is_no_part_of_training(tmp_path):
+    words = ["task=digits", "training=sgd_pulsed", "device=symmetric_linear", "training.epochs=1", "training.output_scale=2",
+             "device.drift.nu=0.1", f"output_root={tmp_path}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    assert main(["train", *words, "device.drift.nu=0.05"]) == 0
+    (run,) = tmp_path.iterdir()
+    found = {}
+    for time in (0, 10_000):
+        assert main(["extract", f"checkpoint={run}", f"extract.time={time}"]) == 0
+        folder = run / f"extraction-uniform-10000-seed0{f'-{time}s' if time else ''}"
+        record = json.loads((folder / "extraction.json").read_text())
+        found[time] = (load_file(folder / "extracted.safetensors"), record["arrays"], record["scores"])
+    share = 10_000**-0.05
+    for row in found[0][1]:
+        n = str(row["array"])
+        error = found[10_000][0][n] - share * found[0][0][n]
+        assert float(error.square().mean().sqrt()) < 1.5 * row["estimated_error"] < 0.03 * row["weight_rms"]
+    digital = [scores["extracted, digital"]["cross_entropy"] for _, _, scores in found.values()]
+    assert digital[1] > digital[0] + 0.05
+    fresh = [scores["extracted, fresh arrays"]["cross_entropy"] for _, _, scores in found.values()]
+    assert fresh[1] > digital[1] + 0.05  # aged once more
+
+
 def test_a_perturbation_without_statistics_is_refused(tmp_path, capsys):
     words = ["task=digits", "device=soft_bounds", "training=sgd_pulsed", "training.epochs=1", "task.train_images=20"]
     assert main(["train", *words, f"output_root={tmp_path}"]) == 0
