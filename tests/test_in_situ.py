@@ -445,6 +445,18 @@ def test_the_arrays_score_as_at_the_end_of_training_and_digital_is_the_plain_net
     assert scores["extracted, fresh arrays"] != scores["analog arrays"]
 
 
+def test_weights_at_the_bounds_of_their_devices_do_not_fit_on_others_and_only_bounds_are_to_blame(tmp_path):
+    words = ["task=digits", "device=soft_bounds", "device.dw_min=0.05", "device.w_max=0.2", "device.w_max_dtod=0.6",
+             "training=ttv2", "training.output_scale=6", "training.transfer_every=1", "training.transfer_rate=0.1",
+             "training.epochs=3", f"output_root={tmp_path}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    (run,) = tmp_path.iterdir()
+    _, record = extracted(run)
+    loss = {name: values["cross_entropy"] for name, values in record["scores"].items()}
+    assert loss["extracted, arrays without bounds"] == pytest.approx(loss["analog arrays"], rel=0.1)
+    assert loss["extracted, fresh arrays"] > 1.2 * loss["extracted, arrays without bounds"]
+
+
 def test_one_hot_reads_are_worse_than_the_regression_and_say_so(digits_run):
     _, uniform = extracted(digits_run)
     _, one_hot = extracted(digits_run, "one_hot")
