@@ -224,7 +224,13 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         else:
             from analog_glue.experiment import checkpoint_config
 
-            config["task"] = checkpoint_config(checkpoint)["task"]
+            trained = checkpoint_config(checkpoint)
+            if str(trained["training"]["_target_"]).split(".")[-2] in IN_SITU_MODES:
+                raise WrongInput(
+                    "Setting `checkpoint` must be an extraction of a run that was trained in situ, but is the run itself, "
+                    f"{str(checkpoint)!r}. `analog-glue extract checkpoint={checkpoint}` makes one."
+                )
+            config["task"] = trained["task"]
     from analog_glue.tasks.in_situ import InSituTask
 
     parts: dict[str, Any] = {}
@@ -237,19 +243,17 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         if group == "task":
             whole = isinstance(parts[group], InSituTask)
             in_situ = _learns_in_situ(config["training"], whole, composed)
-            unused = ("device",)
-            if in_situ:
-                unused = (*(["model"] if whole else []), *([] if command == "evaluate" else ["noise", "tile"]))
+            unused = ("model", "noise", "tile") if whole else ("noise", "tile") if in_situ else ("device",)
+            if command == "evaluate":  # its chips are those of this command
+                unused = tuple(group for group in unused if group not in ("noise", "tile"))
             parts[group].check(composed.settings.data.root)
         elif group == "model":
             parts[group].check()
             if in_situ:
                 from analog_glue.heads import HeadTask
 
-                above = composed.settings.checkpoint
-                root = Path(composed.settings.output_root)
-                if above is not None:
-                    root = Path(above).resolve().parents[(Path(above) / EXTRACTION_RECORD).is_file()]
+                root = Path(composed.settings.output_root) if command == "train" else checkpoint.resolve().parent
+                root = root.parent if command == "evaluate" else root  # of the run, not of its extraction
                 parts["task"] = HeadTask(parts["task"], parts.pop("model"), root / "features")
                 parts["task"].check(composed.settings.data.root)
     return config, parts

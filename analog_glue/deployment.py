@@ -20,12 +20,15 @@ from analog_glue.settings import Calibration
 from analog_glue.training.characters import Characters
 from analog_glue.training.images import Images
 from analog_glue.training.in_situ_loop import Trainable
+from analog_glue.training.samples import Samples
 
 STREAMS = 250
 WARM_UP = 100  # characters
 STEPS = 100  # characters between two looks at the outputs
-AT_ONCE = 500  # pictures
+AT_ONCE = 500  # examples
 SPLIT = "test"
+
+ScoresOf = Callable[[str, np.ndarray, np.ndarray], dict[str, float]]
 
 
 class Deployed(Workload):
@@ -37,19 +40,18 @@ class Deployed(Workload):
 
 
 def workload_of(trainable: Trainable, device: str = "cpu") -> Deployed:
-    """The task of a network that was trained in situ; `device` is where torch computes.
-
-    Raises:
-        ValueError: a network that this cannot score.
-    """
+    """The task of a network that was trained in situ; `device` is where torch computes."""
     if isinstance(trainable, Characters):
         return Continuation(trainable, device)
     if isinstance(trainable, Images):
-        return Pictures(trainable, device)
-    raise ValueError(
-        f"Setting `checkpoint` must lead to an LSTM of characters or a perceptron, but leads to {type(trainable).__name__}. "
-        "Its scores in digital and on fresh arrays are in extraction.json."
-    )
+        images, classes, test_images, test_classes = map(
+            torch.from_numpy, (trainable.images, trainable.classes, trainable.test_images, trainable.test_classes)
+        )
+        return Answers(images, classes, {SPLIT: (test_images, test_classes)}, picture_scores, device)
+    if isinstance(trainable, Samples):
+        data = trainable.data
+        return Answers(data.inputs, data.targets, data.tests, trainable.score, device)
+    raise TypeError(f"no workload for {type(trainable).__name__}")
 
 
 class Continuation(Deployed):
@@ -108,41 +110,58 @@ class Continuation(Deployed):
         return _ranges(read, model, {"text": text.to(self._device)}, hardware, calibration)
 
 
-class Pictures(Deployed):
-    """Share of right answers [%] and cross-entropy [nats] over pictures."""
+class Answers(Deployed):
+    """Outputs of a network for examples that are independent of each other, scored as in training."""
 
-    headline = "accuracy"
-
-    def __init__(self, trainable: Images, device: str = "cpu") -> None:
-        self._train, self._train_classes, self._device = trainable.images, trainable.classes, device
-        self._test, self._classes = torch.from_numpy(trainable.test_images), trainable.test_classes
+    def __init__(
+        self, inputs: Tensor, targets: Tensor, tests: dict[str, tuple[Tensor, Tensor]], scores: ScoresOf, device: str = "cpu"
+    ) -> None:
+        """
+        Args:
+            inputs, targets: Of the training set (n, …), (n,).
+            tests: The same of every split that is scored.
+            scores: (split, outputs (n, …), targets (n,)) → metrics; the first is the headline.
+        """
+        self._inputs, self._targets, self._tests, self._scores, self._device = inputs, targets, tests, scores, device
+        self.headline = self.majority()[0].metric
 
     @torch.no_grad()
     def score(self, model: nn.Module, chips: int = 1) -> list[list[Score]]:
-        parts = [
-            model(torch.cat([part] * chips).to(self._device)).float().cpu().view(chips, len(part), -1)
-            for part in self._test.split(AT_ONCE)
-        ]
-        return [self._scores(logits) for logits in torch.cat(parts, 1)]
+        scores: list[list[Score]] = [[] for _ in range(chips)]
+        for split, (inputs, targets) in self._tests.items():
+            parts = [
+                model(torch.cat([part] * chips).to(self._device)).float().cpu().view(chips, len(part), -1)
+                for part in inputs.split(AT_ONCE)
+            ]
+            for own, outputs in zip(scores, torch.cat(parts, 1), strict=True):
+                own += self._of(split, outputs, targets)
+        return scores
 
     def majority(self) -> list[Score]:
-        shares = torch.from_numpy(np.bincount(self._train_classes) / len(self._train_classes))
-        return self._scores(shares.log().expand(len(self._classes), -1))
+        shares = torch.bincount(self._targets) / len(self._targets)
+        return [
+            score
+            for split, (_, targets) in self._tests.items()
+            for score in self._of(split, shares.log().expand(len(targets), -1), targets)
+        ]
 
-    def _scores(self, logits: Tensor) -> list[Score]:
-        classes = torch.from_numpy(self._classes)
-        right = 100 * (logits.argmax(1) == classes).double().mean().item()
-        loss = nn.functional.cross_entropy(logits, classes).item()
-        return [Score(SPLIT, name, value, len(classes)) for name, value in (("accuracy", right), ("cross_entropy", loss))]
+    def _of(self, split: str, outputs: Tensor, targets: Tensor) -> list[Score]:
+        metrics = self._scores(split, outputs.numpy(), targets.numpy())
+        return [Score(split, metric, value, len(targets)) for metric, value in metrics.items()]
 
     def ranges(self, model: nn.Module, hardware: Hardware, calibration: Calibration) -> dict[str, Tensor]:
-        chosen = torch.randperm(len(self._train), generator=generator("calibration examples"))[: calibration.examples]
+        chosen = torch.randperm(len(self._inputs), generator=generator("calibration examples"))[: calibration.examples]
 
-        def look(images: Tensor, attention_mask: Tensor) -> None:
-            model(images)
+        def look(inputs: Tensor, attention_mask: Tensor) -> None:
+            model(inputs)
 
-        images = torch.from_numpy(self._train[chosen.numpy()]).to(self._device)
-        return _ranges(look, model, {"images": images}, hardware, calibration)
+        return _ranges(look, model, {"inputs": self._inputs[chosen].to(self._device)}, hardware, calibration)
+
+
+def picture_scores(split: str, outputs: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+    """Accuracy [%] and cross-entropy [nats]."""
+    loss = nn.functional.cross_entropy(torch.from_numpy(outputs), torch.from_numpy(classes)).item()
+    return {"accuracy": 100 * float((outputs.argmax(1) == classes).mean()), "cross_entropy": loss}
 
 
 def _ranges(

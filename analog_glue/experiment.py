@@ -117,7 +117,7 @@ def train(
         if mode.start_from is not None:
             loaded.model.load_state_dict(load_checkpoint_model(Path(mode.start_from)).model.state_dict())
     analog_layers(loaded.model, hardware.layers)  # patterns that match nothing are refused before anything is trained
-    encoded = _Encoded.of(task, raw, loaded)
+    encoded = EncodedData.of(task, raw, loaded)
 
     if settings.dry_run:
         text = describe(
@@ -181,7 +181,7 @@ def evaluate(
     task.check(settings.data.root)
     raw = task.load(settings.data.root)
     loaded = load_checkpoint_model(checkpoint)
-    encoded = _Encoded.of(task, raw, loaded)
+    encoded = EncodedData.of(task, raw, loaded)
     if settings.dry_run:
         text = describe(
             loaded.model, hardware, encoded.train, settings, task.name, raw, None, checkpoint, True, str(checkpoint)
@@ -207,12 +207,12 @@ CONFIG_FILE_OF_RUN = "run_config.json"  # config.json is the model's own
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class EncodedData:
     train: Encoded
     validation: dict[str, Encoded]
 
     @classmethod
-    def of(cls, task: Task, raw: RawData, loaded: LoadedModel) -> "_Encoded":
+    def of(cls, task: Task, raw: RawData, loaded: LoadedModel) -> "EncodedData":
         def tokens(split: Any) -> Encoded:
             return encode(split, loaded.tokenizer, task.max_length, task.num_labels)
 
@@ -225,7 +225,7 @@ def _train(
     mode: TrainingMode,
     hardware: Hardware,
     loaded: LoadedModel,
-    encoded: _Encoded,
+    encoded: EncodedData,
     folder: Path,
     facts: dict[str, Any],
     where: str,
@@ -234,7 +234,7 @@ def _train(
     calibration = settings.hardware.calibration
 
     def calibrate(model: nn.Module) -> dict[str, Tensor]:
-        return _calibrated_ranges(model, hardware, encoded.train, calibration)
+        return calibrated_ranges(model, hardware, encoded.train, calibration)
 
     preparation = Preparation(hardware, NoiseClock(), calibrate)
     prepared = mode.prepare(loaded.model, preparation)
@@ -276,7 +276,7 @@ def _save_plain(trained: nn.Module, loaded: LoadedModel, folder: Path) -> None:
     save_model(trained, loaded.tokenizer, folder)
 
 
-def _calibrated_ranges(
+def calibrated_ranges(
     model: nn.Module, hardware: Hardware, train: Encoded, calibration: Calibration
 ) -> dict[str, Tensor]:
     """Input range of every layer on tiles from the first training examples of a fixed order."""
@@ -324,7 +324,7 @@ def _subject(
     task: Task,
     raw: RawData,
     loaded: LoadedModel,
-    encoded: _Encoded,
+    encoded: EncodedData,
     trained_in: Path,
     log: Callable[[str], None],
 ) -> Subject:
@@ -453,7 +453,7 @@ def _periphery(
         return model, learned, "learned in training"
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
     log(f"Calibrating the input ranges of {len(layers) - len(learned)} layers: {source}")
-    ranges = _calibrated_ranges(model, hardware, train, calibration)
+    ranges = calibrated_ranges(model, hardware, train, calibration)
     both = {name: learned.get(name) or Periphery(ranges[name]) for name in layers}
     return model, both, source + (" (others learned in training)" if learned else "")
 

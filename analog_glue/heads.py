@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analog_glue.models import PretrainedModel, TinyModel
+from analog_glue.models import LoadedModel, PretrainedModel, TinyModel
 from analog_glue.settings import require
 from analog_glue.tasks.in_situ import InSituTask
-from analog_glue.tasks.task import Encoded, Task, encode, evaluation_batches
+from analog_glue.tasks.task import Encoded, RawData, Task, encode, evaluation_batches
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,6 +73,11 @@ class HeadTask(InSituTask):
         kind = self.model.kind()
         _require_head(kind) if kind else None
 
+    def load_sentences(self, data_root: str | None, seed: int) -> tuple[RawData, LoadedModel]:
+        """The text, and the encoder with the head that in-situ training begins with."""
+        raw = self.task.load(data_root)
+        return raw, self.model.load(self.task.num_labels, seed, texts=raw.train.texts)
+
     def load(
         self, data_root: str | None, mode: InSituMode, device: PulsedDevice, seed: int
     ) -> tuple[Samples, dict[str, str]]:
@@ -82,8 +87,7 @@ class HeadTask(InSituTask):
         from analog_glue.nn.in_situ.convert import to_in_situ
         from analog_glue.training.samples import Samples
 
-        raw = self.task.load(data_root)
-        loaded = self.model.load(self.task.num_labels, seed, texts=raw.train.texts)
+        raw, loaded = self.load_sentences(data_root, seed)
         names = _require_head(loaded.model.config.model_type)
         head = nn.Sequential(
             copy.deepcopy(loaded.model.get_submodule(names.first)), getattr(nn, names.activation)(),

@@ -7,6 +7,7 @@ periphery, calibration, times and rows are those of every other network (experim
 
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from torch import Tensor, nn
 from analog_glue.deployment import workload_of
 from analog_glue.devices.device import Device
 from analog_glue.devices.pulsed.device import PulsedDevice
-from analog_glue.experiment import RunSummary, Subject, hash_of, runtime, sweep
+from analog_glue.evaluation import Sentences, Workload
+from analog_glue.experiment import EncodedData, RunSummary, Subject, calibrated_ranges, hash_of, runtime, sweep
+from analog_glue.heads import HeadTask
 from analog_glue.in_situ import RUN, run_of
 from analog_glue.in_situ_extraction import RECORD
 from analog_glue.nn.linear import Periphery
+from analog_glue.nn.plain import on_linear_layers
 from analog_glue.settings import RunSettings, require
 from analog_glue.summary import count_tiles
 from analog_glue.tasks.in_situ import InSituTask
@@ -56,9 +60,10 @@ def deploy(
     require(file.is_file(), "evaluation.weights", "be extracted for an extraction without averaged weights", chosen,
             "Train the last epochs with training.average_products=100000 and extract again.")  # fmt: skip
     tensors, _ = load_tensors(file)
-    trainable, data = task.load(settings.data.root, mode, device, run_of(extraction.parent)["seed"])
-    model = trainable.deployable([tensors[str(number)].numpy() for number in range(len(tensors))]).eval()
-    workload = workload_of(trainable, where)
+    seed = run_of(extraction.parent)["seed"]
+    trainable, data = task.load(settings.data.root, mode, device, seed)
+    model = trainable.deployable([tensors[str(number)].numpy() for number in range(len(tensors))])
+    model = on_linear_layers(model).eval()
     if settings.dry_run:
         tiles = count_tiles(model, hardware)
         sizes = f"{tiles.layers} layers, {tiles.weights:,} weights on {tiles.tiles} tiles"
@@ -67,9 +72,19 @@ def deploy(
     calibration = settings.hardware.calibration
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
 
+    workload: Workload
+    if isinstance(task, HeadTask):
+        raw, loaded = task.load_sentences(settings.data.root, seed)
+        encoded = EncodedData.of(task.task, raw, loaded)
+        workload = Sentences(task.task, raw, encoded.validation, settings.evaluation.token_budget)
+        ranges_of = partial(calibrated_ranges, hardware=hardware, train=encoded.train, calibration=calibration)
+    else:
+        workload = workload_of(trainable, where)
+        ranges_of = partial(workload.ranges, hardware=hardware, calibration=calibration)
+
     def calibrated(model: nn.Module) -> tuple[nn.Module, dict[str, Periphery], str]:
         log(f"Calibrating the input ranges: {source}")
-        ranges: dict[str, Tensor] = workload.ranges(model, hardware, calibration)
+        ranges: dict[str, Tensor] = ranges_of(model)
         return model, {name: Periphery(alpha) for name, alpha in ranges.items()}, source
 
     facts = {
@@ -80,7 +95,7 @@ def deploy(
     names = {
         **choices,
         "task": trained["choices"]["task"],
-        "model": trained["choices"]["device"],
+        "model": "-".join(trained["choices"][group] for group in (*["model"] * isinstance(task, HeadTask), "device")),
         "training": f"{trained['choices']['training']}_{chosen}",
     }
     folder = f"{trained['name']}/{extraction.name}/{chosen}"

@@ -1,6 +1,7 @@
 """One straight function for the command `extract`: a run's weights out of its arrays by noisy products, and their scores.
 
-It reads the state of an in-situ run, finished or not, and writes into `<run>/extraction-<inputs>-<products>-seed<seed>/`
+It reads the state of an in-situ run, finished or not, and writes into `<run>/extraction-<inputs>-<products>-seed<seed>/` (with
+`-<time>s` where the arrays were left to drift before)
 
     extracted.safetensors   "0" … "n": float32 (outputs, inputs), in units of the network's weights
     averaged.safetensors    the same of the mean over the last epochs, where training collected it (training/averaging.py)
@@ -8,14 +9,17 @@ It reads the state of an in-situ run, finished or not, and writes into `<run>/ex
     extraction.json         products, errors of every array, scores
     pruning.csv, perturbation.csv   scores of pruned and perturbed weights (in_situ_uncertainty.py), where they are asked for
 
-Scores are those of the task's whole test set: of the arrays themselves, of the extracted weights in digital float32, and of the
-extracted weights on fresh arrays, written without error as far as each device's bounds allow (Gokmen 2021, Table 1).
+Scores are those of the task's whole test set: of the arrays themselves, and of the extracted weights in digital float32, on
+arrays that hold any weight ("without bounds"), and on fresh arrays, written without error as far as each device's own bounds
+allow. Gokmen (2021) models no error of writing, so "another analog hardware" of Table 1 is the one without bounds; weights that
+training drove to the bounds of their devices lie beyond those of others.
 """
 
 import json
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +31,7 @@ from analog_glue.extraction import Regression, extract, extract_one_hot
 from analog_glue.in_situ import run_of
 from analog_glue.in_situ_uncertainty import PERTURBATION, PRUNING, Weights, score_perturbation, score_pruning
 from analog_glue.kernels.matvec import PERFECT
-from analog_glue.nn.in_situ.learner import Fixed, Stream
+from analog_glue.nn.in_situ.learner import Fixed, Learner, Stream
 from analog_glue.results import provenance, write_json_atomic
 from analog_glue.seeding import key
 from analog_glue.settings import Extract, RunSettings, require
@@ -60,10 +64,12 @@ def extract_run(
         torch.set_num_threads(settings.runtime.threads)
     chosen, run = settings.extract, Path(str(settings.checkpoint))
     seed_of_run = run_of(run)["seed"]
-    folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}"
+    aged = f"-{chosen.time:g}s" if chosen.time else ""
+    folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}{aged}"
     seed = key(seed_of_run, "extraction", settings.seed)
     trainable, data = task.load(settings.data.root, mode, device, seed_of_run)
     saved, notes = restore(trainable, run / STATE)
+    _age(trainable.network.learners, chosen.time)
     spread = _spread(trainable, saved, mode)
     require(not chosen.perturb or spread is not None, "extract.perturb", "be empty without statistics of the weights",
             list(chosen.perturb), "Train the last epochs with training.statistics_every=100.")  # fmt: skip
@@ -73,6 +79,7 @@ def extract_run(
     # What decides the weights of this folder, beside its name.
     facts = {
         "run": run.name, "epoch": notes["epoch"], "unit": notes["unit"], "amplitude": chosen.amplitude,
+        "time": chosen.time, "drift": asdict(device.drift),
         "window": notes.get("window"), "statistics_window": notes.get("statistics_window"),
     }  # fmt: skip
     record = json.loads((folder / RECORD).read_text(encoding="utf-8")) if (folder / RECORD).is_file() else {}
@@ -102,7 +109,7 @@ def _extract(
     epoch = max(facts["epoch"] - (facts["unit"] == 0), 0)  # names the noise: after an epoch, the scores of its end
     scores = {"analog arrays": trainable.test(epoch, True)}
     for name, values in sets.items():
-        scores |= _scores(name, trainable, values, mode, device, seed, epoch)
+        scores |= _scores(name, trainable, values, mode, device, seed, epoch, chosen.time)
     folder.mkdir(exist_ok=True)
     for name in (RECORD, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors"):  # of another state of the run
         (folder / name).unlink(missing_ok=True)
@@ -209,13 +216,26 @@ def _digital(trainable: Trainable, weights: Weights, mode: InSituMode, seed: int
 
 
 def _scores(
-    name: str, trainable: Trainable, weights: Weights, mode: InSituMode, device: PulsedDevice, seed: int, epoch: int
-) -> dict[str, Scores]:
-    """Scores of `weights` in digital and on fresh arrays."""
-    digital = _digital(trainable, weights, mode, seed)
-    fresh = [mode.learner(device, values / mode.output_scale, seed, number) for number, values in enumerate(weights)]
-    analog = trainable.on(fresh, mode.periphery.forward, Stream.of(seed, 0))
-    return {f"{name}, digital": digital.test(epoch, True), f"{name}, fresh arrays": analog.test(epoch, True)}
+    name: str, trainable: Trainable, weights: Weights, mode: InSituMode, device: PulsedDevice, seed: int, epoch: int,
+    time: float,
+) -> dict[str, Scores]:  # fmt: skip
+    """Scores of `weights` in digital, behind the periphery alone, and on fresh arrays."""
+    own = [values / mode.output_scale for values in weights]
+    fresh = [mode.learner(device, values, seed, number) for number, values in enumerate(own)]
+    _age(fresh, time)
+    forward, stream = mode.periphery.forward, Stream.of(seed, 0)
+    networks = {
+        "digital": _digital(trainable, weights, mode, seed),
+        "arrays without bounds": trainable.on([Fixed.of(values) for values in own], forward, stream),
+        "fresh arrays": trainable.on(fresh, forward, stream),
+    }
+    return {f"{name}, {where}": network.test(epoch, True) for where, network in networks.items()}
+
+
+def _age(learners: Sequence[Learner], time: float) -> None:
+    for learner in learners:
+        for array in learner.arrays():
+            array.age(time)
 
 
 def _errors(arrays: list[dict[str, float | int]]) -> str:
@@ -231,7 +251,7 @@ def _errors(arrays: list[dict[str, float | int]]) -> str:
 
 def _table(scores: dict[str, Scores]) -> str:
     names = list(next(iter(scores.values())))
-    lines = [f"{'weights':24}" + "  ".join(names)]
+    lines = [f"{'weights':33}" + "  ".join(names)]
     for name, values in scores.items():
-        lines.append(f"{name:24}" + "  ".join(f"{values[score]:{len(score)}.4f}" for score in names))
+        lines.append(f"{name:33}" + "  ".join(f"{values[score]:{len(score)}.4f}" for score in names))
     return "\n".join(lines)

@@ -14,6 +14,7 @@ EXTRACTION, PRUNING, PERTURBATION = "extraction.json", "pruning.csv", "perturbat
 ARRAY_ERROR = "extraction_error.csv"  # of an array of random weights
 CHANGES_NOTHING = {  # of what an epoch learns
     "training": ("epochs", "save_every", "average_products", "statistics_every", "average_epochs"),
+    "device": ("drift",),  # begins after training
     "model": ("path",),  # its weights count with the data
 }
 

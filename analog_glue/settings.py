@@ -121,6 +121,7 @@ class Extract:
     products: int = 10_000  # noisy products of every array; one_hot: its columns are read as often as fits, once at least
     inputs: str = "uniform"  # uniform (least squares) | one_hot (column by column, for comparison)
     amplitude: float | None = None  # largest uniform input; null: of each array, the largest that saturates no ADC
+    time: float = 0.0  # [s] after training, or after writing fresh arrays, at which they are read; see device.drift
     prune: list[float] = field(default_factory=list)  # shares of the weights set to 0, by magnitude and by |mean| / spread
     perturb: list[float] = field(default_factory=list)  # noise on the mean, in units of the spread of each weight
     draws: int = 5  # of each noise
@@ -130,6 +131,7 @@ class Extract:
     def __post_init__(self) -> None:
         known = self.amplitude is None or 0 < self.amplitude <= 1
         require(known, "extract.amplitude", "be null or lie in (0, 1]", self.amplitude)
+        require(self.time >= 0, "extract.time", "be at least 0 [s]", self.time)
         require(all(0 <= share <= 1 for share in self.prune), "extract.prune", "hold shares in [0, 1]", list(self.prune))
         require(all(k >= 0 for k in self.perturb), "extract.perturb", "hold numbers of at least 0", list(self.perturb))
         require(self.draws >= 1, "extract.draws", "be at least 1", self.draws)

@@ -445,6 +445,18 @@ def test_the_arrays_score_as_at_the_end_of_training_and_digital_is_the_plain_net
     assert scores["extracted, fresh arrays"] != scores["analog arrays"]
 
 
+def test_weights_at_the_bounds_of_their_devices_do_not_fit_on_others_and_only_bounds_are_to_blame(tmp_path):
+    words = ["task=digits", "device=soft_bounds", "device.dw_min=0.05", "device.w_max=0.2", "device.w_max_dtod=0.6",
+             "training=ttv2", "training.output_scale=6", "training.transfer_every=1", "training.transfer_rate=0.1",
+             "training.epochs=3", f"output_root={tmp_path}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    (run,) = tmp_path.iterdir()
+    _, record = extracted(run)
+    loss = {name: values["cross_entropy"] for name, values in record["scores"].items()}
+    assert loss["extracted, arrays without bounds"] == pytest.approx(loss["analog arrays"], rel=0.1)
+    assert loss["extracted, fresh arrays"] > 1.2 * loss["extracted, arrays without bounds"]
+
+
 def test_one_hot_reads_are_worse_than_the_regression_and_say_so(digits_run):
     _, uniform = extracted(digits_run)
     _, one_hot = extracted(digits_run, "one_hot")
@@ -583,38 +595,32 @@ def test_extract_writes_spread_and_both_tables_and_goes_on_with_them(digits_run,
     assert "Extracted already" in capsys.readouterr().out
 
 
+def test_arrays_are_read_as_late_as_asked_and_drift_is_no_part_of_training(tmp_path):
+    words = ["task=digits", "training=sgd_pulsed", "device=symmetric_linear", "training.epochs=1", "training.output_scale=2",
+             "device.drift.nu=0.1", f"output_root={tmp_path}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    assert main(["train", *words, "device.drift.nu=0.05"]) == 0
+    (run,) = tmp_path.iterdir()
+    found = {}
+    for time in (0, 10_000):
+        assert main(["extract", f"checkpoint={run}", f"extract.time={time}"]) == 0
+        folder = run / f"extraction-uniform-10000-seed0{f'-{time}s' if time else ''}"
+        record = json.loads((folder / "extraction.json").read_text())
+        found[time] = (load_file(folder / "extracted.safetensors"), record["arrays"], record["scores"])
+    share = 10_000**-0.05
+    for row in found[0][1]:
+        n = str(row["array"])
+        error = found[10_000][0][n] - share * found[0][0][n]
+        assert float(error.square().mean().sqrt()) < 1.5 * row["estimated_error"] < 0.03 * row["weight_rms"]
+    digital = [scores["extracted, digital"]["cross_entropy"] for _, _, scores in found.values()]
+    assert digital[1] > digital[0] + 0.05
+    fresh = [scores["extracted, fresh arrays"]["cross_entropy"] for _, _, scores in found.values()]
+    assert fresh[1] > digital[1] + 0.05  # aged once more
+
+
 def test_a_perturbation_without_statistics_is_refused(tmp_path, capsys):
     words = ["task=digits", "device=soft_bounds", "training=sgd_pulsed", "training.epochs=1", "task.train_images=20"]
     assert main(["train", *words, f"output_root={tmp_path}"]) == 0
     (folder,) = tmp_path.iterdir()
     assert main(["extract", f"checkpoint={folder}", "extract.perturb=[1]"]) == 2
     assert "training.statistics_every" in capsys.readouterr().err
-
-
-def test_extract_of_an_lstm_run_scores_its_arrays_and_finds_their_weights(tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()
-    text = np.cumsum(np.random.default_rng(0).choice([1, 3], 340_000)) % 20  # ln 2 nats a symbol can be reached
-    (tmp_path / "data" / "warpeace_input.txt").write_bytes((65 + text).astype(np.uint8).tobytes())
-    monkeypatch.setattr("analog_glue.tasks.war_and_peace.TEST_CHARACTERS", 4000)
-    words = ["task=war_and_peace", "task.hidden=16", "task.layers=1", "task.train_characters=30000", "training=sgd_pulsed",
-             "device=symmetric_linear", "training.epochs=1", f"data.root={tmp_path / 'data'}", f"output_root={tmp_path}"]
-    assert main(["train", *words]) == 0
-    (run,) = tmp_path.glob("war_and_peace-*")
-    assert main(["extract", f"checkpoint={run}", "extract.products=2000"]) == 0
-    record = json.loads((run / "extraction-uniform-2000-seed0" / "extraction.json").read_text())
-    last = list(csv.DictReader((run / "learning_curve.csv").open()))[-1]
-    assert record["scores"]["analog arrays"]["cross_entropy"] == pytest.approx(float(last["cross_entropy"]))
-    for row in record["arrays"]:  # few weights: their errors share 2000 outputs a row
-        assert row["estimated_error"] == pytest.approx(row["actual_error"], rel=0.15)
-    weights = load_file(run / "extraction-uniform-2000-seed0" / "extracted.safetensors")
-    model, decoder = nn.LSTM(20, 16), nn.Linear(16, 20)
-    with torch.no_grad():
-        model.weight_hh_l0.copy_(weights["0"][:, :16])
-        model.weight_ih_l0.copy_(weights["0"][:, 17:])
-        model.bias_ih_l0.copy_(weights["0"][:, 16])
-        model.bias_hh_l0.zero_()
-        decoder.weight.copy_(weights["1"][:, :16])
-        decoder.bias.copy_(weights["1"][:, 16])
-        loss, _ = torch_loss(model, decoder, text[-4000:])
-    digital = record["scores"]["extracted, digital"]["cross_entropy"]
-    assert digital == pytest.approx(loss.item() / 3999, rel=1e-4) and digital < 2.5

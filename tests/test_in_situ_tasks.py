@@ -1,6 +1,7 @@
 """LeNet5 and heads on frozen encoders: trained, resumed, extracted and put back into plain models from the command line."""
 
 import json
+import math
 import struct
 
 import numpy as np
@@ -8,13 +9,34 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizer,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
+from analog_glue import evaluation, heads
 from analog_glue.cli import main
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
+from analog_glue.heads import HeadTask
+from analog_glue.models import PretrainedModel, TinyModel, save_model
+from analog_glue.tasks.demo import DemoTask
 from analog_glue.tasks.images import MnistLeNet5
+from analog_glue.tasks.task import encode
+from analog_glue.training.in_situ import Periphery
 from analog_glue.training.in_situ_loop import fit_in_situ
 from analog_glue.training.sgd_pulsed import SGDPulsed
 from analog_glue.training.ttv2 import TTv2
+
+CLEAN = Periphery(
+    dac_bits=0, adc_bits=0, output_bound=math.inf, output_noise=0.0, noise_management=False, bound_management=False
+)
 
 
 def write_idx(path, array):
@@ -72,8 +94,122 @@ def test_lenet5_learns_and_its_extracted_weights_make_a_plain_network_of_the_sam
     trainable, _ = MnistLeNet5().load(str(pictures), SGDPulsed(), SoftBounds(), 0)
     weights = load_file(folder / "extracted.safetensors")
     plain = trainable.deployable([weights[str(number)].numpy() for number in range(4)])
-    images, classes = trainable.tests["test"]
+    images, classes = trainable.data.tests["test"]
     with torch.no_grad():
         loss = nn.functional.cross_entropy(plain(images), classes).item()
     assert not any("analog" in type(module).__module__ for module in plain.modules())
     assert scores["extracted, digital"]["cross_entropy"] == pytest.approx(loss, rel=1e-4)
+
+
+# --- heads -------------------------------------------------------------------------------------------------
+
+TINY = ["task=demo", "model=tiny", "device=soft_bounds", "task.train_size=120", "task.validation_size=60", "model.hidden=32",
+        "model.layers=1", "model.heads=2", "model.intermediate=32"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def head_run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("heads")
+    words = [*TINY, "training=sgd_pulsed", "training.epochs=2", "training.output_scale=1", f"output_root={root}"]
+    assert main(["train", *words]) == 0
+    (run,) = root.glob("demo-tiny-soft_bounds-sgd_pulsed-*")
+    return run
+
+
+def head_task(root):
+    """The task of `head_run`, from Python."""
+    return HeadTask(
+        DemoTask(train_size=120, validation_size=60),
+        TinyModel(hidden=32, layers=1, heads=2, intermediate=32, vocabulary_size=1000, dropout=0.1), root / "features",
+    )  # fmt: skip
+
+
+def test_features_are_computed_once_for_all_seeds_and_settings(head_run, monkeypatch):
+    (folder,) = (head_run.parent / "features").iterdir()
+    files = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert sorted(files) == ["train.safetensors", "validation.safetensors"]
+    monkeypatch.setattr(heads, "_through", None)  # who computes again, fails
+    words = [*TINY, "training=ttv2", "training.epochs=1", f"output_root={head_run.parent}"]
+    assert main(["train", *words]) == 0
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == files
+
+
+def test_a_dry_run_computes_no_features(tmp_path, capsys):
+    assert main(["train", *TINY, "training=ttv2", "dry_run=true", f"output_root={tmp_path}"]) == 0
+    assert "120 examples an epoch" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+
+
+def test_the_features_and_the_head_together_are_the_whole_model(head_run):
+    task = head_task(head_run.parent)
+    trainable, _ = task.load(None, SGDPulsed(periphery=CLEAN, output_scale=1.0), SoftBounds(), 0)
+    whole = trainable.deployable([array.weight() for array in trainable.network.arrays])
+    raw = task.task.load(None)
+    tokenizer = task.model.load(5, 0, texts=raw.train.texts).tokenizer
+    encoded = encode(raw.validation["validation"], tokenizer, 32, 5)
+    trainable.network.model.eval()
+    with torch.no_grad():
+        expected = trainable.network.model(trainable.data.tests["validation"][0])
+        inputs = encoded.batch(range(60))
+        del inputs["labels"]
+        torch.testing.assert_close(whole(**inputs).logits, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_head_is_extracted_into_the_whole_model(head_run):
+    assert main(["extract", f"checkpoint={head_run}", "extract.products=2000"]) == 0
+    (folder,) = head_run.glob("extraction-*")
+    record = json.loads((folder / "extraction.json").read_text())
+    assert [(row["outputs"], row["inputs"]) for row in record["arrays"]] == [(32, 33), (5, 33)]
+    task = head_task(head_run.parent)
+    trainable, _ = task.load(None, SGDPulsed(), SoftBounds(), 0)
+    weights = load_file(folder / "extracted.safetensors")
+    whole = trainable.deployable([weights["0"].numpy(), weights["1"].numpy()])
+    raw = task.task.load(None)
+    tokenizer = task.model.load(5, 0, texts=raw.train.texts).tokenizer
+    validation = {name: encode(split, tokenizer, 32, 5) for name, split in raw.validation.items()}
+    (score,) = evaluation.score(whole, task.task, validation, 4096)
+    assert score.value == pytest.approx(record["scores"]["extracted, digital"]["accuracy"])
+    assert whole.classifier.weight.shape == (5, 32) and torch.equal(whole.classifier.weight, weights["1"][:, :32])
+
+
+def encoder_folder(root, kind):
+    config_of, model_of, more = {
+        "bert": (BertConfig, BertForSequenceClassification, {}),
+        "albert": (AlbertConfig, AlbertForSequenceClassification, {"embedding_size": 16}),
+        "roberta": (RobertaConfig, RobertaForSequenceClassification, {}),
+        "distilbert": (DistilBertConfig, DistilBertForSequenceClassification, {"hidden_dim": 32}),
+    }[kind]
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = model_of(config_of(vocab_size=40, pad_token_id=0, **sizes, **more))
+    vocabulary = {token: i for i, token in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "sound", "is"))}
+    save_model(model, BertTokenizer(vocab=vocabulary), root)
+    return PretrainedModel(name="none", revision="none", short=kind, path=str(root))
+
+
+@pytest.mark.parametrize("kind", ["bert", "albert", "roberta", "distilbert"])
+def test_the_heads_of_these_encoders_are_the_models_own(kind, tmp_path):
+    model = encoder_folder(tmp_path / "model", kind)
+    task = HeadTask(DemoTask(train_size=10, validation_size=10), model, tmp_path / "features")
+    task.check(None)
+    trainable, _ = task.load(None, SGDPulsed(periphery=CLEAN, output_scale=1.0), SoftBounds(w_max=2.0), 0)
+    own = model.load(5, 0)
+    encoded = encode(task.task.load(None).validation["validation"], own.tokenizer, 32, 5)
+    inputs = encoded.batch(range(10))
+    del inputs["labels"]
+    trainable.network.model.eval()
+    with torch.no_grad():
+        outputs = trainable.network.model(trainable.data.tests["validation"][0])
+        torch.testing.assert_close(outputs, own.model(**inputs).logits, rtol=1e-3, atol=1e-5)
+
+
+def test_an_encoder_with_an_unknown_head_is_refused_before_anything_runs(tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"model_type": "electra"}')
+    for file in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / file).write_text("")
+    assert main(["train", "task=demo", "model=minilm", f"model.path={tmp_path}", "training=ttv2"]) == 2
+    assert "be an encoder whose head is known (bert, albert, roberta, distilbert)" in capsys.readouterr().err
+
+
+def test_grades_are_learnt_by_their_squared_error():
+    outputs, grades = torch.tensor([[1.0]]), torch.tensor([3.0])
+    assert heads._squared_error(outputs, grades) == 4.0

@@ -1,9 +1,10 @@
 """Plain torch networks that hold the weights of arrays trained in situ, for digital scores and for chips of another kind.
 
 A weight matrix (outputs, inputs) becomes one linear layer; its bias column becomes the layer's bias, which is digital wherever
-the layer lies on tiles.
+the layer lies on tiles. A convolution is the linear layer of its patches, one vector each.
 """
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,6 +49,33 @@ def perceptron(weights: Sequence[np.ndarray]) -> nn.Sequential:
     for array in weights:
         layers += [nn.Sigmoid()] * bool(layers) + [_linear(array, array.shape[1] - 1)]
     return nn.Sequential(*layers)
+
+
+class Convolution(nn.Module):
+    """The `torch.nn.Conv2d` of one group and zero padding as a linear layer on patches."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding, self.dilation = conv.kernel_size, conv.stride, conv.padding, conv.dilation
+        weight = conv.weight.detach().flatten(1)
+        bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach()
+        self.linear = _linear(torch.cat([weight, bias[:, None]], 1).numpy(), weight.shape[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = nn.functional.unfold(x, self.kernel, self.dilation, self.padding, self.stride)
+        y = self.linear(patches.transpose(1, 2)).transpose(1, 2)
+        down, across = (
+            (x.shape[2 + i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i] + 1
+            for i in range(2)
+        )
+        return y.view(len(x), -1, down, across)
+
+
+def on_linear_layers(model: nn.Module) -> nn.Module:
+    """A copy of `model` whose convolutions are linear layers, which alone go on tiles."""
+    return copy.deepcopy(
+        model, {id(module): Convolution(module) for module in model.modules() if isinstance(module, nn.Conv2d)}
+    )
 
 
 def _linear(array: np.ndarray, bias: int) -> nn.Linear:

@@ -50,7 +50,7 @@ class Samples(Trainable):
             test_number: How many examples of a split are scored between epochs; None: all.
             deploy: Makes the whole model of a plain copy of `model`.
         """
-        self.network, self.units, self.test_number = InSituModel(model), number, test_number
+        self.network, self.units, self.test_number = InSituModel(model.train()), number, test_number
         self._fetch, self._deploy = data, deploy
         self.loss, self.score, self.scale, self.seed, self.unit = loss, score, mode.output_scale, seed, unit
         self._optimizer = InSituOptimizer(model, mode.learning_rate)
@@ -66,8 +66,6 @@ class Samples(Trainable):
         i = self._order[1][unit]
         self._optimizer.param_groups[0]["lr"] = rate * self.scale
         self._optimizer.zero_grad()
-        if not self.network.model.training:
-            self.network.model.train()
         loss = self.loss(self.network.model(self.data.inputs[i : i + 1]), self.data.targets[i : i + 1])
         loss.backward()
         self._optimizer.step()
@@ -81,6 +79,7 @@ class Samples(Trainable):
             number = len(inputs) if whole or self.test_number is None else min(self.test_number, len(inputs))
             parts = [model(part) for part in inputs[:number].split(SCORED_AT_ONCE)]
             scores |= self.score(split, torch.cat(parts).numpy(), targets[:number].numpy())
+        model.train()
         return scores
 
     def state(self) -> dict[str, np.ndarray]:

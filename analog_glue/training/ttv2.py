@@ -115,6 +115,9 @@ class TTv2Learner(Learner):
 
         share_rows(rows, self.outputs, len(words_x))
 
+    def arrays(self) -> list[PulsedArray]:
+        return [self.a, self.c]
+
     def state(self) -> dict[str, np.ndarray]:
         return {"a": self.a.weights, "c": self.c.weights, "h": self.h}
 

@@ -79,6 +79,10 @@ class Learner(ABC):
         """
 
     @abstractmethod
+    def arrays(self) -> list[PulsedArray]:
+        """The arrays of devices that the matrix is made of."""
+
+    @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Everything that changes while learning, by name; writing into these arrays restores it."""
 
@@ -101,6 +105,9 @@ class Fixed(Learner):
 
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
         raise TypeError("fixed weights do not learn")
+
+    def arrays(self) -> list[PulsedArray]:
+        return []
 
     def state(self) -> dict[str, np.ndarray]:
         return {}
