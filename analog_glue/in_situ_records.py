@@ -30,6 +30,7 @@ class Extraction:
     inputs: str  # uniform | one_hot
     products: int
     epoch: int  # of the state that was read; whole epochs
+    time: float  # [s] for which the arrays were left to drift before
     scores: dict[str, dict[str, float]]  # weights and where they run → metric → value
     pruning: list[Cells]
     perturbation: list[Cells]
@@ -129,6 +130,7 @@ def _extraction(file: Path) -> Extraction:
         inputs=str(record.get("inputs", "")),
         products=int(record.get("products", 0)),
         epoch=int(record.get("epoch", 0)),
+        time=float(record.get("time") or 0),
         scores=record.get("scores") or {},
         pruning=_rows(file.with_name(PRUNING)),
         perturbation=_rows(file.with_name(PERTURBATION)),
