@@ -22,7 +22,7 @@ DEVICES = {
     "symmetric_linear": "symmetric", "soft_bounds": "soft bounds", "model_i": "Model-I", "model_ii": "Model-II",
     "model_iii": "Model-III",
 }  # fmt: skip
-TASKS = {"mnist": "MNIST, fully connected", "mnist_lenet5": "MNIST, LeNet5"}
+TASKS = {"digits": "Digits", "mnist": "MNIST, fully connected", "mnist_lenet5": "MNIST, LeNet5"}
 BASELINE = ("symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4
 MODELS = ("model_i", "model_ii", "model_iii")  # Figure 5 and Table 1
 TEXT = "war_and_peace"

@@ -92,7 +92,7 @@ def _curves(
     others = [other for other in groups[0].any.metrics if other != metric][:1]
     header = ["", "seeds", "epochs", "train loss", f"test {unit(metric)}", *(f"test {unit(other)}" for other in others)]
     header += ["− symmetric SGD"] if reference else []
-    header += ["hours", *(["published"] if published else [])]
+    header += ["time", *(["published"] if published else [])]
     rows, records = [], []
     for group in groups:
         end = group.last
@@ -105,7 +105,7 @@ def _curves(
         gap = _gap(group, reference, metric) if reference else None
         cells += [_gap_cell(gap, group, decimals)] if reference else []
         numbers = [c for c in ours if belongs(c["line"], group)]
-        cells += [f"{hours:.2f}", *([_published_cell(numbers)] if published else [])]
+        cells += [_duration(hours), *([_published_cell(numbers)] if published else [])]
         rows.append(cells)
         records.append(
             {
@@ -120,6 +120,7 @@ def _curves(
     for cells in floors:
         rows.append([f"{cells['line']}, published", *[""] * (len(header) - 2), _published_cell([cells])])
     note = "Mean ± standard error over seeds (one seed: none), after the epochs shown. ° on the first part of the test set."
+    note += " Time: the longest run."
     if reference:
         note += f" Gaps are from {reference.label} ({len(reference.runs)} seed(s)) at the same epoch and on the same test set."
     if published:
@@ -135,6 +136,10 @@ def _curves(
     drawn = f"Seeds a curve: {span([len(group.runs) for group in groups])}; between epochs a part of the test set is scored"
     made.parts.append((name, Picture(title, line_figure(charts, title, drawn))))
     made.records.setdefault("in_situ.csv", []).extend(records)
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.2f} h" if hours >= 0.1 else f"{3600 * hours:.0f} s"
 
 
 def _gap(group: Group, reference: Group, metric: str) -> tuple[int, Statistic] | None:
