@@ -90,7 +90,10 @@ def extract_run(
         log(f"Extracted already: {folder}")
     _score_uncertainty(trainable, spread, folder, record["epoch"], mode, chosen, seed)
     again = f"analog-glue extract checkpoint={shlex.quote(str(run))}"
-    steps = [f"{again} seed={settings.seed + 1}   other inputs, other fresh arrays"]
+    steps = [
+        f"analog-glue evaluate checkpoint={shlex.quote(str(folder))} noise=pcm   on phase-change memory, as it drifts",
+        f"{again} seed={settings.seed + 1}   other inputs, other fresh arrays",
+    ]
     if chosen.inputs == "uniform":
         steps.append(f"{again} extract.products={4 * chosen.products}   half the error")
     return folder, _errors(record["arrays"]) + "\n\n" + _table(record["scores"]), steps
