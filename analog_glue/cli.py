@@ -173,11 +173,17 @@ def _run_in_situ(
 
 
 def _run_extraction(settings: "RunSettings", parts: dict[str, Any]) -> str:
-    from analog_glue.in_situ_extraction import extract_run
+    if settings.extract.array is not None:
+        from analog_glue.array_extraction import extract_array
 
-    folder, table, steps = extract_run(settings, parts["task"], parts["device"], parts["training"])
+        folder, table = extract_array(settings)
+        steps = [] if settings.dry_run else [f"analog-glue tables {shlex.quote(settings.output_root)}"]
+    else:
+        from analog_glue.in_situ_extraction import extract_run
+
+        folder, table, steps = extract_run(settings, parts["task"], parts["device"], parts["training"])
     print(table)
-    print("Nothing was run. The same command without dry_run=true runs it." if settings.dry_run else f"weights: {folder}")
+    print("Nothing was run. The same command without dry_run=true runs it." if settings.dry_run else f"written: {folder}")
     print("\n".join(f"next: {step}" for step in steps), end="\n" if steps else "")
     return str(folder)
 
@@ -194,6 +200,13 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
     from analog_glue.configuration import COMPONENTS, WrongInput, as_annotated, build
 
     config = dict(composed.config)
+    if composed.settings.extract.array is not None:
+        if command != "extract" or composed.settings.checkpoint is not None:
+            raise WrongInput(
+                "Setting `extract.array` must be null, except for `extract` without a checkpoint, but is set. "
+                "Write analog-glue extract +experiment=gokmen_figure6."
+            )
+        return config, {}
     if command in ("evaluate", "extract"):
         checkpoint = Path(str(composed.settings.checkpoint))
         if not checkpoint.is_dir():
@@ -331,7 +344,7 @@ def _hydra(command: str, words: list[str]) -> int:
     finally:
         (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
         code = _summary(command, folder, jobs)
-    if command != "extract":
+    if command != "extract" or composed[0].settings.extract.array is not None:
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
 
@@ -581,16 +594,23 @@ def _description(file: Path) -> str:
 
 def _list_runs(root: Path) -> int:
     """Every training run below `root`, and below it the hardware that its weights were put on."""
+    from analog_glue.in_situ_records import array_error, find_runs
     from analog_glue.results import ResultsFile
 
+    in_situ = {run.folder: run for run in find_runs(root)}
     runs = {
         file.parent: json.loads(file.read_text(encoding="utf-8")) for file in sorted(root.rglob("run.json"))
     }
     trained = [folder for folder, run in runs.items() if run.get("command") == "train"]
-    if not trained:
+    arrays = {folder: said for folder in runs if (said := array_error(folder))}
+    if not trained and not arrays:
         return _wrong(f"Folder `{root}` has no runs. `analog-glue train …` makes one.")
     for folder in trained:
         print(f"{runs[folder].get('status', 'unknown'):9} {folder}")
+        if folder in in_situ:
+            print(f"  {in_situ[folder].last_score}")
+            for extraction in in_situ[folder].extractions:
+                print(f"  {extraction.name}: {extraction.best_score}")
         for below in (other for other in runs if folder in other.parents):
             rows = [row for row in ResultsFile(below).rows() if row.headline]
             digital = [f"digital {row.metric} {row.value:.2f}" for row in rows if row.stage == "digital"]
@@ -602,6 +622,8 @@ def _list_runs(root: Path) -> int:
                 else ["no score yet"]
             )
             print(f"  {runs[below].get('status', 'unknown'):9} {below.name}: {', '.join(said)}")
+    for folder, said in arrays.items():
+        print(f"{runs[folder].get('status', 'unknown'):9} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")
     return DONE
 

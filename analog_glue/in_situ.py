@@ -23,18 +23,12 @@ from typing import Any
 import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
+from analog_glue.in_situ_records import CHANGES_NOTHING, CONFIG, CURVE, RUN
 from analog_glue.results import provenance, write_json_atomic, write_text_atomic
 from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
-
-CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
-CHANGES_NOTHING = {  # of what an epoch learns
-    "training": ("epochs", "save_every", "average_products", "statistics_every", "average_epochs"),
-    "device": ("drift",),
-    "model": ("path",),  # its weights count with the data
-}
 
 
 def train_in_situ(

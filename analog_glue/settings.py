@@ -97,6 +97,24 @@ class Evaluation:
 
 
 @dataclass
+class RandomArray:
+    """An array of normal weights that extraction is tried on (Gokmen 2021, Figure 6)."""
+
+    outputs: int = 512
+    inputs: int = 512
+    weight_std: float = 1 / 3  # in units of w_max, at which weights are clipped
+    w_max: float = 0.6  # nominal range of the devices
+    output_noise: float = 0.06  # σ of every output of every product
+
+    def __post_init__(self) -> None:
+        for name in ("outputs", "inputs"):
+            require(getattr(self, name) >= 1, f"extract.array.{name}", "be at least 1", getattr(self, name))
+        for name in ("weight_std", "w_max"):
+            require(getattr(self, name) > 0, f"extract.array.{name}", "be positive", getattr(self, name))
+        require(self.output_noise >= 0, "extract.array.output_noise", "be at least 0", self.output_noise)
+
+
+@dataclass
 class Extract:
     """How the weights of an in-situ run are read out of its arrays."""
 
@@ -107,6 +125,8 @@ class Extract:
     prune: list[float] = field(default_factory=list)  # shares of the weights set to 0, by magnitude and by |mean| / spread
     perturb: list[float] = field(default_factory=list)  # noise on the mean, in units of the spread of each weight
     draws: int = 5  # of each noise
+    array: RandomArray | None = None  # instead of a run's arrays: one of random weights
+
 
     def __post_init__(self) -> None:
         known = self.amplitude is None or 0 < self.amplitude <= 1
@@ -115,6 +135,9 @@ class Extract:
         require(all(0 <= share <= 1 for share in self.prune), "extract.prune", "hold shares in [0, 1]", list(self.prune))
         require(all(k >= 0 for k in self.perturb), "extract.perturb", "hold numbers of at least 0", list(self.perturb))
         require(self.draws >= 1, "extract.draws", "be at least 1", self.draws)
+        if self.array is not None and self.inputs == "uniform":
+            least = self.array.inputs + 2
+            require(self.products >= least, "extract.products", f"be at least inputs + 2 = {least}", self.products)
         require(self.products >= 1, "extract.products", "be at least 1", self.products)
         require(self.inputs in ("uniform", "one_hot"), "extract.inputs", "be uniform or one_hot", self.inputs)
 

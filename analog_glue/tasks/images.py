@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analog_glue.download import PublicFile, require_available
 from analog_glue.settings import require
 from analog_glue.tasks.in_situ import InSituTask, find_file, fingerprint, read_idx
 
@@ -19,7 +20,21 @@ if TYPE_CHECKING:
     from analog_glue.devices.pulsed.device import PulsedDevice
     from analog_glue.training.in_situ import InSituMode
 
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
+IDX_FILES = {  # MNIST of LeCun, Cortes and Burges, with the SHA-256 of the packed file
+    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+
+def public_files() -> list[PublicFile]:
+    """The four idx files, packed."""
+    return [
+        PublicFile(f"mnist/{name}.gz", sha256, tuple(f"{mirror}/{name}.gz" for mirror in MIRRORS))
+        for name, sha256 in IDX_FILES.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ class Mnist(_Images):
     name: str = "mnist"
 
     def check(self, data_root: str | None) -> None:
-        self._files(data_root)
+        require_available(public_files()) if data_root is None else self._files(data_root)
 
     def _read(self, data_root: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
         files = self._files(data_root)
@@ -78,8 +93,8 @@ class Mnist(_Images):
 
     def _files(self, data_root: str | None) -> list[Path]:
         return [
-            find_file(data_root, tuple(f"{folder}{name}{end}" for folder in ("mnist/", "") for end in ("", ".gz")), self.name)
-            for name in IDX_FILES
+            find_file(data_root, tuple(f"{folder}{name}{end}" for folder in ("mnist/", "") for end in ("", ".gz")), public)
+            for name, public in zip(IDX_FILES, public_files(), strict=True)
         ]
 
 
