@@ -104,7 +104,7 @@ def train(
     }
     if mode.uses_hardware:
         identity |= {"noise": config["noise"], "tile": config["tile"], "hardware": asdict(settings.hardware)}
-    train_id = hash_of(identity)
+    train_id = _hash(identity)
     name = f"{choices['task']}-{choices['model']}-{choices['training']}-seed{settings.seed}-{train_id}"
     folder = Path(settings.output_root) / name
     done = _is_done(folder) and not settings.force
@@ -353,7 +353,7 @@ def sweep(
     """Score a trained network on the hardware of this command over time; only what is not known is measured."""
     facts = subject.facts
     evaluation = settings.evaluation
-    hardware_id = hash_of(
+    hardware_id = _hash(
         {
             "noise": config["noise"],
             "tile": config["tile"],
@@ -518,7 +518,7 @@ def _silent(message: str) -> None:
     """What the other processes of `accelerate launch` say."""
 
 
-def hash_of(identity: Any) -> str:
+def _hash(identity: Any) -> str:
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

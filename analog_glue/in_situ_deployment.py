@@ -2,9 +2,10 @@
 
 train in situ → extract → program → drift sweep. The network is the plain one of torch with the extracted weights; its chips,
 periphery, calibration, times and rows are those of every other network (experiment.py). Results lie in
-`<output_root>/<run>/<extraction>/<weights>-<noise>-<tile>-<id>/`.
+`<output_root>/<run>/<extraction>/<weights>-<id>/<noise>-<tile>-<id>/`.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,10 +18,9 @@ from analog_glue.deployment import workload_of
 from analog_glue.devices.device import Device
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.evaluation import Sentences, Workload
-from analog_glue.experiment import EncodedData, RunSummary, Subject, calibrated_ranges, hash_of, runtime, sweep
+from analog_glue.experiment import EncodedData, RunSummary, Subject, calibrated_ranges, runtime, sweep
 from analog_glue.heads import HeadTask
 from analog_glue.in_situ import RUN, run_of
-from analog_glue.in_situ_extraction import RECORD
 from analog_glue.nn.linear import Periphery
 from analog_glue.nn.plain import on_linear_layers
 from analog_glue.settings import RunSettings, require
@@ -54,7 +54,6 @@ def deploy(
     """
     hardware, where = runtime(settings, noise, tile)
     extraction, chosen = Path(str(settings.checkpoint)), settings.evaluation.weights
-    record = json.loads((extraction / RECORD).read_text(encoding="utf-8"))
     trained = json.loads((extraction.parent / RUN).read_text(encoding="utf-8"))
     file = extraction / f"{chosen}.safetensors"
     require(file.is_file(), "evaluation.weights", "be extracted for an extraction without averaged weights", chosen,
@@ -87,17 +86,15 @@ def deploy(
         ranges: dict[str, Tensor] = ranges_of(model)
         return model, {name: Periphery(alpha) for name, alpha in ranges.items()}, source
 
-    facts = {
-        "name": trained["name"],
-        "train_id": hash_of([trained["train_id"], extraction.name, chosen, record["epoch"], record["unit"]]),
-        "seed": trained["seed"],
-    }
+    # A run that goes on is extracted anew: the weights themselves say which ones these are.
+    train_id = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    facts = {"name": trained["name"], "train_id": train_id, "seed": trained["seed"]}
     names = {
         **choices,
         "task": trained["choices"]["task"],
         "model": "-".join(trained["choices"][group] for group in (*["model"] * isinstance(task, HeadTask), "device")),
         "training": f"{trained['choices']['training']}_{chosen}",
     }
-    folder = f"{trained['name']}/{extraction.name}/{chosen}"
+    folder = f"{trained['name']}/{extraction.name}/{chosen}-{train_id}"
     subject = Subject(model, calibrated, workload, facts, data, extraction, folder)
     return sweep(settings, hardware, subject, config, names, overrides, where, log)

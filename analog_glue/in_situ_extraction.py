@@ -64,7 +64,7 @@ def extract_run(
         torch.set_num_threads(settings.runtime.threads)
     chosen, run = settings.extract, Path(str(settings.checkpoint))
     seed_of_run = run_of(run)["seed"]
-    aged = f"-{chosen.time:g}s" if chosen.time else ""
+    aged = f"-{chosen.time:.10g}s" if chosen.time else ""
     folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}{aged}"
     seed = key(seed_of_run, "extraction", settings.seed)
     trainable, data = task.load(settings.data.root, mode, device, seed_of_run)
@@ -78,7 +78,7 @@ def extract_run(
         return folder, f"{chosen.products:,} products with each of the arrays {shapes}", []
     # What decides the weights of this folder, beside its name.
     facts = {
-        "run": run.name, "epoch": notes["epoch"], "unit": notes["unit"], "amplitude": chosen.amplitude,
+        "epoch": notes["epoch"], "unit": notes["unit"], "amplitude": chosen.amplitude,
         "time": chosen.time, "drift": asdict(device.drift),
         "window": notes.get("window"), "statistics_window": notes.get("statistics_window"),
     }  # fmt: skip
@@ -90,7 +90,10 @@ def extract_run(
         log(f"Extracted already: {folder}")
     _score_uncertainty(trainable, spread, folder, record["epoch"], mode, chosen, seed)
     again = f"analog-glue extract checkpoint={shlex.quote(str(run))}"
-    steps = [f"{again} seed={settings.seed + 1}   other inputs, other fresh arrays"]
+    steps = [
+        f"analog-glue evaluate checkpoint={shlex.quote(str(folder))} noise=pcm   on phase-change memory, as it drifts",
+        f"{again} seed={settings.seed + 1}   other inputs, other fresh arrays",
+    ]
     if chosen.inputs == "uniform":
         steps.append(f"{again} extract.products={4 * chosen.products}   half the error")
     return folder, _errors(record["arrays"]) + "\n\n" + _table(record["scores"]), steps
@@ -118,6 +121,7 @@ def _extract(
             tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
             save_tensors(folder / f"{name}.safetensors", tensors)
     choices = {"command": "extract", "seed": settings.seed, "inputs": chosen.inputs, "products": chosen.products}
+    choices["run"] = folder.parent.name
     record = {
         **provenance(**choices, data=data), **facts, "arrays": arrays, "averaged": averaged, "scores": scores
     }

@@ -66,6 +66,24 @@ def test_saturated_outputs_make_weights_too_small_and_a_smaller_amplitude_makes_
     assert whole.weight_error() == pytest.approx(expected_error(noise, 3000, 152, whole.amplitude), rel=0.02)
 
 
+def test_bursts_of_products_at_several_moments_measure_how_much_weights_move():
+    mean, moments, number = weights_of(24, 16), 60, 200
+    random = np.random.default_rng(1)
+    spread = padded(random.uniform(0.005, 0.05, (24, 16)).astype(np.float32))
+    estimates, errors = [], []
+    for moment in range(moments):
+        weights = padded((mean + spread * random.standard_normal((24, 16)))[:, :16].astype(np.float32))
+        sums = extract(weights, 16, PAPER, number, Stream.of(moment, 0))
+        estimates.append(sums.weights())
+        errors.append(sums.weight_error() ** 2)
+    found = np.var(estimates, axis=0, ddof=1) - np.mean(errors)
+    true = spread[:, :16].astype(np.float64) ** 2
+    # A variance from 60 draws is known to √(2/59) = 18 %, 384 of them together to 1.5 % with their unequal weights.
+    assert found.mean() == pytest.approx(true.mean(), rel=5 * 0.015)
+    assert np.mean(errors) > 0.05 * true.mean()  # without the correction the test would fail
+    assert np.corrcoef(found.ravel(), true.ravel())[0, 1] > 0.9
+
+
 def test_inputs_use_the_whole_range_where_no_output_saturates():
     assert unsaturated_amplitude(weights_of(64, 64), 64, PAPER, STREAM) == 1
     assert unsaturated_amplitude(weights_of(64, 64, spread=9.0), 64, NOISY, STREAM) == 1  # no ADC, no bound
