@@ -377,6 +377,15 @@ def test_digits_are_learnt_on_soft_bounds_by_ttv2_and_written_down(tmp_path):
     assert again == folder and list(csv.DictReader((folder / "learning_curve.csv").open())) == rows
 
 
+@pytest.mark.parametrize("mode", [TTv2, ChoppedTTv2, TikiTaka])
+def test_the_transfer_rate_is_halved_at_the_start_of_every_second_epoch(mode, tmp_path):
+    network = characters(mode(epochs=3, transfer_rate=0.08, transfer_decay_every=2))
+    seen = []
+    network.test = lambda epoch, whole: seen.append([learner.transfer_rate for learner in network.network.learners]) or {}
+    fit_in_situ(network, mode(epochs=3), tmp_path, log=lambda _: None)
+    assert seen == [[0.08] * 3, [0.08] * 3, [0.04] * 3]
+
+
 def test_a_mode_that_cannot_be_is_refused():
     for change, key in (({"epochs": 0}, "epochs"), ({"learning_rate": 0.0}, "learning_rate"),
                         ({"pulses": Pulses(longest=32)}, "pulses.longest"), ({"threshold": 0.0}, "threshold"),

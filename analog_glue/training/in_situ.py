@@ -81,10 +81,13 @@ class InSituMode(ABC):
 
     def rate(self, epoch: int) -> float:
         """Learning rate of the devices' own weights in an epoch (from 0): w = W / scale, so Δw = η (−dL/dW) / scale."""
-        halvings = epoch // self.decay_every if self.decay_every else 0
-        return self.learning_rate * 0.5**halvings / self.output_scale
+        return halved(self.learning_rate, epoch, self.decay_every) / self.output_scale
 
     @abstractmethod
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> Learner:
         """Put a weight matrix `values` (outputs, inputs) [units of the devices] on devices; `number` names it."""
 
+
+def halved(value: float, epoch: int, every: int | None) -> float:
+    """`value` halved after each `every` epochs; `epoch` counts from 0, and None means never."""
+    return value * 0.5 ** (epoch // every) if every else value
