@@ -27,6 +27,7 @@ from analog_glue.training.characters import Characters
 from analog_glue.training.chopped_ttv2 import ChoppedTTv2
 from analog_glue.training.in_situ import Periphery
 from analog_glue.training.in_situ_loop import fit_in_situ
+from analog_glue.training.sgd_digital import SGDDigital
 from analog_glue.training.sgd_pulsed import SGDPulsed
 from analog_glue.training.tiki_taka import TikiTaka
 from analog_glue.training.ttv2 import TTv2, hadamard
@@ -375,6 +376,17 @@ def test_digits_are_learnt_on_soft_bounds_by_ttv2_and_written_down(tmp_path):
     assert len(rows) == 4 and float(rows[-1]["accuracy"]) > 55, table
     again, _ = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=lambda _: None)
     assert again == folder and list(csv.DictReader((folder / "learning_curve.csv").open())) == rows
+
+
+def test_digital_training_takes_the_step_of_the_gradient():
+    network = characters(SGDDigital())
+    learners, text = network.network.learners, network.text[:21]
+    before = [learner.values.copy() for learner in learners]
+    _, gradients = network.network.gradients(text, np.zeros_like(network.network.state))
+    network.network.train(text, 0.01, 0)
+    for learner, old, gradient in zip(learners, before, gradients, strict=True):
+        moved = (learner.values - old)[:, : learner.inputs]
+        assert np.allclose(moved, 0.01 * gradient, atol=1e-6) and np.abs(moved).max() > 1e-4
 
 
 @pytest.mark.parametrize("mode", [TTv2, ChoppedTTv2, TikiTaka])
