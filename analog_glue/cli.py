@@ -127,9 +127,16 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     from analog_glue import experiment
 
     settings, task, choices = composed.settings, parts["task"], composed.choices
-    if "device" in parts:
+    if "device" in parts and command == "train":
         return _run_in_situ(settings, parts, config, choices, overrides)
-    if command == "train":
+    if "device" in parts:
+        from analog_glue.in_situ_deployment import deploy
+
+        mode = parts["training"]
+        summary = deploy(
+            settings, task, parts["device"], mode, parts["noise"], parts["tile"], config, choices, overrides
+        )
+    elif command == "train":
         model, mode = parts["model"], parts["training"]
         summary = experiment.train(
             settings, task, model, parts["noise"], parts["tile"], mode, config, choices, overrides
@@ -166,11 +173,17 @@ def _run_in_situ(
 
 
 def _run_extraction(settings: "RunSettings", parts: dict[str, Any]) -> str:
-    from analog_glue.in_situ_extraction import extract_run
+    if settings.extract.array is not None:
+        from analog_glue.array_extraction import extract_array
 
-    folder, table, steps = extract_run(settings, parts["task"], parts["device"], parts["training"])
+        folder, table = extract_array(settings)
+        steps = [] if settings.dry_run else [f"analog-glue tables {shlex.quote(settings.output_root)}"]
+    else:
+        from analog_glue.in_situ_extraction import extract_run
+
+        folder, table, steps = extract_run(settings, parts["task"], parts["device"], parts["training"])
     print(table)
-    print("Nothing was run. The same command without dry_run=true runs it." if settings.dry_run else f"weights: {folder}")
+    print("Nothing was run. The same command without dry_run=true runs it." if settings.dry_run else f"written: {folder}")
     print("\n".join(f"next: {step}" for step in steps), end="\n" if steps else "")
     return str(folder)
 
@@ -187,6 +200,13 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
     from analog_glue.configuration import COMPONENTS, WrongInput, as_annotated, build
 
     config = dict(composed.config)
+    if composed.settings.extract.array is not None:
+        if command != "extract" or composed.settings.checkpoint is not None:
+            raise WrongInput(
+                "Setting `extract.array` must be null, except for `extract` without a checkpoint, but is set. "
+                "Write analog-glue extract +experiment=gokmen_figure6."
+            )
+        return config, {}
     if command in ("evaluate", "extract"):
         checkpoint = Path(str(composed.settings.checkpoint))
         if not checkpoint.is_dir():
@@ -194,16 +214,23 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
                 f"Setting `checkpoint` must be the folder of a training run, but `{checkpoint}` is none. "
                 f"`analog-glue list runs {composed.settings.output_root}` shows the runs."
             )
-        if command == "extract":
+        extracted = command == "evaluate" and (checkpoint / EXTRACTION_RECORD).is_file()
+        if command == "extract" or extracted:
             from analog_glue.in_situ import run_of
 
-            run = run_of(checkpoint)
-            config |= {group: run[group] for group in ("task", "device", "training")}
+            run = run_of(checkpoint.parent if extracted else checkpoint)
+            config |= {group: run[group] for group in ("task", "model", "device", "training") if group in run}
             composed.settings.data.root = composed.settings.data.root or run["data"]["root"]
         else:
             from analog_glue.experiment import checkpoint_config
 
-            config["task"] = checkpoint_config(checkpoint)["task"]
+            trained = checkpoint_config(checkpoint)
+            if str(trained["training"]["_target_"]).split(".")[-2] in IN_SITU_MODES:
+                raise WrongInput(
+                    "Setting `checkpoint` must be an extraction of a run that was trained in situ, but is the run itself, "
+                    f"{str(checkpoint)!r}. `analog-glue extract checkpoint={checkpoint}` makes one."
+                )
+            config["task"] = trained["task"]
     from analog_glue.tasks.in_situ import InSituTask
 
     parts: dict[str, Any] = {}
@@ -214,31 +241,41 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         config[group] = as_annotated(config[group], group)
         parts[group] = build(config[group], group)
         if group == "task":
-            in_situ = isinstance(parts[group], InSituTask)
-            unused = ("model", "noise", "tile") if in_situ else ("device",)
-            _check_mode(config["training"], in_situ, composed)
+            whole = isinstance(parts[group], InSituTask)
+            in_situ = _learns_in_situ(config["training"], whole, composed)
+            unused = ("model", "noise", "tile") if whole else ("noise", "tile") if in_situ else ("device",)
+            if command == "evaluate":  # its chips are those of this command
+                unused = tuple(group for group in unused if group not in ("noise", "tile"))
             parts[group].check(composed.settings.data.root)
         elif group == "model":
             parts[group].check()
+            if in_situ:
+                from analog_glue.heads import HeadTask
+
+                root = Path(composed.settings.output_root) if command == "train" else checkpoint.resolve().parent
+                root = root.parent if command == "evaluate" else root  # of the run, not of its extraction
+                parts["task"] = HeadTask(parts["task"], parts.pop("model"), root / "features")
+                parts["task"].check(composed.settings.data.root)
     return config, parts
 
 
+EXTRACTION_RECORD = "extraction.json"  # what `extract` leaves in its folder
 IN_SITU_MODES = ("sgd_digital", "sgd_pulsed", "tiki_taka", "ttv2", "chopped_ttv2")
 
 
-def _check_mode(training: dict[str, Any] | None, in_situ: bool, composed: "Composed") -> None:
-    """A task on pulsed devices needs a mode of its own, and a mode such a task."""
+def _learns_in_situ(training: dict[str, Any] | None, whole: bool, composed: "Composed") -> bool:
+    """Whether the mode is one for pulsed devices, as it must be where the `whole` network of a task is on them."""
     from analog_glue.configuration import WrongInput
 
     if training is None:
-        return
+        return False
     mode = str(training["_target_"]).split(".")[-2]
-    if in_situ != (mode in IN_SITU_MODES):
-        allowed = f"one of {', '.join(IN_SITU_MODES)}" if in_situ else "digital or hardware_aware"
+    if whole and mode not in IN_SITU_MODES:
         raise WrongInput(
-            f"Setting `training` must be {allowed} for task={composed.choices['task']}, but is {mode}. "
+            f"Setting `training` must be one of {', '.join(IN_SITU_MODES)} for task={composed.choices['task']}, but is {mode}. "
             "Choose the task or the training mode that fits."
         )
+    return mode in IN_SITU_MODES
 
 
 def _sweep_job(config: "DictConfig") -> None:
@@ -307,7 +344,7 @@ def _hydra(command: str, words: list[str]) -> int:
     finally:
         (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
         code = _summary(command, folder, jobs)
-    if command != "extract":
+    if command != "extract" or composed[0].settings.extract.array is not None:
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
 
@@ -557,16 +594,23 @@ def _description(file: Path) -> str:
 
 def _list_runs(root: Path) -> int:
     """Every training run below `root`, and below it the hardware that its weights were put on."""
+    from analog_glue.in_situ_records import array_error, find_runs
     from analog_glue.results import ResultsFile
 
+    in_situ = {run.folder: run for run in find_runs(root)}
     runs = {
         file.parent: json.loads(file.read_text(encoding="utf-8")) for file in sorted(root.rglob("run.json"))
     }
     trained = [folder for folder, run in runs.items() if run.get("command") == "train"]
-    if not trained:
+    arrays = {folder: said for folder in runs if (said := array_error(folder))}
+    if not trained and not arrays:
         return _wrong(f"Folder `{root}` has no runs. `analog-glue train …` makes one.")
     for folder in trained:
         print(f"{runs[folder].get('status', 'unknown'):9} {folder}")
+        if folder in in_situ:
+            print(f"  {in_situ[folder].last_score}")
+            for extraction in in_situ[folder].extractions:
+                print(f"  {extraction.name}: {extraction.best_score}")
         for below in (other for other in runs if folder in other.parents):
             rows = [row for row in ResultsFile(below).rows() if row.headline]
             digital = [f"digital {row.metric} {row.value:.2f}" for row in rows if row.stage == "digital"]
@@ -578,6 +622,8 @@ def _list_runs(root: Path) -> int:
                 else ["no score yet"]
             )
             print(f"  {runs[below].get('status', 'unknown'):9} {below.name}: {', '.join(said)}")
+    for folder, said in arrays.items():
+        print(f"{runs[folder].get('status', 'unknown'):9} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")
     return DONE
 

@@ -143,6 +143,8 @@ class Composer:
         try:
             base = self._base([*self._search, *kept])
         except WrongInput as error:
+            if self.command != "train" and "Could not override" in str(error):
+                return [*found, f"Group `experiment` must be one that is made for `{self.command}`, but is one of `train`."]
             return [*found, str(error)]
         found += [problem for override in values if (problem := self._value_problem(override, base))]
         if not found:
@@ -256,7 +258,7 @@ def composed_job(config: DictConfig, choices: dict[str, Any], command: str) -> C
     except ValueError as error:  # from __post_init__ of the settings
         raise WrongInput(str(error)) from None
     assert isinstance(settings, RunSettings) and isinstance(resolved, dict)
-    if command in ("evaluate", "extract") and settings.checkpoint is None:
+    if command in ("evaluate", "extract") and settings.checkpoint is None and settings.extract.array is None:
         raise WrongInput(
             "Setting `checkpoint` must name the folder of a training run, but is not given. "
             "Write checkpoint=outputs/…; `analog-glue list runs` shows the runs."

@@ -1,10 +1,11 @@
 """The drift sweep: for each chip program once, visit the times in order, compensate, score.
 
-`score` is the official score of a model on the validation splits; `drift_sweep` yields one batch of measurements per score, so
-that the caller can write each down before the next is measured.
+A `Workload` is what networks are scored on; `Sentences` are those of a GLUE task. `drift_sweep` yields one batch of
+measurements per score, so that the caller can write each down before the next is measured.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -45,6 +46,44 @@ class Scored:
     scores: list[Score]
     extrapolated: bool  # the time lies beyond what the device model was fitted to
     seconds: float  # wall time of this score (and what it had to be prepared with)
+
+
+class Workload(ABC):
+    """Examples with answers, and how a network's outputs are scored."""
+
+    headline: str  # the metric that is reported
+
+    @abstractmethod
+    def score(self, model: nn.Module, chips: int = 1) -> list[list[Score]]:
+        """All scores of each of several `chips` that `model` (a `ChipGroup`'s) evaluates in one pass."""
+
+    @abstractmethod
+    def majority(self) -> list[Score]:
+        """Scores of always giving the training set's commonest answer, or the shares of all answers."""
+
+
+@dataclass(frozen=True)
+class Sentences(Workload):
+    """The validation splits of a task, tokenized; see `score`."""
+
+    task: Task
+    raw: RawData
+    validation: dict[str, Encoded]
+    token_budget: int
+
+    @property
+    def headline(self) -> str:
+        return self.task.headline
+
+    def score(self, model: nn.Module, chips: int = 1) -> list[list[Score]]:
+        return score_together(model, chips, self.task, self.validation, self.token_budget)
+
+    def majority(self) -> list[Score]:
+        return [
+            Score(split, metric, value, len(self.validation[split]))
+            for split, metrics in self.task.majority(self.raw).items()
+            for metric, value in metrics.items()
+        ]
 
 
 def score(model: nn.Module, task: Task, validation: dict[str, Encoded], token_budget: int) -> list[Score]:
@@ -89,9 +128,7 @@ def drift_sweep(
     model: nn.Module,
     hardware: Hardware,
     periphery: dict[str, Periphery],
-    task: Task,
-    raw: RawData,
-    validation: dict[str, Encoded],
+    workload: Workload,
     evaluation: Evaluation,
     measured: Callable[[Point], bool] = lambda point: False,
 ) -> Iterator[Scored]:
@@ -111,14 +148,14 @@ def drift_sweep(
             continue
         started = time.monotonic()
         if point.stage == "digital":
-            scores = score(to_digital(model, periphery), task, validation, evaluation.token_budget)
+            (scores,) = workload.score(to_digital(model, periphery))
         elif point.stage == "majority":
-            scores = _majority(task, raw, validation)
+            scores = workload.majority()
         else:
             ideal = replace(hardware, device=Ideal(g_max=hardware.device.g_max))
             chip = program(model, ideal, periphery, chip=0, chip_seed=evaluation.chip_seed)
             chip.set_time(0.0)
-            scores = score(chip.ready_to_score(compensated=False), task, validation, evaluation.token_budget)
+            (scores,) = workload.score(chip.ready_to_score(compensated=False))
         yield Scored(point, scores, False, time.monotonic() - started)
 
     of_chips: dict[int, list[Point]] = {}
@@ -138,16 +175,9 @@ def drift_sweep(
                     chips[point.chip].set_time(t)
             together = ChipGroup([chips[point.chip] for point in here]) if len(here) > 1 else chips[here[0].chip]
             ready = together.ready_to_score(compensated)
-            scores = score_together(ready, len(here), task, validation, evaluation.token_budget)
+            scores = workload.score(ready, len(here))
             seconds = (time.monotonic() - started) / len(here)
             for point, of_chip in zip(here, scores, strict=True):
                 yield Scored(point, of_chip, t > hardware.device.fitted_until, seconds)
             started = time.monotonic()
 
-
-def _majority(task: Task, raw: RawData, validation: dict[str, Encoded]) -> list[Score]:
-    return [
-        Score(split, metric, value, len(validation[split]))
-        for split, metrics in task.majority(raw).items()
-        for metric, value in metrics.items()
-    ]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from analog_glue.devices.device import Device
-from analog_glue.evaluation import Point, Scored, drift_sweep, points, score
+from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points, score
 from analog_glue.kernels.backend import choose_kernel
 from analog_glue.kernels.matmul import route, taken
 from analog_glue.kernels.products import choose_product
@@ -87,7 +87,7 @@ def train(
     """
     if not _is_main_process():
         log = _silent
-    hardware, where = _runtime(settings, device, tile)
+    hardware, where = runtime(settings, device, tile)
     config = config or _config_of(task=task, model=model, noise=device, tile=tile, training=mode)
     choices = choices or _names_of(task, model, device, mode)
     task.check(settings.data.root)
@@ -104,7 +104,7 @@ def train(
     }
     if mode.uses_hardware:
         identity |= {"noise": config["noise"], "tile": config["tile"], "hardware": asdict(settings.hardware)}
-    train_id = _hash(identity)
+    train_id = hash_of(identity)
     name = f"{choices['task']}-{choices['model']}-{choices['training']}-seed{settings.seed}-{train_id}"
     folder = Path(settings.output_root) / name
     done = _is_done(folder) and not settings.force
@@ -117,7 +117,7 @@ def train(
         if mode.start_from is not None:
             loaded.model.load_state_dict(load_checkpoint_model(Path(mode.start_from)).model.state_dict())
     analog_layers(loaded.model, hardware.layers)  # patterns that match nothing are refused before anything is trained
-    encoded = _Encoded.of(task, raw, loaded)
+    encoded = EncodedData.of(task, raw, loaded)
 
     if settings.dry_run:
         text = describe(
@@ -151,7 +151,8 @@ def train(
         return RunSummary(folder, "")  # the sweep is the main process's work
     if not done:
         loaded = load_checkpoint_model(folder)
-    return _sweep(settings, hardware, task, raw, loaded, encoded, folder, config, choices, overrides, where, log)
+    subject = _subject(settings, hardware, task, raw, loaded, encoded, folder, log)
+    return sweep(settings, hardware, subject, config, choices, overrides, where, log)
 
 
 def evaluate(
@@ -172,7 +173,7 @@ def evaluate(
     Raises:
         ValueError: no finished training run in `settings.checkpoint`.
     """
-    hardware, where = _runtime(settings, device, tile)
+    hardware, where = runtime(settings, device, tile)
     checkpoint = Path(str(settings.checkpoint))
     facts = _read_run(checkpoint, "checkpoint")
     config = config or _config_of(noise=device, tile=tile)
@@ -180,13 +181,14 @@ def evaluate(
     task.check(settings.data.root)
     raw = task.load(settings.data.root)
     loaded = load_checkpoint_model(checkpoint)
-    encoded = _Encoded.of(task, raw, loaded)
+    encoded = EncodedData.of(task, raw, loaded)
     if settings.dry_run:
         text = describe(
             loaded.model, hardware, encoded.train, settings, task.name, raw, None, checkpoint, True, str(checkpoint)
         )
         return RunSummary(checkpoint, text)
-    return _sweep(settings, hardware, task, raw, loaded, encoded, checkpoint, config, choices, overrides, where, log)
+    subject = _subject(settings, hardware, task, raw, loaded, encoded, checkpoint, log)
+    return sweep(settings, hardware, subject, config, choices, overrides, where, log)
 
 
 def checkpoint_config(folder: Path | str) -> dict[str, Any]:
@@ -205,12 +207,12 @@ CONFIG_FILE_OF_RUN = "run_config.json"  # config.json is the model's own
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class EncodedData:
     train: Encoded
     validation: dict[str, Encoded]
 
     @classmethod
-    def of(cls, task: Task, raw: RawData, loaded: LoadedModel) -> "_Encoded":
+    def of(cls, task: Task, raw: RawData, loaded: LoadedModel) -> "EncodedData":
         def tokens(split: Any) -> Encoded:
             return encode(split, loaded.tokenizer, task.max_length, task.num_labels)
 
@@ -223,7 +225,7 @@ def _train(
     mode: TrainingMode,
     hardware: Hardware,
     loaded: LoadedModel,
-    encoded: _Encoded,
+    encoded: EncodedData,
     folder: Path,
     facts: dict[str, Any],
     where: str,
@@ -232,7 +234,7 @@ def _train(
     calibration = settings.hardware.calibration
 
     def calibrate(model: nn.Module) -> dict[str, Tensor]:
-        return _calibrated_ranges(model, hardware, encoded.train, calibration)
+        return calibrated_ranges(model, hardware, encoded.train, calibration)
 
     preparation = Preparation(hardware, NoiseClock(), calibrate)
     prepared = mode.prepare(loaded.model, preparation)
@@ -274,7 +276,7 @@ def _save_plain(trained: nn.Module, loaded: LoadedModel, folder: Path) -> None:
     save_model(trained, loaded.tokenizer, folder)
 
 
-def _calibrated_ranges(
+def calibrated_ranges(
     model: nn.Module, hardware: Hardware, train: Encoded, calibration: Calibration
 ) -> dict[str, Tensor]:
     """Input range of every layer on tiles from the first training examples of a fixed order."""
@@ -302,23 +304,56 @@ def _calibrated_ranges(
 # --- drift sweep ---------------------------------------------------------------------------------------------------------
 
 
-def _sweep(
+@dataclass(frozen=True)
+class Subject:
+    """What is put on chips: a plain network, what it is scored on, and where both come from."""
+
+    model: nn.Module
+    # The model for the chips, the periphery of its layers by name, and where its input ranges come from.
+    periphery: Callable[[nn.Module], tuple[nn.Module, dict[str, Periphery], str]]
+    workload: Workload
+    facts: dict[str, Any]  # of the training run: name, train_id, seed
+    data: dict[str, str]  # source, fingerprint
+    checkpoint: Path
+    folder: str  # of its sweeps, below `output_root`
+
+
+def _subject(
     settings: RunSettings,
     hardware: Hardware,
     task: Task,
     raw: RawData,
     loaded: LoadedModel,
-    encoded: _Encoded,
+    encoded: EncodedData,
     trained_in: Path,
+    log: Callable[[str], None],
+) -> Subject:
+    facts = _read_run(trained_in, "checkpoint")
+    return Subject(
+        loaded.model,
+        lambda model: _periphery(trained_in, model, hardware, encoded.train, settings, log),
+        Sentences(task, raw, encoded.validation, settings.evaluation.token_budget),
+        facts,
+        {"source": raw.source, "fingerprint": raw.fingerprint},
+        trained_in,
+        facts["name"],
+    )
+
+
+def sweep(
+    settings: RunSettings,
+    hardware: Hardware,
+    subject: Subject,
     config: dict[str, Any],
     choices: dict[str, str],
     overrides: Iterable[str],
     where: str,
     log: Callable[[str], None],
 ) -> RunSummary:
-    facts = _read_run(trained_in, "checkpoint")
+    """Score a trained network on the hardware of this command over time; only what is not known is measured."""
+    facts = subject.facts
     evaluation = settings.evaluation
-    hardware_id = _hash(
+    hardware_id = hash_of(
         {
             "noise": config["noise"],
             "tile": config["tile"],
@@ -327,7 +362,7 @@ def _sweep(
             "token_budget": evaluation.token_budget,
         }
     )
-    folder = Path(settings.output_root) / facts["name"] / f"{choices['noise']}-{choices['tile']}-{hardware_id}"
+    folder = Path(settings.output_root) / subject.folder / f"{choices['noise']}-{choices['tile']}-{hardware_id}"
     results = ResultsFile(folder)
     if settings.force:
         _forget(folder)
@@ -338,8 +373,7 @@ def _sweep(
     if not missing:
         log(f"Already done: {folder}")
     else:
-        model = loaded.model.to(where)
-        model, periphery, source = _periphery(trained_in, model, hardware, encoded.train, settings, log)
+        model, periphery, source = subject.periphery(subject.model.to(where))
         folder.mkdir(parents=True, exist_ok=True)
         ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
         write_json_atomic(folder / "input_ranges.json", {"source": source, "input_ranges": ranges})
@@ -352,7 +386,7 @@ def _sweep(
             hardware_id=hardware_id,
             choices=choices,
             chip_seed=evaluation.chip_seed,
-            data={"source": raw.source, "fingerprint": raw.fingerprint},
+            data=subject.data,
             input_ranges=source,
             product=choose_product(hardware.product, where, hardware.device.noise_floor, hardware.kernel),
             kernel=hardware.kernel,
@@ -365,13 +399,13 @@ def _sweep(
         def is_known(point: Point) -> bool:
             return (point.stage, point.chip, point.t, point.compensated) in measured
 
-        scored = drift_sweep(model, hardware, periphery, task, raw, encoded.validation, evaluation, is_known)
+        scored = drift_sweep(model, hardware, periphery, subject.workload, evaluation, is_known)
         if len(measured):
             log(f"Resuming the sweep: {len(wanted) - len(missing)} of {len(wanted)} scores are measured.")
         bar = tqdm(total=len(missing), desc="drift sweep", unit="score", disable=None)
         last = time.monotonic()
         for count, one in enumerate(scored, start=1):
-            rows = _rows(one, task, facts, choices, hardware_id, folder.name)
+            rows = _rows(one, subject.workload.headline, facts, choices, hardware_id, folder.name)
             results.append(rows)
             bar.update()
             if bar.disable and (time.monotonic() - last > 20 or count == len(missing)):
@@ -386,7 +420,7 @@ def _sweep(
     return RunSummary(
         folder,
         drift_table(rows),
-        (f"analog-glue tables {settings.output_root}", f"analog-glue evaluate checkpoint={trained_in} noise=…"),
+        (f"analog-glue tables {settings.output_root}", f"analog-glue evaluate checkpoint={subject.checkpoint} noise=…"),
     )
 
 
@@ -419,13 +453,13 @@ def _periphery(
         return model, learned, "learned in training"
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
     log(f"Calibrating the input ranges of {len(layers) - len(learned)} layers: {source}")
-    ranges = _calibrated_ranges(model, hardware, train, calibration)
+    ranges = calibrated_ranges(model, hardware, train, calibration)
     both = {name: learned.get(name) or Periphery(ranges[name]) for name in layers}
     return model, both, source + (" (others learned in training)" if learned else "")
 
 
 def _rows(
-    one: Scored, task: Task, facts: dict[str, Any], choices: dict[str, str], hardware_id: str, sweep: str
+    one: Scored, headline: str, facts: dict[str, Any], choices: dict[str, str], hardware_id: str, sweep: str
 ) -> list[Measurement]:
     point = one.point
     return [
@@ -445,7 +479,7 @@ def _rows(
             extrapolated=one.extrapolated,
             split=s.split,
             metric=s.metric,
-            headline=s.metric == task.headline,
+            headline=s.metric == headline,
             value=s.value,
             examples=s.examples,
             train_ids=facts["train_id"],
@@ -459,7 +493,7 @@ def _rows(
 # --- identity and bookkeeping --------------------------------------------------------------------------------------------
 
 
-def _runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hardware, str]:
+def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hardware, str]:
     """The hardware on paper with the product that this machine computes fastest, and where torch computes."""
     cuda = torch.cuda.is_available()
     where = settings.runtime.device
@@ -484,7 +518,7 @@ def _silent(message: str) -> None:
     """What the other processes of `accelerate launch` say."""
 
 
-def _hash(identity: Any) -> str:
+def hash_of(identity: Any) -> str:
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

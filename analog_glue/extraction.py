@@ -3,11 +3,13 @@
     Ŵ = Y Xᵀ (X Xᵀ)⁻¹                                   (Gokmen 2021, Eq. 4)
 
 The sums X Xᵀ and Y Xᵀ are collected product by product; the inputs come from a seed, so a host needs to store neither. For
-inputs uniform in [−1, 1], variance 1/3, and outputs with noise of standard deviation sd_y the error of a weight is
+inputs uniform in ±a, variance a²/3, and outputs with noise of standard deviation sd_y the error of a weight is
 
-    sd_W = √3 · sd_y / √(N − n − 1)
+    sd_W = √3 · sd_y / (a √(N − n − 1))
 
-after N products with n inputs: least squares with random inputs has the mean inverse 3 I / (N − n − 1).
+after N products with n inputs: least squares with random inputs has the mean inverse 3 I / (a² (N − n − 1)). An output beyond
+the ADC's range is cut off, which pulls all weights of its row towards zero and shows up in no residual as what it is. Hence
+a is the largest amplitude at which the ADC does not saturate (`unsaturated_amplitude`), 1 at most.
 """
 
 import math
@@ -20,6 +22,7 @@ from analog_glue.kernels.matvec import IO, READ, all_rows, analog_product, trans
 from analog_glue.nn.in_situ.learner import Stream, zeros
 
 CHUNK = 256  # products between two additions to the sums
+SMALLEST_AMPLITUDE = 2.0**-5  # [of the DAC's range] below which no input is scaled: few codes are left
 
 
 @dataclass
@@ -32,6 +35,7 @@ class Regression:
     yx: np.ndarray = field(init=False)  # Y Xᵀ (outputs, inputs)
     yy: np.ndarray = field(init=False)  # Σ y² (outputs,)
     products: int = 0
+    amplitude: float = 1.0  # of the inputs; only kept here
 
     def __post_init__(self) -> None:
         self.xx = np.zeros((self.inputs, self.inputs))
@@ -52,12 +56,13 @@ class Regression:
 
     def state(self) -> dict[str, np.ndarray]:
         """The sums by name, as `load` takes them."""
-        return {"xx": self.xx, "yx": self.yx, "yy": self.yy, "products": np.array([self.products])}
+        numbers = {"products": np.array([self.products]), "amplitude": np.array([self.amplitude])}
+        return {"xx": self.xx, "yx": self.yx, "yy": self.yy, **numbers}
 
     def load(self, state: dict[str, np.ndarray]) -> None:
         """Inverse of `state`."""
         self.xx[...], self.yx[...], self.yy[...] = state["xx"], state["yx"], state["yy"]
-        self.products = int(state["products"][0])
+        self.products, self.amplitude = int(state["products"][0]), float(state["amplitude"][0])
 
     def weights(self) -> np.ndarray:
         """Ŵ (outputs, inputs).
@@ -81,13 +86,15 @@ class Regression:
         return math.sqrt(max(unexplained, 0) / (spare * self.outputs))
 
     def weight_error(self) -> float:
-        """Estimated standard deviation of Ŵ's error; nan without products to spare."""
-        return expected_error(self.output_noise(), self.products, self.inputs)
+        """Estimated standard deviation of Ŵ's error, sd_y √(tr (X Xᵀ)⁻¹ / n); nan without products to spare."""
+        sd_y = self.output_noise()
+        return sd_y if math.isnan(sd_y) else sd_y * math.sqrt(np.trace(np.linalg.inv(self.xx)) / self.inputs)
 
 
-def expected_error(output_noise: float, products: int, inputs: int) -> float:
-    """sd_W of the module's law for inputs uniform in [−1, 1]; nan for `products` ≤ `inputs` + 1."""
-    return math.sqrt(3) * output_noise / math.sqrt(products - inputs - 1) if products > inputs + 1 else math.nan
+def expected_error(output_noise: float, products: int, inputs: int, amplitude: float = 1.0) -> float:
+    """sd_W of the module's law for inputs uniform in ±`amplitude`; nan for `products` ≤ `inputs` + 1."""
+    spare = products - inputs - 1
+    return math.sqrt(3) * output_noise / (amplitude * math.sqrt(spare)) if spare > 0 else math.nan
 
 
 def random_inputs(first: int, count: int, inputs: int, amplitude: float, stream: Stream) -> np.ndarray:
@@ -125,18 +132,31 @@ def products(weights: np.ndarray, inputs: int, x: np.ndarray, io: IO, first: int
     return y
 
 
+def unsaturated_amplitude(weights: np.ndarray, inputs: int, io: IO, stream: Stream) -> float:
+    """The largest of 1, 1/√2, 1/2, … at which none of the first `CHUNK` random products reaches the last code of the ADC."""
+    io, amplitude = io._replace(noise_management=False, bound_management=False), 1.0
+    last_code = io.bound - (io.bound / io.adc_steps if io.adc_steps else 0)
+    while amplitude > SMALLEST_AMPLITUDE:
+        x = random_inputs(0, CHUNK, inputs, amplitude, stream)
+        if np.abs(products(weights, inputs, x, io, 0, stream)).max() < last_code:
+            break
+        amplitude /= math.sqrt(2)
+    return amplitude
+
+
 def extract(
-    weights: np.ndarray, inputs: int, io: IO, number: int, stream: Stream, amplitude: float = 1.0
+    weights: np.ndarray, inputs: int, io: IO, number: int, stream: Stream, amplitude: float | None = None
 ) -> Regression:
     """Apply `number` random inputs to an array and collect the sums.
 
     Args:
         weights: float32 (outputs, padded inputs).
         io: Converters and noise of one product; noise and bound management are not used.
-        amplitude: Largest input; less where outputs would saturate the ADC, which biases the estimate.
+        amplitude: Largest input; None: `unsaturated_amplitude`.
     """
     io = io._replace(noise_management=False, bound_management=False)
     sums = Regression(len(weights), inputs)
+    amplitude = sums.amplitude = amplitude or unsaturated_amplitude(weights, inputs, io, stream)
     for first in range(0, number, CHUNK):
         x = random_inputs(first, min(CHUNK, number - first), inputs, amplitude, stream)
         sums.apply(weights, x, io, first, stream)

@@ -1,10 +1,10 @@
-"""Scores over the age of the chips, drawn: one axes per task, after Figure 5 of Spoon et al. (2021)."""
+"""Scores over the age of the chips, one axes per task, after Figure 5 of Spoon et al. (2021); and lines over anything else."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +68,37 @@ class Level:
 @dataclass(frozen=True)
 class Panel:
     title: str
-    score: str
+    score: str  # and its unit
     curves: Sequence[Curve]
     levels: Sequence[Level]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart; `error` holds the standard error of every y, None where there is none.
+
+    `law` draws it grey and dashed: what theory says, not a measurement. `joined`: whether a line connects the points.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    error: Sequence[float | None]
+    law: bool = False
+    joined: bool = True
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over anything; the labels of the axes name the units."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    levels: Sequence[Level] = ()
+    log_x: bool = False
+    log_y: bool = False
 
 
 def time_label(seconds: float) -> str:
@@ -90,20 +118,81 @@ def drift_figure(panels: Sequence[Panel], title: str, note: str) -> bytes:
         title: Model and hardware.
         note: What the error bars mean; printed small below the title.
     """
+
+    def draw(axes: Axes, i: int, width: float, lowest: bool) -> None:
+        _draw(axes, panels[i], width)
+        if lowest:
+            axes.set_xlabel("time since programming", color=INK)
+
+    return _page(len(panels), title, note, lambda: _legend_handles(panels), draw)
+
+
+def line_figure(charts: Sequence[Chart], title: str, note: str) -> bytes:
+    """PNG of charts side by side, a line of one label in the same colour in all of them; fixed bytes like `drift_figure`."""
+    labels = dict.fromkeys(line.label for chart in charts for line in chart.lines if not line.law)
+    cycle = [*STYLES.values(), *SPARE_STYLES]
+    styles = {label: cycle[i % len(cycle)] for i, label in enumerate(labels)}
+
+    def style(line: Line) -> dict[str, Any]:
+        if line.law:
+            return {"color": GREY, "lw": 1.1, "ls": (0, (5, 2.5))}
+        colour, marker = styles[line.label]
+        size = 4.0 if len(line.x) < 20 else 2.5
+        return {"color": colour, "marker": marker, "ms": size, "ls": "-" if line.joined else "none", "lw": 1.4}
+
+    def legend() -> dict[str, Any]:
+        from matplotlib.lines import Line2D
+
+        handles: dict[str, Any] = {}
+        for chart in charts:
+            for line in chart.lines:
+                handles.setdefault(line.label, Line2D([], [], **style(line)))
+            for level in chart.levels:
+                handles.setdefault(level.label, Line2D([], [], **_level_style(level)))
+        return handles
+
+    def draw(axes: Axes, i: int, width: float, lowest: bool) -> None:
+        chart = charts[i]
+        for level in chart.levels:
+            axes.axhline(level.value, zorder=1, **_level_style(level))
+        for line in chart.lines:
+            bars = [error or 0.0 for error in line.error] if any(line.error) else None
+            axes.errorbar(line.x, line.y, yerr=bars, elinewidth=1.1, capsize=2.5, zorder=2 if line.law else 3, **style(line))
+        axes.set_xscale("log" if chart.log_x else "linear")
+        axes.set_yscale("log" if chart.log_y else "linear")
+        axes.set_xlabel(chart.x_label, color=INK)
+        _trim(axes, chart.title, chart.y_label)
+
+    return _page(len(charts), title, note, legend, draw)
+
+
+def _page(
+    number: int,
+    title: str,
+    note: str,
+    legend: Callable[[], dict[str, Any]],
+    draw: Callable[[Axes, int, float, bool], None],
+) -> bytes:
+    """PNG of `number` axes below a title and above one legend.
+
+    Args:
+        legend: Label → handle, called while the settings of matplotlib are ours.
+        draw: Fills axes number i, given its width [inch] and whether nothing stands below it.
+    """
     # Figure and canvas instead of pyplot: no window, no state shared with the user's own plots.
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    columns = min(len(panels), 4 if len(panels) > 6 else 3)
-    rows = math.ceil(len(panels) / columns)
-    width, height = (7.2, 3.6) if len(panels) == 1 else (3.7, 2.9)
+    columns = min(number, 4 if number > 6 else 3)
+    rows = math.ceil(number / columns)
+    width, height = (7.2, 3.6) if number == 1 else (3.7, 2.9)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the user's matplotlibrc must not change what a table of ours looks like
         matplotlib.rcParams.update({"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE + 1})
-        handles = _legend_handles(panels)
-        legend_columns = min(len(handles), max(1, int(columns * width / 3.1)))
+        handles = legend()
+        legend_columns = max(1, min(len(handles), int(columns * width / 3.1)))
         legend_height = 0.19 * math.ceil(len(handles) / legend_columns) + 0.12
         size = (columns * width, rows * height + 0.62 + legend_height)  # [inch]
         figure = Figure(figsize=size, dpi=160, facecolor="white")
@@ -111,11 +200,9 @@ def drift_figure(panels: Sequence[Panel], title: str, note: str) -> bytes:
         below, between = legend_height / size[1], 1.0 - (legend_height + 0.58) / size[1]
         layout = ConstrainedLayoutEngine(rect=(0.0, below, 1.0, between), wspace=0.05, hspace=0.07)
         figure.set_layout_engine(layout)
-        for i, panel in enumerate(panels):
+        for i in range(number):
             axes = figure.add_subplot(rows, columns, i + 1)
-            _draw(axes, panel, width - 0.6)
-            if i + columns >= len(panels):
-                axes.set_xlabel("time since programming", color=INK)
+            draw(axes, i, width - 0.6, i + columns >= number)
         left, top = 0.12 / size[0], 1.0
         figure.text(left, top - 0.10 / size[1], title, va="top", size=FONT_SIZE + 2, weight="bold", color=INK)
         figure.text(left, top - 0.33 / size[1], note, va="top", size=FONT_SIZE - 1, color=GREY)
@@ -200,8 +287,12 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
     axes.minorticks_off()
     axes.margins(y=0.10)
     _write_letters(axes, ends)
-    axes.set_title(panel.title, loc="left", color=INK, weight="bold")
-    axes.set_ylabel(f"{panel.score} [points]", color=INK)
+    _trim(axes, panel.title, panel.score)
+
+
+def _trim(axes: Axes, title: str, y_label: str) -> None:
+    axes.set_title(title, loc="left", color=INK, weight="bold")
+    axes.set_ylabel(y_label, color=INK)
     axes.grid(axis="y", color=FAINT, lw=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

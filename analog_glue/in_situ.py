@@ -1,6 +1,7 @@
 """One straight function for the command `train` with a task that learns on pulsed devices.
 
-A run lives in `<output_root>/<task>-<device>-<mode>-seed<seed>-<id>/`; the id is a hash of what determines the trained weights.
+A run lives in `<output_root>/<task>[-<model>]-<device>-<mode>-seed<seed>-<id>/`; the id is a hash of what determines the
+trained weights.
 
     run_config.json            everything that was chosen
     run.json                   provenance, and whether the run is done
@@ -22,14 +23,12 @@ from typing import Any
 import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
+from analog_glue.in_situ_records import CHANGES_NOTHING, CONFIG, CURVE, RUN
 from analog_glue.results import provenance, write_json_atomic, write_text_atomic
 from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
-
-CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
-PACE = ("epochs", "save_every", "average_products", "average_epochs")  # of a mode: do not change what an epoch learns
 
 
 def train_in_situ(
@@ -51,15 +50,19 @@ def train_in_situ(
     """
     if settings.runtime.threads:
         torch.set_num_threads(settings.runtime.threads)
-    chosen = config or {"task": asdict(task), "device": asdict(device), "training": asdict(mode)}
-    chosen = {group: chosen[group] for group in ("task", "device", "training")}
+    chosen = {**task.config(), "device": asdict(device), "training": asdict(mode)}
+    chosen = {group: config[group] if config else own for group, own in chosen.items()}
     names = choices or {"task": task.name, "device": type(device).__name__, "training": type(mode).__name__}
     task.check(settings.data.root)
     trainable, data = task.load(settings.data.root, mode, device, settings.seed)
-    determines = {**chosen, "training": {key: value for key, value in chosen["training"].items() if key not in PACE}}
+    determines = {
+        group: {key: value for key, value in values.items() if key not in CHANGES_NOTHING.get(group, ())}
+        for group, values in chosen.items()
+    }
     identity = {**determines, "data": data["fingerprint"], "seed": settings.seed}
     run_id = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    name = f"{names['task']}-{names['device']}-{names['training']}-seed{settings.seed}-{run_id}"
+    named = "-".join(names[group] for group in ("task", "model", "device", "training") if group in chosen and group in names)
+    name = f"{named}-seed{settings.seed}-{run_id}"
     folder = Path(settings.output_root) / name
     if settings.dry_run:
         devices = sum(array.size for array in trainable.state().values())
@@ -99,7 +102,7 @@ def run_of(folder: Path) -> dict[str, Any]:
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}
     found = (folder / STATE).is_file() and "_target_" in (config.get("training") or {})
     require(found, "checkpoint", f"be the folder of an in-situ run with its {STATE}", str(folder), "`analog-glue list runs` "
-            "shows the runs; those of task=war_and_peace, mnist and digits are trained in situ.")  # fmt: skip
+            "shows the runs; those with training=sgd_pulsed, tiki_taka, ttv2 or chopped_ttv2 are trained in situ.")  # fmt: skip
     return config
 
 

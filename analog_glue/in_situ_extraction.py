@@ -1,19 +1,27 @@
 """One straight function for the command `extract`: a run's weights out of its arrays by noisy products, and their scores.
 
-It reads the state of an in-situ run, finished or not, and writes into `<run>/extraction-<inputs>-<products>-seed<seed>/`
+It reads the state of an in-situ run, finished or not, and writes into `<run>/extraction-<inputs>-<products>-seed<seed>/` (with
+`-<time>s` where the arrays were left to drift before)
 
     extracted.safetensors   "0" … "n": float32 (outputs, inputs), in units of the network's weights
     averaged.safetensors    the same of the mean over the last epochs, where training collected it (training/averaging.py)
+    spread.safetensors      the same of the standard deviation over these epochs (training/statistics.py)
     extraction.json         products, errors of every array, scores
+    pruning.csv, perturbation.csv   scores of pruned and perturbed weights (in_situ_uncertainty.py), where they are asked for
 
-Scores are those of the task's whole test set: of the arrays themselves, of the extracted weights in digital float32, and of the
-extracted weights on fresh arrays, written without error as far as each device's bounds allow (Gokmen 2021, Table 1).
+Scores are those of the task's whole test set: of the arrays themselves, and of the extracted weights in digital float32, on
+arrays that hold any weight ("without bounds"), and on fresh arrays, written without error as far as each device's own bounds
+allow. Gokmen (2021) models no error of writing, so "another analog hardware" of Table 1 is the one without bounds; weights that
+training drove to the bounds of their devices lie beyond those of others.
 """
 
+import json
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,18 +29,21 @@ import torch
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.extraction import Regression, extract, extract_one_hot
 from analog_glue.in_situ import run_of
+from analog_glue.in_situ_uncertainty import PERTURBATION, PRUNING, Weights, score_perturbation, score_pruning
 from analog_glue.kernels.matvec import PERFECT
-from analog_glue.nn.in_situ.learner import Fixed, Stream
+from analog_glue.nn.in_situ.learner import Fixed, Learner, Stream
 from analog_glue.results import provenance, write_json_atomic
 from analog_glue.seeding import key
-from analog_glue.settings import RunSettings
+from analog_glue.settings import Extract, RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Trainable, restore
-from analog_glue.training.state import save_tensors
+from analog_glue.training.state import load_tensors, save_tensors
+from analog_glue.training.statistics import Moments
 
 RECORD = "extraction.json"
 Scores = dict[str, float]
+Kind = TypeVar("Kind", Regression, Moments)
 
 
 def extract_run(
@@ -40,101 +51,191 @@ def extract_run(
 ) -> tuple[Path, str, list[str]]:
     """Extract the weights of the run in `settings.checkpoint`, which `task`, `device` and `mode` were the components of.
 
+    What was extracted from the same state is not extracted again.
+
     Returns:
         The folder that was written, a table for the terminal, and what to do next.
 
     Raises:
-        ValueError: the folder is no in-situ run, the data are not there, or there are fewer products than inputs.
+        ValueError: the folder is no in-situ run, the data are not there, there are fewer products than inputs, or a
+            perturbation was asked for without statistics.
     """
     if settings.runtime.threads:
         torch.set_num_threads(settings.runtime.threads)
     chosen, run = settings.extract, Path(str(settings.checkpoint))
     seed_of_run = run_of(run)["seed"]
-    folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}"
+    aged = f"-{chosen.time:g}s" if chosen.time else ""
+    folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}{aged}"
     seed = key(seed_of_run, "extraction", settings.seed)
     trainable, data = task.load(settings.data.root, mode, device, seed_of_run)
     saved, notes = restore(trainable, run / STATE)
+    _age(trainable.network.learners, chosen.time)
+    spread = _spread(trainable, saved, mode)
+    require(not chosen.perturb or spread is not None, "extract.perturb", "be empty without statistics of the weights",
+            list(chosen.perturb), "Train the last epochs with training.statistics_every=100.")  # fmt: skip
     if settings.dry_run:
         shapes = ", ".join(f"{learner.outputs} × {learner.inputs}" for learner in trainable.network.learners)
         return folder, f"{chosen.products:,} products with each of the arrays {shapes}", []
-    log(f"Extracting {run} after {notes['epoch']} epochs")
-    weights, arrays = _read(trainable, mode, settings, seed)
-
-    sets = {"extracted": weights}
-    if mean := _averaged(trainable, saved):
-        sets["averaged"] = [sums.weights() * mode.output_scale for sums in mean]
-    epoch = max(notes["epoch"] - (notes["unit"] == 0), 0)  # names the noise: after an epoch, the scores of its end
-    scores = {"analog arrays": trainable.test(epoch, True)}
-    for name, values in sets.items():
-        scores |= _scores(name, trainable, values, mode, device, seed, epoch)
-    folder.mkdir(exist_ok=True)
-    for name, values in sets.items():
-        tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
-        save_tensors(folder / f"{name}.safetensors", tensors)
-    facts = provenance(
-        command="extract", seed=settings.seed, run=run.name, epoch=notes["epoch"], unit=notes["unit"], data=data,
-        inputs=chosen.inputs, products=chosen.products,
-    )  # fmt: skip
-    averaged = [
-        {"products": sums.products, "estimated_error": sums.weight_error() * mode.output_scale} for sums in mean
-    ]
-    write_json_atomic(folder / RECORD, {**facts, "arrays": arrays, "averaged": averaged, "scores": scores})
+    # What decides the weights of this folder, beside its name.
+    facts = {
+        "run": run.name, "epoch": notes["epoch"], "unit": notes["unit"], "amplitude": chosen.amplitude,
+        "time": chosen.time, "drift": asdict(device.drift),
+        "window": notes.get("window"), "statistics_window": notes.get("statistics_window"),
+    }  # fmt: skip
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8")) if (folder / RECORD).is_file() else {}
+    if settings.force or any(record.get(name) != value for name, value in facts.items()):
+        log(f"Extracting {run} after {notes['epoch']} epochs")
+        record = _extract(trainable, saved, facts, folder, mode, device, settings, data, seed)
+    else:
+        log(f"Extracted already: {folder}")
+    _score_uncertainty(trainable, spread, folder, record["epoch"], mode, chosen, seed)
     again = f"analog-glue extract checkpoint={shlex.quote(str(run))}"
     steps = [f"{again} seed={settings.seed + 1}   other inputs, other fresh arrays"]
     if chosen.inputs == "uniform":
         steps.append(f"{again} extract.products={4 * chosen.products}   half the error")
-    return folder, _errors(arrays) + "\n\n" + _table(scores), steps
+    return folder, _errors(record["arrays"]) + "\n\n" + _table(record["scores"]), steps
+
+
+def _extract(
+    trainable: Trainable, saved: dict[str, np.ndarray], facts: dict[str, Any], folder: Path, mode: InSituMode,
+    device: PulsedDevice, settings: RunSettings, data: dict[str, str], seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Read the arrays, score, and write all files but the two tables; what went into extraction.json."""
+    chosen = settings.extract
+    weights, arrays = _read(trainable, mode, chosen, seed)
+    sets, averaged = {"extracted": weights}, []
+    if found := _mean(trainable, saved, mode):
+        sets["averaged"], averaged = found
+    epoch = max(facts["epoch"] - (facts["unit"] == 0), 0)  # names the noise: after an epoch, the scores of its end
+    scores = {"analog arrays": trainable.test(epoch, True)}
+    for name, values in sets.items():
+        scores |= _scores(name, trainable, values, mode, device, seed, epoch, chosen.time)
+    folder.mkdir(exist_ok=True)
+    for name in (RECORD, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors"):  # of another state of the run
+        (folder / name).unlink(missing_ok=True)
+    for name, values in (sets | {"spread": _spread(trainable, saved, mode)}).items():
+        if values is not None:
+            tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
+            save_tensors(folder / f"{name}.safetensors", tensors)
+    choices = {"command": "extract", "seed": settings.seed, "inputs": chosen.inputs, "products": chosen.products}
+    record = {
+        **provenance(**choices, data=data), **facts, "arrays": arrays, "averaged": averaged, "scores": scores
+    }
+    write_json_atomic(folder / RECORD, record)
+    return record
 
 
 def _read(
-    trainable: Trainable, mode: InSituMode, settings: RunSettings, seed: int
-) -> tuple[list[np.ndarray], list[dict[str, float | int]]]:
+    trainable: Trainable, mode: InSituMode, chosen: Extract, seed: int
+) -> tuple[Weights, list[dict[str, float | int]]]:
     """Ŵ of every array in units of the network's weights, and how good it is in the same units."""
-    number, uniform, io = settings.extract.products, settings.extract.inputs == "uniform", mode.periphery.forward
-    weights, facts = [], []
+    io, weights, facts = mode.periphery.forward, [], []
     for index, learner in enumerate(trainable.network.learners):
         stream, seen = Stream.of(seed, index), learner.weights()
-        if uniform:
-            sums = extract(seen, learner.inputs, io, number, stream)
-            estimated = sums.weight_error()
+        if chosen.inputs == "uniform":
+            sums = extract(seen, learner.inputs, io, chosen.products, stream, chosen.amplitude)
         else:
-            repeats = max(1, number // learner.inputs)
-            sums = extract_one_hot(seen, learner.inputs, io, repeats, stream)
-            estimated = sums.output_noise() / math.sqrt(repeats)
+            sums = extract_one_hot(seen, learner.inputs, io, max(1, chosen.products // learner.inputs), stream)
         found = sums.weights()
         actual = math.sqrt(np.mean((found - seen[:, : learner.inputs]) ** 2))
         weights.append(found * mode.output_scale)
         facts.append({
             "array": index, "outputs": learner.outputs, "inputs": learner.inputs, "products": sums.products,
-            "output_noise": sums.output_noise(), "estimated_error": estimated * mode.output_scale,
-            "actual_error": actual * mode.output_scale, "weight_rms": float(np.sqrt(np.mean(weights[-1] ** 2))),
+            "amplitude": sums.amplitude, "output_noise": sums.output_noise(),
+            "estimated_error": sums.weight_error() * mode.output_scale, "actual_error": actual * mode.output_scale,
+            "weight_rms": float(np.sqrt(np.mean(weights[-1] ** 2))),
         })  # fmt: skip
     return weights, facts
 
 
-def _averaged(trainable: Trainable, saved: dict[str, np.ndarray]) -> list[Regression]:
-    """The sums that were collected while training; none without `training.average_products`, or while they are too few."""
+def _spread(trainable: Trainable, saved: dict[str, np.ndarray], mode: InSituMode) -> Weights | None:
+    """Of every weight, in units of the network's weights; None without `training.statistics_every`, or from one look."""
+    every = _collected(trainable, saved, "statistics", Moments)
+    usable = every and all(moments.looks > 1 for moments in every)
+    return [moments.spread() * mode.output_scale for moments in every] if usable else None
+
+
+def _mean(
+    trainable: Trainable, saved: dict[str, np.ndarray], mode: InSituMode
+) -> tuple[Weights, list[dict[str, float | int | None]]] | None:
+    """The mean over the last epochs in units of the network's weights, and how good it is in the same units.
+
+    By regression where training sent products, else the mean of the looks; None where it collected neither, or too little.
+    """
+    scale = mode.output_scale
+    every = _collected(trainable, saved, "average", Regression)
+    looked = _collected(trainable, saved, "statistics", Moments)
+    looks = [moments.looks for moments in looked] or [0] * len(every)
+    if every and all(sums.products > sums.inputs + 1 for sums in every):
+        means = [sums.weights() for sums in every]
+        exact = [moments.mean for moments in looked] if looked and all(looks) else [None] * len(means)
+        return [mean * scale for mean in means], [
+            {"products": sums.products, "looks": number, "estimated_error": sums.weight_error() * scale,
+             "actual_error": None if true is None else scale * math.sqrt(np.mean((mean - true) ** 2))}
+            for sums, mean, true, number in zip(every, means, exact, looks, strict=True)
+        ]  # fmt: skip
+    if not looked or not all(looks):
+        return None
+    return [moments.mean * scale for moments in looked], [{"products": 0, "looks": number} for number in looks]
+
+
+def _collected(
+    trainable: Trainable, saved: dict[str, np.ndarray], name: str, kind: type[Kind]
+) -> list[Kind]:
+    """What was collected under `name` while training, one of every array; none where it was not."""
     every = []
     for index, learner in enumerate(trainable.network.learners):
-        sums = Regression(learner.outputs, learner.inputs)
-        names = {name: f"average.{index}.{name}" for name in sums.state()}
+        one = kind(learner.outputs, learner.inputs)
+        names = {part: f"{name}.{index}.{part}" for part in one.state()}
         if not all(full in saved for full in names.values()):
             return []
-        sums.load({name: saved[full] for name, full in names.items()})
-        every.append(sums)
-    return every if all(sums.products > sums.inputs + 1 for sums in every) else []
+        one.load({part: saved[full] for part, full in names.items()})
+        every.append(one)
+    return every
+
+
+def _score_uncertainty(
+    trainable: Trainable, spread: Weights | None, folder: Path, epoch: int, mode: InSituMode, chosen: Extract, seed: int
+) -> None:
+    """The two tables, of the averaged weights where there are some, in digital."""
+    name = "averaged" if (folder / "averaged.safetensors").is_file() else "extracted"
+    tensors, _ = load_tensors(folder / f"{name}.safetensors")
+    weights = [tensors[str(number)].numpy() for number in range(len(tensors))]
+
+    def score(values: Weights) -> Scores:
+        return _digital(trainable, values, mode, seed).test(epoch, True)
+
+    score_pruning(folder, name, weights, spread, chosen.prune, score)
+    if spread is not None:
+        score_perturbation(folder, name, weights, spread, chosen.perturb, chosen.draws, seed, score)
+
+
+def _digital(trainable: Trainable, weights: Weights, mode: InSituMode, seed: int) -> Trainable:
+    """The network with `weights`, in its own units, in digital float32."""
+    return trainable.on([Fixed.of(values / mode.output_scale) for values in weights], PERFECT, Stream.of(seed, 0))
 
 
 def _scores(
-    name: str, trainable: Trainable, weights: list[np.ndarray], mode: InSituMode, device: PulsedDevice, seed: int, epoch: int
-) -> dict[str, Scores]:
-    """Scores of `weights` in digital and on fresh arrays."""
-    stream = Stream.of(seed, 0)
+    name: str, trainable: Trainable, weights: Weights, mode: InSituMode, device: PulsedDevice, seed: int, epoch: int,
+    time: float,
+) -> dict[str, Scores]:  # fmt: skip
+    """Scores of `weights` in digital, behind the periphery alone, and on fresh arrays."""
     own = [values / mode.output_scale for values in weights]
-    digital = trainable.on([Fixed.of(values) for values in own], PERFECT, stream)
     fresh = [mode.learner(device, values, seed, number) for number, values in enumerate(own)]
-    analog = trainable.on(fresh, mode.periphery.forward, stream)
-    return {f"{name}, digital": digital.test(epoch, True), f"{name}, fresh arrays": analog.test(epoch, True)}
+    _age(fresh, time)
+    forward, stream = mode.periphery.forward, Stream.of(seed, 0)
+    networks = {
+        "digital": _digital(trainable, weights, mode, seed),
+        "arrays without bounds": trainable.on([Fixed.of(values) for values in own], forward, stream),
+        "fresh arrays": trainable.on(fresh, forward, stream),
+    }
+    return {f"{name}, {where}": network.test(epoch, True) for where, network in networks.items()}
+
+
+def _age(learners: Sequence[Learner], time: float) -> None:
+    for learner in learners:
+        for array in learner.arrays():
+            array.age(time)
 
 
 def _errors(arrays: list[dict[str, float | int]]) -> str:
@@ -150,7 +251,7 @@ def _errors(arrays: list[dict[str, float | int]]) -> str:
 
 def _table(scores: dict[str, Scores]) -> str:
     names = list(next(iter(scores.values())))
-    lines = [f"{'weights':24}" + "  ".join(names)]
+    lines = [f"{'weights':33}" + "  ".join(names)]
     for name, values in scores.items():
-        lines.append(f"{name:24}" + "  ".join(f"{values[score]:{len(score)}.4f}" for score in names))
+        lines.append(f"{name:33}" + "  ".join(f"{values[score]:{len(score)}.4f}" for score in names))
     return "\n".join(lines)

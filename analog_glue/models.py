@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import os
 import shutil
 import tempfile
@@ -72,6 +73,16 @@ class PretrainedModel:
         if in_cache(self.name, "model", self.revision, _is_complete) is None:
             require_answer(self.name, "model", _ADVICE)
 
+    def kind(self) -> str | None:
+        """The architecture, as its `model_type` says; None where only a download could tell."""
+        if self.path is not None:
+            folder = Path(self.path).expanduser()
+        else:
+            from analog_glue.hub import in_cache
+
+            folder = in_cache(self.name, "model", self.revision, _is_complete)
+        return None if folder is None else json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type")
+
     def load(self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None) -> LoadedModel:
         """The encoder with a head of `num_labels` outputs (1: regression).
 
@@ -127,6 +138,10 @@ class TinyModel:
 
     def check(self) -> None:
         """Nothing to find: the model is made here."""
+
+    def kind(self) -> str:
+        """See `PretrainedModel.kind`."""
+        return "bert"
 
     def load(self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None) -> LoadedModel:
         """A new model of `num_labels` outputs (1: regression).

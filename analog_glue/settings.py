@@ -82,6 +82,7 @@ class Evaluation:
     chip_seed: int = 0  # the same chips for every variant that is compared
     token_budget: int = 4096  # padded tokens of one evaluation batch
     chips_per_pass: int = 1  # chips that share a forward pass, each with its own batch; more pays on a GPU, and takes memory
+    weights: str = "extracted"  # of an extraction from an in-situ run: extracted (at its end) | averaged (over its last epochs)
     ideal_devices: bool = True  # also score devices without noise or drift behind the same periphery
 
     def __post_init__(self) -> None:
@@ -90,7 +91,27 @@ class Evaluation:
         require(all(t > 0 for t in self.times), "evaluation.times", "hold positive times [s]", list(self.times))
         require(len(self.compensation) > 0, "evaluation.compensation", "be [true], [false] or [true,false]", [])
         require(self.chips_per_pass >= 1, "evaluation.chips_per_pass", "be at least 1", self.chips_per_pass)
+        known = ("extracted", "averaged")
+        require(self.weights in known, "evaluation.weights", f"be one of {', '.join(known)}", self.weights)
         require(self.token_budget >= 1, "evaluation.token_budget", "be at least 1", self.token_budget)
+
+
+@dataclass
+class RandomArray:
+    """An array of normal weights that extraction is tried on (Gokmen 2021, Figure 6)."""
+
+    outputs: int = 512
+    inputs: int = 512
+    weight_std: float = 1 / 3  # in units of w_max, at which weights are clipped
+    w_max: float = 0.6  # nominal range of the devices
+    output_noise: float = 0.06  # σ of every output of every product
+
+    def __post_init__(self) -> None:
+        for name in ("outputs", "inputs"):
+            require(getattr(self, name) >= 1, f"extract.array.{name}", "be at least 1", getattr(self, name))
+        for name in ("weight_std", "w_max"):
+            require(getattr(self, name) > 0, f"extract.array.{name}", "be positive", getattr(self, name))
+        require(self.output_noise >= 0, "extract.array.output_noise", "be at least 0", self.output_noise)
 
 
 @dataclass
@@ -98,9 +119,25 @@ class Extract:
     """How the weights of an in-situ run are read out of its arrays."""
 
     products: int = 10_000  # noisy products of every array; one_hot: its columns are read as often as fits, once at least
-    inputs: str = "uniform"  # uniform (in ±1, least squares) | one_hot (column by column, for comparison)
+    inputs: str = "uniform"  # uniform (least squares) | one_hot (column by column, for comparison)
+    amplitude: float | None = None  # largest uniform input; null: of each array, the largest that saturates no ADC
+    time: float = 0.0  # [s] after training, or after writing fresh arrays, at which they are read; see device.drift
+    prune: list[float] = field(default_factory=list)  # shares of the weights set to 0, by magnitude and by |mean| / spread
+    perturb: list[float] = field(default_factory=list)  # noise on the mean, in units of the spread of each weight
+    draws: int = 5  # of each noise
+    array: RandomArray | None = None  # instead of a run's arrays: one of random weights
+
 
     def __post_init__(self) -> None:
+        known = self.amplitude is None or 0 < self.amplitude <= 1
+        require(known, "extract.amplitude", "be null or lie in (0, 1]", self.amplitude)
+        require(self.time >= 0, "extract.time", "be at least 0 [s]", self.time)
+        require(all(0 <= share <= 1 for share in self.prune), "extract.prune", "hold shares in [0, 1]", list(self.prune))
+        require(all(k >= 0 for k in self.perturb), "extract.perturb", "hold numbers of at least 0", list(self.perturb))
+        require(self.draws >= 1, "extract.draws", "be at least 1", self.draws)
+        if self.array is not None and self.inputs == "uniform":
+            least = self.array.inputs + 2
+            require(self.products >= least, "extract.products", f"be at least inputs + 2 = {least}", self.products)
         require(self.products >= 1, "extract.products", "be at least 1", self.products)
         require(self.inputs in ("uniform", "one_hot"), "extract.inputs", "be uniform or one_hot", self.inputs)
 

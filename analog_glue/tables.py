@@ -1,4 +1,4 @@
-"""Tables from rows: group, pivot, compare; nothing but the rows of `results.csv` is ever read.
+"""Tables from rows: group, pivot, compare; nothing but the rows of `results.csv` is ever read (in-situ runs: in_situ_tables).
 
 Statistics. Within one training seed, the mean over chips ± s/√n with s the sample standard deviation over
 the n chips. With several seeds, chips are averaged within each seed first; the mean over the seeds then
@@ -9,13 +9,13 @@ Variants are compared on the same chips: differences are taken per (seed, chip, 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
 import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -23,30 +23,32 @@ from typing import NamedTuple
 import numpy
 
 from analog_glue.figures import Curve, Level, Panel, drift_figure, time_label
+from analog_glue.grids import (
+    GLUE,
+    MISSING,
+    NAMES,
+    Grid,
+    Record,
+    Statistic,
+    as_csv,
+    as_latex,
+    as_markdown,
+    as_text,
+    in_points,
+    repeated_over,
+    score_cell,
+    span,
+    summarise,
+)
+from analog_glue.in_situ_groups import ALGORITHMS, unit
+from analog_glue.in_situ_tables import chapter
 from analog_glue.results import Measurement, find_rows, write_bytes_atomic
 
-# The eight tasks in the order of Spoon's and the FactSheet's tables, with the metric each is reported by.
-GLUE = {
-    "rte": "accuracy",
-    "mrpc": "f1",
-    "stsb": "spearman",
-    "cola": "matthews",
-    "sst2": "accuracy",
-    "qnli": "accuracy",
-    "qqp": "accuracy",
-    "mnli": "accuracy",
-}
-NAMES = {
-    **{name: name.upper() for name in ("rte", "mrpc", "qnli", "qqp", "mnli", "f1")},
-    **{name: name.capitalize() for name in ("spearman", "pearson", "matthews")},
-    **{"stsb": "STS-B", "cola": "CoLA", "sst2": "SST-2"},
-}
 # The curves of Spoon et al. (2021), Fig. 5: (training, drift compensated).
 LETTERS = {("digital", False): "A", ("digital", True): "B", ("hardware_aware", True): "C"}
 # What a command that says nothing of `evaluation.chips` and `evaluation.times` [s] does.
 DEFAULT_CHIPS = 25
 DEFAULT_TIMES = (1.0, 3600.0, 86_400.0, 604_800.0, 2_592_000.0)
-MISSING = "–"
 MOST_CURVES = 7  # in one axes; more cannot be told apart
 
 
@@ -56,28 +58,6 @@ class Report:
 
     paths: list[Path]
     markdown: str
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """A mean and how well it is known.
-
-    Args:
-        mean: Mean over the seeds of the means over chips [points].
-        error: Standard error of `mean` [points]: over chips with one seed, over seeds with several;
-            None for a single chip or where the score is undefined.
-        error_chips: Standard error over chips of these very networks [points], whatever the seeds.
-        chips: Smallest number of chips of any seed.
-        most_chips: Largest number of chips of any seed.
-        seeds: Number of training seeds.
-    """
-
-    mean: float
-    error: float | None
-    error_chips: float | None
-    chips: int
-    most_chips: int
-    seeds: int
 
 
 class Training(NamedTuple):
@@ -219,17 +199,6 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A table as text, to be set in any format: the first column is left-aligned, the others right."""
-
-    title: str
-    note: str
-    header: list[str]
-    rows: list[list[str]]
-    legend: Sequence[str] = ()  # what the letters of the header mean, a line each
-
-
-@dataclass(frozen=True)
 class Published:
     """One number from the literature: `kind` is score or change (from digital) [points].
 
@@ -252,31 +221,6 @@ class Published:
         if self.value is None:
             return ""
         return f"{self.value:{'+' if self.kind == 'change' else ''}.{self.decimals}f}".replace("-", "−")
-
-
-def summarise(seeds: Mapping[int, Mapping[int, float]]) -> Statistic | None:
-    """Mean and standard error of scores given by seed and chip; None without any score."""
-    by_seed = [numpy.array([chips[c] for c in sorted(chips)]) for _, chips in sorted(seeds.items()) if chips]
-    if not by_seed:
-        return None
-    means = numpy.array([scores.mean() for scores in by_seed])
-    # Chips do not know of each other's networks: the errors of the seeds add in variance.
-    each = [_standard_error(scores) for scores in by_seed]
-    error_chips = None if None in each else math.sqrt(sum(e * e for e in each if e is not None)) / len(each)
-    return Statistic(
-        mean=float(means.mean()),
-        error=error_chips if len(means) == 1 else _standard_error(means),
-        error_chips=error_chips,
-        chips=min(map(len, by_seed)),
-        most_chips=max(map(len, by_seed)),
-        seeds=len(by_seed),
-    )
-
-
-def _standard_error(samples: numpy.ndarray) -> float | None:
-    if len(samples) < 2 or not numpy.isfinite(samples).all():
-        return None
-    return float(samples.std(ddof=1)) / math.sqrt(len(samples))
 
 
 # --- rows → sections ------------------------------------------------------------------------------------
@@ -381,11 +325,12 @@ def _trainings(rows: Iterable[Measurement]) -> tuple[dict[tuple[str, str, str, s
 def drift_table(rows: Iterable[Measurement]) -> str:
     """Plain text for the end of `train` and `evaluate`: every score of these rows over time."""
     sections, _ = pivot(rows)
-    return "\n\n".join(_text(_drift_grid(section)) for section in sections)
+    return "\n\n".join(as_text(_drift_grid(section)) for section in sections)
 
 
 def _drift_grid(section: Section) -> Grid:
     """Times downwards, variants and their paired differences across."""
+    cell = functools.partial(score_cell, decimals=_decimals(section))
     keys, pairs = _keys(section), section.pairs()
     labels = [f"{keys[one]} − {keys[other]}" for one, other in pairs]
     on_chips = [variant.training for variant in keys]
@@ -398,20 +343,20 @@ def _drift_grid(section: Section) -> Grid:
     rows = []
     for name, scores in (("digital", section.digital), ("ideal devices", section.ideal)):
         if scores:
-            rows.append([name, *(_cell(summarise(scores.get(t, {}))) for t in columns), *nothing])
+            rows.append([name, *(cell(summarise(scores.get(t, {}))) for t in columns), *nothing])
     for i, t in enumerate(section.times):
         label = time_label(t) + ("*" if t in section.extrapolated else "")
-        cells = [_cell(s[i], section.change(v, t)) for v, s in zip(keys, found, strict=True)]
-        rows.append([label, *cells, *[MISSING] * len(bare), *(_cell(s[i], signed=True) for s in paired)])
+        cells = [cell(s[i], section.change(v, t)) for v, s in zip(keys, found, strict=True)]
+        rows.append([label, *cells, *[MISSING] * len(bare), *(cell(s[i], signed=True) for s in paired)])
     if section.majority is not None:
-        rows.append(["majority class", *[_points(section.majority)] * len(columns), *nothing])
-    seeds = [_range([s.seeds for s in line if s]) for line in [*found, *paired]]
-    chips = [_range([n for s in line if s for n in (s.chips, s.most_chips)]) for line in [*found, *paired]]
+        rows.append(["majority class", *[in_points(section.majority, _decimals(section))] * len(columns), *nothing])
+    seeds = [span([s.seeds for s in line if s]) for line in [*found, *paired]]
+    chips = [span([n for s in line if s for n in (s.chips, s.most_chips)]) for line in [*found, *paired]]
     of_bare = [str(len(section.digital.get(training, section.ideal.get(training, {})))) for training in bare]
     rows.append(["training seeds", *seeds[: len(keys)], *of_bare, *seeds[len(keys) :]])
     rows.append(["chips per seed", *chips[: len(keys)], *["0"] * len(bare), *chips[len(keys) :]])
 
-    note = f"Mean ± standard error {_repeats(s for line in found for s in line)}"
+    note = f"Mean ± standard error {repeated_over(s for line in found for s in line)}"
     note += ", in brackets the change from the digital score of the same networks" if section.cells else ""
     note += "; differences are paired by chip and seed" if pairs else ""
     note += f". {section.examples} examples of {section.score.split}."
@@ -425,6 +370,11 @@ def _drift_grid(section: Section) -> Grid:
         rows,
         legend,
     )
+
+
+def _decimals(section: Section) -> int:
+    """Scores are in points, except a cross-entropy [nats]."""
+    return 3 if section.score.metric == "cross_entropy" else 2
 
 
 def _keys(section: Section) -> dict[Variant, str]:
@@ -448,19 +398,19 @@ def _glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) 
     for variant, t, statistics, changes in _glue_lines(sections):
         if t == last:
             name = f"{variant.letter}: {variant.title}" if variant.letter else variant.title
-            rows.append([name, *map(_cell, statistics)])
-            rows.append(["… change from digital", *(_cell(s, signed=True) for s in changes)])
+            rows.append([name, *map(score_cell, statistics)])
+            rows.append(["… change from digital", *(score_cell(s, signed=True) for s in changes)])
     for name, scores in (
         ("digital score", {task: section.digital for task, section in sections.items()}),
         ("ideal devices", {task: section.ideal for task, section in sections.items()}),
     ):
         for training in sorted({training for by_training in scores.values() for training in by_training}):
             found = [summarise(scores.get(task, {}).get(training, {})) for task in GLUE]
-            rows.append([f"{training.title}, {name}", *map(_cell, _with_average(found))])
+            rows.append([f"{training.title}, {name}", *map(score_cell, _with_average(found))])
     floor = [sections[task].majority if task in sections else None for task in GLUE]
     known = [value for value in floor if value is not None]
     average = sum(known) / len(GLUE) if len(known) == len(GLUE) else None
-    rows.append(["always the majority class", *(_points(value) for value in [*floor, average])])
+    rows.append(["always the majority class", *(in_points(value) for value in [*floor, average])])
     sources: list[str] = []
     for line in _published_lines(published):
         if line[0].source not in sources:
@@ -469,7 +419,7 @@ def _glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) 
         texts = [by_task[task].text if task in by_task else "" for task in [*GLUE, "average"]]
         rows.append([f"{line[0].label} [{sources.index(line[0].source) + 1}]", *texts])
     when = f" at {time_label(last)}" if last is not None else ""
-    over = _repeats(
+    over = repeated_over(
         section.statistic(v, t) for section in sections.values() for v in section.cells for t in section.times
     )
     note = (
@@ -566,7 +516,7 @@ def missing_commands(sections: Iterable[Section]) -> list[str]:
     wanted: dict[tuple[Bundle, str, tuple[int, ...], bool, int, tuple[float, ...]], list[str]] = {}
     by_bundle: dict[Bundle, dict[str, Section]] = defaultdict(dict)
     for section in sections:
-        if section.headline:
+        if section.headline and not _extracted(section):
             by_bundle[section.bundle].setdefault(section.score.task, section)
     for bundle, tasks in by_bundle.items():
         every = [s for s in tasks.values() if s.cells]
@@ -607,6 +557,11 @@ def missing_commands(sections: Iterable[Section]) -> list[str]:
     return commands
 
 
+def _extracted(section: Section) -> bool:
+    """Whether the weights were trained in situ, which no `train` with this hardware does."""
+    return any(training.name.startswith(tuple(ALGORITHMS)) for training in section.digital)
+
+
 def _seeds(section: Section) -> set[int]:
     on_chips = {seed for times in section.cells.values() for seeds in times.values() for seed in seeds}
     return on_chips | {seed for seeds in section.digital.values() for seed in seeds}
@@ -631,7 +586,7 @@ def _complete(
 
 
 def build(root: Path | str, out: Path | str | None = None) -> Report:
-    """Read every `results.csv` at or below `root` and write all tables and figures.
+    """Read every `results.csv` and every in-situ run at or below `root`, and write all tables and figures.
 
     Args:
         root: A folder of runs; `outputs` or the folder of one experiment.
@@ -641,14 +596,14 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
         The files, and what `tables.md` says. The same rows give the same bytes.
 
     Raises:
-        ValueError: There is no row below `root`.
+        ValueError: There is no row and no learning curve below `root`.
     """
     root = Path(root)
-    rows = find_rows(root)
-    if not rows:
+    rows, in_situ = find_rows(root), chapter(root)
+    if not rows and in_situ is None:
         raise ValueError(
-            f"Argument `root` must hold a results.csv with measured scores, but `{root}` has none at or "
-            "below it. Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to."
+            f"Argument `root` must hold a results.csv or learning_curve.csv with measured scores, but `{root}` has none at "
+            "or below it. Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to."
         )
     sections, remarks = pivot(rows)
     published = published_numbers()
@@ -657,14 +612,14 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
         if section.headline:
             bundles[section.bundle].setdefault(section.score.task, section)
     content: dict[str, bytes] = {}
-    markdown, latex = ["# Scores over time"], []
+    markdown, latex = ["# Scores over time"] if rows else [], []
 
     for by_task in bundles.values():
         glue = {task: section for task, section in by_task.items() if task in GLUE}
         if glue:
             grid = _glue_grid(glue, published)
-            markdown.append(_markdown(grid))
-            latex.append(_latex(grid, _label("glue", next(iter(glue.values())))))
+            markdown.append(as_markdown(grid))
+            latex.append(as_latex(grid, _label("glue", next(iter(glue.values())))))
         drawn = [section for section in by_task.values() if section.cells]
         if drawn:
             name, title = _label("drift", drawn[0]) + ".png", drawn[0].hardware_title
@@ -672,12 +627,24 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
             markdown.append(f"![Scores over time: {title}]({name})")
     for section in sections:
         grid = _drift_grid(section)
-        markdown.append(_markdown(grid))
-        latex.append(_latex(grid, _label("-".join(("drift", *section.score)), section)))
+        markdown.append(as_markdown(grid))
+        latex.append(as_latex(grid, _label("-".join(("drift", *section.score)), section)))
     commands = missing_commands(sections)
     if commands:
         intro = "Each command measures only what is not there. Add the overrides that your other runs used."
         markdown.append("## Missing\n\n" + intro + "\n\n```\n" + "\n".join(commands) + "\n```")
+    if in_situ is not None:
+        markdown.append("# In-situ training")
+        for name, part in in_situ.parts:
+            if isinstance(part, Grid):
+                markdown.append(as_markdown(part))
+                latex.append(as_latex(part, name))
+            else:
+                content[f"{name}.png"] = part.png
+                markdown.append(f"![{part.title}]({name}.png)")
+        if in_situ.missing:
+            intro = "What the paper shows and no run here has measured, each with the command that makes it."
+            markdown.append("## Missing in-situ runs\n\n" + intro + "\n\n" + "\n".join(f"- {line}" for line in in_situ.missing))
     if remarks:
         markdown.append("## Remarks\n\n" + "\n".join(f"- {remark}" for remark in sorted(remarks)))
 
@@ -689,9 +656,10 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
         ("drift.csv", _drift_records(sections)),
         ("differences.csv", _difference_records(sections)),
         ("glue.csv", _glue_records(bundles, published)),
+        *(in_situ.records.items() if in_situ is not None else ()),
     ):
         if records:
-            content[name] = _csv(records)
+            content[name] = as_csv(records)
     folder = Path(out) if out is not None else root / "tables"
     for name, data in sorted(content.items()):
         write_bytes_atomic(folder / name, data)
@@ -722,7 +690,7 @@ def _panel(section: Section) -> Panel:
     if section.majority is not None and math.isfinite(section.majority):
         levels.append(Level("always the majority class", section.majority, dotted=True))
     task, metric = (NAMES.get(name, name) for name in (section.score.task, section.score.metric))
-    return Panel(task, metric, curves, levels)
+    return Panel(task, unit(metric) if metric == "cross_entropy" else f"{metric} [points]", curves, levels)
 
 
 def _figure_note(sections: Sequence[Section]) -> str:
@@ -730,11 +698,8 @@ def _figure_note(sections: Sequence[Section]) -> str:
     known = [statistic for statistic in found if statistic is not None]
     chips = [n for s in known for n in (s.chips, s.most_chips)]
     seeds = [s.seeds for s in known]
-    counts = f"chips: {_range(chips)}, training seeds: {_range(seeds)}"
-    return f"Bars: ± 1 standard error {_repeats(known)} ({counts})"
-
-
-Record = dict[str, object]
+    counts = f"chips: {span(chips)}, training seeds: {span(seeds)}"
+    return f"Bars: ± 1 standard error {repeated_over(known)} ({counts})"
 
 
 def _statistic_record(statistic: Statistic) -> Record:
@@ -846,124 +811,3 @@ def _label(kind: str, section: Section) -> str:
     """Name of a file and a LaTeX label."""
     parts = [kind, *section.bundle[:3], *([section.hardware] if section.hardware else [])]
     return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts)
-
-
-def _points(value: float | None) -> str:
-    if value is None:
-        return MISSING
-    return "undefined" if math.isnan(value) else f"{value:.2f}".replace("-", "−")
-
-
-def _signed(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
-
-
-def _cell(statistic: Statistic | None, change: Statistic | None = None, signed: bool = False) -> str:
-    if statistic is None:
-        return MISSING
-    cell = _signed(statistic.mean) if signed else _points(statistic.mean)
-    cell += "" if statistic.error is None else f" ± {statistic.error:.2f}"
-    return cell if change is None else f"{cell} ({_signed(change.mean)})"
-
-
-def _repeats(statistics: Iterable[Statistic | None]) -> str:
-    """What the standard errors are taken over."""
-    several = {statistic.seeds > 1 for statistic in statistics if statistic is not None}
-    if several == {True}:
-        return "over training seeds"
-    return "over training seeds, or over chips where there is one seed" if True in several else "over chips"
-
-
-def _range(counts: Sequence[int]) -> str:
-    if not counts:
-        return MISSING
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def _widths(grid: Grid) -> list[int]:
-    return [max(map(len, column)) for column in zip(grid.header, *grid.rows, strict=True)]
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-
-
-def _text(grid: Grid) -> str:
-    widths = _widths(grid)
-    lines = ["  ".join(_aligned(cells, widths)).rstrip() for cells in [grid.header, *grid.rows]]
-    rule = "─" * max(map(len, lines))
-    legend = [f"  {line}" for line in grid.legend]
-    note = textwrap.fill(grid.note, max(len(rule), 72))
-    return "\n".join([grid.title, *legend, rule, lines[0], rule, *lines[1:], rule, note])
-
-
-def _markdown(grid: Grid) -> str:
-    rows = [[cell.replace("|", "\\|") for cell in cells] for cells in [grid.header, *grid.rows]]
-    safe = replace(grid, header=rows[0], rows=rows[1:])
-    widths = [max(3, width) for width in _widths(safe)]
-    lines = ["| " + " | ".join(_aligned(cells, widths)) + " |" for cells in rows]
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
-    legend = [*(f"- {line}" for line in grid.legend), ""] if grid.legend else []
-    return "\n".join([f"## {grid.title}", "", *legend, lines[0], rule, *lines[1:], "", grid.note])
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "…": r"\dots{}",
-    "γ": r"$\gamma$",
-}
-
-
-def _latex(grid: Grid, label: str) -> str:
-    """A booktabs table, scaled down to the width of the text where it is wider."""
-
-    def escape(text: str) -> str:
-        return "".join(_LATEX.get(character, character) for character in text)
-
-    caption = " ".join([f"{grid.title}.", *(f"{line}." for line in grid.legend), grid.note])
-    lines = [" & ".join(map(escape, cells)) + r" \\" for cells in [grid.header, *grid.rows]]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape(caption)}}}",
-            rf"\label{{tab:{label}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}",
-            r"\toprule",
-            lines[0],
-            r"\midrule",
-            *lines[1:],
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def _csv(records: Sequence[Record]) -> bytes:
-    """Records of one kind; floats to six decimals, nothing for what is not known."""
-
-    def cell(value: object) -> str:
-        if value is None:
-            return ""
-        if isinstance(value, bool):
-            return str(value).lower()
-        if not isinstance(value, float) or math.isnan(value):
-            return str(value)
-        digits = f"{value:.6f}".rstrip("0").rstrip(".")
-        return "0" if digits == "-0" else digits
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(records[0])
-    writer.writerows([cell(value) for value in record.values()] for record in records)
-    return text.getvalue().encode()

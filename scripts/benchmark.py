@@ -4,6 +4,7 @@
     python scripts/benchmark.py --quick          fewer rounds, under 2 minutes
     python scripts/benchmark.py --json           one line a measure: {"name": …, "ratio" | "seconds" | "mib": …}
     python scripts/benchmark.py --only hwa_step --threads 2
+    python scripts/benchmark.py --only in_situ          in-situ training alone (benchmark_in_situ.py); or one of its names
     python scripts/benchmark.py --peers          adds aihwkit and aihwkit-lightning where they import (extra `peer`)
 
 Every round runs the cases one after another, in turn, so that a machine that slows down slows all of them; a ratio is the
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,11 +61,18 @@ TARGETS = {
     "mrpc_score": 0.4,
 }
 MEMORY_TARGET = 1.05  # × FP32
+IN_SITU = (  # scripts/benchmark_in_situ.py has the targets
+    "lstm_ttv2_chars_per_s", "lstm_sgd_chars_per_s", "lstm_tiki_taka_chars_per_s", "pulsed_update_256x152_us",
+    "pulsed_update_512x512_us", "fc_mnist_ttv2_samples_per_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the table. `kind` names the unit of `value`: ratio (to FP32), seconds, mib or rate [10⁹ / s]."""
+    """One line of the table.
+
+    `kind` names the unit of `value`: ratio (to FP32), seconds, mib, rate [10⁹ / s], per_second or microseconds.
+    """
 
     name: str
     kind: str
@@ -81,6 +89,8 @@ class Measure:
         target = TARGETS.get(self.name, self.target)
         if target is None:
             return ""
+        if self.kind == "per_second":
+            return f"≥ {target:,} " + ("met" if self.value >= target else "MISSED")
         return f"≤ {target:,.4g} " + ("met" if self.value <= target else "MISSED")
 
 
@@ -428,6 +438,24 @@ def _limits(rounds: int) -> Iterator[Measure]:
     yield rate("dac_inputs", repeats * part * blocks * rows, drive, "DAC inputs: codes and their squares")
 
 
+def in_situ(names: Sequence[str], peers: bool) -> Iterator[Measure]:
+    """Speed of in-situ training; beside it aihwkit as measured here, or else as measured once on two cores of a Zen 5."""
+    import benchmark_in_situ as cases
+
+    measured = {}
+    if peers:
+        from benchmark_peers import in_situ_cases
+
+        measured = in_situ_cases(lambda text: print(text, file=sys.stderr))
+    for name in names:
+        value = cases.CASES[name]()
+        kind = "per_second" if name.endswith("per_s") else "microseconds"
+        here = measured[name]() if name in measured else None
+        beside = f"aihwkit {here:,.1f}" if here else f"aihwkit 1.2.0 on another machine {cases.PEER[name]:,}"
+        what = "in-situ training with all physics, best of several rounds"
+        yield Measure(name, kind, value, value, value, beside, what, target=cases.TARGETS[name])
+
+
 def _task(name: str):
     from omegaconf import OmegaConf
 
@@ -462,9 +490,11 @@ def machine() -> list[str]:
 def markdown(measures: list[Measure]) -> str:
     lines = ["| name | value | over rounds | routed | target | absolute | what |", "|---|---|---|---|---|---|---|"]
     for m in measures:
-        unit = {"ratio": "×", "seconds": " s", "mib": " MiB", "rate": " G/s"}[m.kind]
+        units = {"ratio": "×", "seconds": " s", "mib": " MiB", "rate": " G/s", "per_second": " /s", "microseconds": " µs"}
+        unit = units[m.kind]
         spread = f"{m.low:.2f} – {m.high:.2f}" if m.low != m.high else ""
-        value = f"{m.value:,.0f}" if m.kind == "mib" else f"{m.value:.3g}" if m.kind == "rate" else f"{m.value:.2f}"
+        style = {"mib": ",.0f", "per_second": ",.0f", "rate": ".3g"}.get(m.kind, ".2f")
+        value = f"{m.value:{style}}"
         beside = "" if m.routed is None else f"{m.routed:.2f}×"
         lines.append(f"| {m.name} | **{value}{unit}** | {spread} | {beside} | {m.verdict} | {m.absolute} | {m.what} |")
     return "\n".join(lines)
@@ -476,10 +506,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON line a measure instead of the table")
     parser.add_argument("--peers", action="store_true", help="also aihwkit and aihwkit-lightning, where they import")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
-    groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score")
+    groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score", "in_situ")
     parser.add_argument(
-        "--only", nargs="+", choices=(*groups, "limits"), default=groups, help="measure only these; limits: rates of one core"
-    )
+        "--only", nargs="+", choices=(*groups, "limits", *IN_SITU), default=groups, metavar="NAME",
+        help=f"measure only these: {', '.join(groups)}, limits (rates of one core), {', '.join(IN_SITU)}",
+    )  # fmt: skip
     parser.add_argument("--two-steps-of", choices=MODES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if "OMP_WAIT_POLICY" not in os.environ:  # as the command line sets it, for FP32 too; read when torch is loaded
@@ -504,7 +535,9 @@ def main() -> None:
         "hwa_memory": hwa_memory(),
         "program": chip_life(1 if quick else 4),
         "limits": limits(5 if quick else 20),
+        "in_situ": in_situ(IN_SITU if "in_situ" in given.only else [n for n in IN_SITU if n in given.only], given.peers),
     }
+    given.only = [*given.only, *(["in_situ"] if set(given.only) & set(IN_SITU) else [])]
     if (SHARED / "data" / "glue" / "mrpc").exists():
         runs["mrpc_score"] = mrpc_score(1 if quick else 2, every=8 if quick else 3)
     else:

@@ -9,6 +9,7 @@ Both are optional (extra `peer`); what cannot be used here is named with the rea
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -141,3 +142,79 @@ def available(log: Callable[[str], None]) -> list[Peer]:
         else:
             usable.append(peer)
     return usable
+
+
+def in_situ_cases(log: Callable[[str], None]) -> dict[str, Callable[[], float]]:
+    """Workloads of benchmark_in_situ.py by aihwkit, in the same units; none where its update does not run here."""
+    try:
+        return _in_situ_cases()
+    except Exception as error:  # whatever a foreign package raises where it does not fit
+        log(f"peer aihwkit is left out of in-situ training: {type(error).__name__}: {error}")
+        return {}
+
+
+def _in_situ_cases() -> dict[str, Callable[[], float]]:
+    from aihwkit.nn import AnalogLinear, AnalogLSTMCellCombinedWeight, AnalogRNN
+    from aihwkit.optim import AnalogSGD
+    from aihwkit.simulator.configs import SingleRPUConfig, UnitCellRPUConfig
+    from aihwkit.simulator.configs.compounds import BufferedTransferCompound, TransferCompound
+    from aihwkit.simulator.configs.devices import SoftBoundsDevice
+    from benchmark_in_situ import best
+
+    def device() -> Any:
+        return SoftBoundsDevice(dw_min=0.002)
+
+    def single() -> Any:
+        return SingleRPUConfig(device=device())
+
+    def compound(kind: type) -> Any:
+        return UnitCellRPUConfig(device=kind(unit_cell_devices=[device(), device()], transfer_every=2))
+
+    def update(outputs: int, inputs: int) -> float:
+        config = single()
+        tile = config.tile_class(outputs, inputs, config)
+        tile.set_learning_rate(0.01)
+        x, d = 2 * torch.rand(1, inputs) - 1, 0.1 * torch.randn(1, outputs)
+        return 1e6 * best(lambda number: tile.update(x, d), 500)
+
+    def characters(config: Any) -> float:
+        lstm = AnalogRNN(AnalogLSTMCellCombinedWeight, 87, 64, rpu_config=config, num_layers=2)
+        model = nn.ModuleList([lstm, AnalogLinear(64, 87, rpu_config=config)])
+        optimizer = AnalogSGD(model.parameters(), lr=0.01)
+        optimizer.regroup_param_groups(model)
+        text = torch.randint(0, 87, (101, 1))
+
+        def sequence(number: int) -> None:
+            optimizer.zero_grad()
+            hidden, _ = model[0](nn.functional.one_hot(text[:-1], 87).float())
+            nn.functional.cross_entropy(model[1](hidden).flatten(0, 1), text[1:].flatten(), reduction="sum").backward()
+            optimizer.step()
+
+        return 100 / best(sequence, 3)
+
+    def images() -> float:
+        config, sizes = compound(BufferedTransferCompound), (784, 256, 128, 10)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes):
+            layers += [AnalogLinear(inputs, outputs, rpu_config=config), nn.Sigmoid()]
+        model = nn.Sequential(*layers[:-1])
+        optimizer = AnalogSGD(model.parameters(), lr=0.01)
+        optimizer.regroup_param_groups(model)
+        x, target = torch.rand(1, 784) * (torch.rand(1, 784) < 0.19), torch.tensor([3])
+
+        def image(number: int) -> None:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), target).backward()
+            optimizer.step()
+
+        return 1 / best(image, 50)
+
+    update(8, 8)  # does it run at all?
+    return {
+        "pulsed_update_256x152_us": lambda: update(256, 152),
+        "pulsed_update_512x512_us": lambda: update(512, 512),
+        "lstm_sgd_chars_per_s": lambda: characters(single()),
+        "lstm_tiki_taka_chars_per_s": lambda: characters(compound(TransferCompound)),
+        "lstm_ttv2_chars_per_s": lambda: characters(compound(BufferedTransferCompound)),
+        "fc_mnist_ttv2_samples_per_s": images,
+    }

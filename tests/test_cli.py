@@ -135,7 +135,7 @@ MISTAKES = {
     "chips=3": ["`chips`", "Did you mean `evaluation.chips`?"],
     "evaluatoin.chips=3": ["`evaluatoin.chips`", "Did you mean `evaluation.chips`?"],
     "noise=pmc": ["`noise`", "ideal, pcm, pcm_reduced, reram", "`pmc`", "Did you mean `pcm`?"],
-    "task=mprc": ["`task`", "cola, demo, digits, mnist, mnli, mrpc", "Did you mean `mrpc`?"],
+    "task=mprc": ["`task`", "cola, demo, digits, mnist, mnist_lenet5, mnli, mrpc", "Did you mean `mrpc`?"],
     "noise=[pcm,reram]": ["`noise`", "ideal, pcm"],
     "noise=null": ["`noise`", "ideal, pcm", "`null`"],
     "~noise": ["`noise`", "ideal, pcm", "deleted"],
@@ -362,6 +362,25 @@ def test_list_runs_shows_each_run_with_its_hardware(run, tmp_path):
     assert f"done      {trained}" in answer.out
     assert "running   pcm-spoon2021-def: no score yet" in answer.out
     assert f"next: analog-glue tables {tmp_path}" in answer.out
+
+
+def test_list_runs_shows_the_last_score_of_an_in_situ_run_and_its_extractions(run, tmp_path):
+    trained, begun = tmp_path / "digits-a", tmp_path / "digits-b"
+    for folder in (trained, begun):
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({"command": "train", "status": "running"}))
+        config = {"task": {}, "device": {"dw_min": 0.1}, "training": {"epochs": 5, "periphery": {}}}
+        (folder / "run_config.json").write_text(json.dumps(config))
+    (trained / "learning_curve.csv").write_text(
+        "epoch,train_loss,accuracy,whole_test_set,seconds\n1,2.0,50.0,False,1.0\n2,1.0,75.5,False,2.0\n"
+    )
+    (trained / "extraction-uniform-10-seed0").mkdir()
+    scores = {"analog arrays": {"accuracy": 75.0}, "extracted, digital": {"accuracy": 76.25}}
+    (trained / "extraction-uniform-10-seed0" / "extraction.json").write_text(json.dumps({"epoch": 2, "scores": scores}))
+    answer = run("list", "runs", str(tmp_path))
+    assert f"running   {trained}\n  epoch 2 of 5: accuracy 75.5\n" in answer.out
+    assert "  extraction-uniform-10-seed0: extracted, digital after epoch 2: accuracy 76.25\n" in answer.out
+    assert f"running   {begun}\n  epoch 0 of 5\n" in answer.out
 
 
 @pytest.mark.parametrize(

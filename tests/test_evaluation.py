@@ -9,7 +9,7 @@ import torch
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
 from analog_glue.devices.reram import ReRAM
-from analog_glue.evaluation import Point, drift_sweep, points, score
+from analog_glue.evaluation import Point, Sentences, drift_sweep, points, score
 from analog_glue.models import TinyModel
 from analog_glue.nn.convert import analog_layers
 from analog_glue.nn.hardware import Hardware
@@ -53,7 +53,8 @@ def network():
 def sweep(network, device=None, tile=TILE, measured=lambda point: False, task=SENSITIVE, **evaluation):
     model, raw, validation, periphery = network
     settings = Evaluation(**({"chips": 2, "times": [1.0, 3600.0], "compensation": [False, True]} | evaluation))
-    scored = drift_sweep(model, Hardware(device or PCM(), tile), periphery, task, raw, validation, settings, measured)
+    workload = Sentences(task, raw, validation, settings.token_budget)
+    scored = drift_sweep(model, Hardware(device or PCM(), tile), periphery, workload, settings, measured)
     return {one.point: one for one in scored}
 
 
@@ -116,7 +117,7 @@ def test_nothing_is_programmed_when_everything_is_known(network, monkeypatch):
 def test_every_score_is_handed_over_before_the_next_is_measured(network):
     model, raw, validation, periphery = network
     evaluation = Evaluation(chips=1000, times=[1.0], compensation=[True])
-    rows = drift_sweep(model, Hardware(PCM(), TILE), periphery, TASK, raw, validation, evaluation)
+    rows = drift_sweep(model, Hardware(PCM(), TILE), periphery, Sentences(TASK, raw, validation, 4096), evaluation)
     assert [next(rows).point.stage for _ in range(4)] == ["digital", "majority", "ideal_devices", "chip"]
 
 
@@ -203,7 +204,7 @@ def test_drift_costs_and_compensation_helps(network, everything):
     task = Agreement(train_size=60, validation_size=150)
     evaluation = Evaluation(chips=3, times=[1.0, 2_592_000.0], compensation=[False, True])
     agreement = {}
-    for one in drift_sweep(model, Hardware(PCM(), TILE), periphery, task, raw, validation, evaluation):
+    for one in drift_sweep(model, Hardware(PCM(), TILE), periphery, Sentences(task, raw, validation, 4096), evaluation):
         if one.point.chip is not None:
             agreement.setdefault((one.point.t, one.point.compensated), []).append(one.scores[0].value)
     mean = {key: sum(scores) / 3 for key, scores in agreement.items()}

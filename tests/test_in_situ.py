@@ -18,6 +18,7 @@ from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
 from analog_glue.extraction import Regression, expected_error
 from analog_glue.in_situ import train_in_situ
+from analog_glue.in_situ_uncertainty import certainty, perturbed, pruned
 from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
 from analog_glue.nn.in_situ import lstm, perceptron
 from analog_glue.nn.in_situ.learner import Pulses, Stream, find_symmetry_point, zeros
@@ -29,6 +30,7 @@ from analog_glue.training.in_situ import Periphery
 from analog_glue.training.in_situ_loop import fit_in_situ
 from analog_glue.training.sgd_digital import SGDDigital
 from analog_glue.training.sgd_pulsed import SGDPulsed
+from analog_glue.training.statistics import Moments
 from analog_glue.training.tiki_taka import TikiTaka
 from analog_glue.training.ttv2 import TTv2, hadamard
 
@@ -336,7 +338,7 @@ def characters(mode, seed=0, sequences=12):
 
 @pytest.mark.parametrize("kind", MODES)
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
-    mode = kind(epochs=2, learning_rate=0.05, average_products=50, average_epochs=2)
+    mode = kind(epochs=2, learning_rate=0.05, average_products=50, statistics_every=3, average_epochs=2)
     whole, halves = characters(mode), [characters(mode) for _ in range(3)]
     for folder in ("whole", "parts"):
         (tmp_path / folder).mkdir()
@@ -347,8 +349,10 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
         assert np.array_equal(array, halves[2].state()[name]), name
     sums, resumed_sums = (load_file(tmp_path / folder / "training_state.safetensors") for folder in ("whole", "parts"))
     averages = [name for name in sums if name.startswith("average.")]
-    assert len(averages) == 3 * 4 and int(sums["average.0.products"]) == 50
-    assert all(torch.equal(sums[name], resumed_sums[name]) for name in averages)
+    assert len(averages) == 3 * 5 and int(sums["average.0.products"]) == 50
+    moments = [name for name in sums if name.startswith("statistics.")]
+    assert len(moments) == 3 * 3 and int(sums["statistics.0.looks"]) == 2 * whole.units // 3
+    assert all(torch.equal(sums[name], resumed_sums[name]) for name in averages + moments)
     assert [(e.train_loss, e.scores) for e in resumed] == [(e.train_loss, e.scores) for e in curve]
     assert len(curve) == 2
 
@@ -416,7 +420,7 @@ def digits_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     words = ["task=digits", "device=soft_bounds", "training=ttv2", "training.output_scale=2", "training.transfer_every=1",
              "training.transfer_rate=0.1", "device.dw_min=0.01", "training.epochs=3", "task.train_images=600",
-             "training.average_products=2000", f"output_root={root}"]  # fmt: skip
+             "training.average_products=2000", "training.statistics_every=10", f"output_root={root}"]  # fmt: skip
     assert main(["train", *words]) == 0
     (folder,) = root.iterdir()
     return folder
@@ -440,7 +444,7 @@ def test_the_command_extract_finds_the_weights_that_the_arrays_hold(digits_run, 
         assert float((found - true).square().mean().sqrt()) == pytest.approx(row["actual_error"], rel=1e-3)
         assert row["estimated_error"] == pytest.approx(row["actual_error"], rel=0.1)
         lsb = 24 / 510
-        law = 2 * expected_error(math.hypot(0.06, lsb / math.sqrt(12)), 3000, row["inputs"])
+        law = 2 * expected_error(math.hypot(0.06, lsb / math.sqrt(12)), 3000, row["inputs"], row["amplitude"])
         assert row["estimated_error"] == pytest.approx(law, rel=0.03)
     out = capsys.readouterr().out
     assert "extracted, digital" in out and "extracted, fresh arrays" in out and "next: analog-glue extract" in out
@@ -460,6 +464,18 @@ def test_the_arrays_score_as_at_the_end_of_training_and_digital_is_the_plain_net
     assert scores["extracted, digital"]["cross_entropy"] == pytest.approx(loss, rel=1e-4)
     assert scores["extracted, fresh arrays"]["cross_entropy"] == pytest.approx(loss, rel=0.3)
     assert scores["extracted, fresh arrays"] != scores["analog arrays"]
+
+
+def test_weights_at_the_bounds_of_their_devices_do_not_fit_on_others_and_only_bounds_are_to_blame(tmp_path):
+    words = ["task=digits", "device=soft_bounds", "device.dw_min=0.05", "device.w_max=0.2", "device.w_max_dtod=0.6",
+             "training=ttv2", "training.output_scale=6", "training.transfer_every=1", "training.transfer_rate=0.1",
+             "training.epochs=3", f"output_root={tmp_path}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    (run,) = tmp_path.iterdir()
+    _, record = extracted(run)
+    loss = {name: values["cross_entropy"] for name, values in record["scores"].items()}
+    assert loss["extracted, arrays without bounds"] == pytest.approx(loss["analog arrays"], rel=0.1)
+    assert loss["extracted, fresh arrays"] > 1.2 * loss["extracted, arrays without bounds"]
 
 
 def test_one_hot_reads_are_worse_than_the_regression_and_say_so(digits_run):
@@ -509,7 +525,123 @@ def test_averaging_finds_the_mean_of_the_weights_over_the_last_epochs_and_change
 def test_extract_scores_the_average_beside_the_last_weights(digits_run):
     folder, record = extracted(digits_run)
     averaged, last = (load_file(folder / f"{name}.safetensors") for name in ("averaged", "extracted"))
-    assert [row["products"] for row in record["averaged"]] == [2000, 2000]
+    assert [(row["products"], row["looks"]) for row in record["averaged"]] == [(2000, 60), (2000, 60)]
     assert {"averaged, digital", "averaged, fresh arrays"} <= set(record["scores"])
     for name, weights in averaged.items():  # another set of weights, but of the same network
         assert 0 < float((weights - last[name]).square().mean()) < 0.2 * float(last[name].square().mean())
+
+
+def test_statistics_are_mean_and_spread_of_the_iterates_and_change_nothing_that_is_learnt(tmp_path):
+    settings = {"epochs": 3, "learning_rate": 0.3, "periphery": CLEAN}
+    network = characters(SGDPulsed(**settings))
+    plain, iterates = characters(SGDPulsed(**settings)), []
+    train = plain.train
+
+    def watched(epoch, unit, rate):
+        loss = train(epoch, unit, rate)
+        if epoch >= 1 and (epoch * plain.units + unit + 1) % 2 == 0:
+            iterates.append(plain.network.learners[2].weights().astype(np.float64))
+        return loss
+
+    plain.train = watched
+    (tmp_path / "plain").mkdir()
+    fit_in_situ(plain, SGDPulsed(**settings), tmp_path / "plain", log=lambda _: None)
+    fit_in_situ(network, SGDPulsed(statistics_every=2, average_epochs=2, **settings), tmp_path, log=lambda _: None)
+    assert all(np.array_equal(array, plain.state()[name]) for name, array in network.state().items())
+    saved = load_file(tmp_path / "training_state.safetensors")
+    moments = Moments(11, 17)
+    moments.load({name: saved[f"statistics.2.{name}"].numpy() for name in moments.state()})
+    assert moments.looks == len(iterates) == plain.units
+    np.testing.assert_allclose(moments.mean, np.mean(iterates, 0)[:, :17], atol=1e-12)
+    np.testing.assert_allclose(moments.spread(), np.std(iterates, 0, ddof=1)[:, :17], atol=1e-12)
+    assert moments.spread().max() > 0.05
+
+
+def test_a_finished_run_goes_on_with_statistics(tmp_path):
+    fit_in_situ(characters(SGDPulsed(epochs=1)), SGDPulsed(epochs=1), tmp_path, log=lambda _: None)
+    longer = SGDPulsed(epochs=2, statistics_every=1, average_epochs=1)
+    trainable = characters(longer)
+    assert len(fit_in_situ(trainable, longer, tmp_path, log=lambda _: None)) == 2
+    assert int(load_file(tmp_path / "training_state.safetensors")["statistics.0.looks"]) == trainable.units
+
+
+# --- pruning and perturbation ------------------------------------------------------------------------------
+
+
+def test_pruning_takes_the_least_important_weights_of_all_arrays_together():
+    weights = [np.array([[0.1, -4.0], [0.5, 2.0]]), np.array([[0.3, -0.2, 0.0]])]
+    first = pruned(weights, [np.abs(w) for w in weights], 3 / 7)
+    assert [w.tolist() for w in first] == [[[0.0, -4.0], [0.5, 2.0]], [[0.3, 0.0, 0.0]]]
+    spread = [np.array([[0.01, 4.0], [0.5, 2.0]]), np.array([[0.0, 1.0, 0.0]])]  # |w| / s = 10, 1, 1, 1, ∞, 0.2, worthless
+    assert [w.tolist() for w in pruned(weights, certainty(weights, spread), 2 / 7)][1] == [[0.3, 0.0, 0.0]]
+    assert all(np.all(w == 0) for w in pruned(weights, weights, 1.0))
+
+
+def test_both_noises_are_of_one_size_and_one_knows_the_spread():
+    random = np.random.default_rng(0)
+    weights = [np.zeros((300, 200)), np.zeros((100, 100))]
+    spread = [np.where(random.random(w.shape) < 0.5, 0.01, 0.1) for w in weights]
+    known, uniform = (perturbed(weights, spread, noise, 2.0, 5) for noise in ("spread", "uniform"))
+    flat = [np.concatenate([values.ravel() for values in noise]) for noise in (known, uniform)]
+    s = np.concatenate([values.ravel() for values in spread])
+    assert np.sqrt(np.mean(flat[0] ** 2)) == pytest.approx(np.sqrt(np.mean(flat[1] ** 2)), rel=0.03)  # 5 σ of 70,000
+    for size in (0.01, 0.1):
+        assert flat[0][s == size].std() == pytest.approx(2 * size, rel=0.03)
+        assert flat[1][s == size].std() == pytest.approx(2 * math.sqrt((0.01**2 + 0.1**2) / 2), rel=0.03)
+
+
+def test_extract_writes_spread_and_both_tables_and_goes_on_with_them(digits_run, capsys):
+    words = ["extract.products=3000", "extract.prune=[0,0.5,1]", "extract.perturb=[1]", "extract.draws=2"]
+    assert main(["extract", f"checkpoint={digits_run}", *words]) == 0
+    folder = digits_run / "extraction-uniform-3000-seed0"
+    scores = json.loads((folder / "extraction.json").read_text())["scores"]
+    pruning, noisy = (list(csv.DictReader((folder / f"{name}.csv").open())) for name in ("pruning", "perturbation"))
+    assert list(pruning[0]) == ["weights", "criterion", "fraction", "metric", "value"]
+    assert list(noisy[0]) == ["weights", "noise", "scale", "draw", "metric", "value"]
+    assert len(pruning) == 3 * 2 * 2 and len(noisy) == 2 * 2 * 2
+
+    def value(rows, **wanted):
+        return [float(row["value"]) for row in rows if all(row[name] == str(v) for name, v in wanted.items())]
+
+    whole = value(pruning, fraction=0.0, metric="cross_entropy")
+    assert whole == [pytest.approx(scores["averaged, digital"]["cross_entropy"], rel=1e-5)] * 2
+    assert value(pruning, fraction=1.0, metric="cross_entropy") == [pytest.approx(math.log(10), rel=1e-5)] * 2
+    assert all(0 < number < 2.3 for number in value(noisy, metric="cross_entropy"))
+    spread, state = load_file(folder / "spread.safetensors"), load_file(digits_run / "training_state.safetensors")
+    assert torch.equal(spread["1"], (2 * (state["statistics.1.squares"] / 59).sqrt()).float())
+    before = (folder / "pruning.csv").read_text()
+    assert main(["extract", f"checkpoint={digits_run}", *words[:1], "extract.prune=[0.25]"]) == 0
+    assert (folder / "pruning.csv").read_text().startswith(before)
+    assert len((folder / "pruning.csv").read_text().splitlines()) == 1 + 12 + 4
+    assert "Extracted already" in capsys.readouterr().out
+
+
+def test_arrays_are_read_as_late_as_asked_and_drift_is_no_part_of_training(tmp_path):
+    words = ["task=digits", "training=sgd_pulsed", "device=symmetric_linear", "training.epochs=1", "training.output_scale=2",
+             "device.drift.nu=0.1", f"output_root={tmp_path}"]  # fmt: skip
+    assert main(["train", *words]) == 0
+    assert main(["train", *words, "device.drift.nu=0.05"]) == 0
+    (run,) = tmp_path.iterdir()
+    found = {}
+    for time in (0, 10_000):
+        assert main(["extract", f"checkpoint={run}", f"extract.time={time}"]) == 0
+        folder = run / f"extraction-uniform-10000-seed0{f'-{time}s' if time else ''}"
+        record = json.loads((folder / "extraction.json").read_text())
+        found[time] = (load_file(folder / "extracted.safetensors"), record["arrays"], record["scores"])
+    share = 10_000**-0.05
+    for row in found[0][1]:
+        n = str(row["array"])
+        error = found[10_000][0][n] - share * found[0][0][n]
+        assert float(error.square().mean().sqrt()) < 1.5 * row["estimated_error"] < 0.03 * row["weight_rms"]
+    digital = [scores["extracted, digital"]["cross_entropy"] for _, _, scores in found.values()]
+    assert digital[1] > digital[0] + 0.05
+    fresh = [scores["extracted, fresh arrays"]["cross_entropy"] for _, _, scores in found.values()]
+    assert fresh[1] > digital[1] + 0.05  # aged once more
+
+
+def test_a_perturbation_without_statistics_is_refused(tmp_path, capsys):
+    words = ["task=digits", "device=soft_bounds", "training=sgd_pulsed", "training.epochs=1", "task.train_images=20"]
+    assert main(["train", *words, f"output_root={tmp_path}"]) == 0
+    (folder,) = tmp_path.iterdir()
+    assert main(["extract", f"checkpoint={folder}", "extract.perturb=[1]"]) == 2
+    assert "training.statistics_every" in capsys.readouterr().err

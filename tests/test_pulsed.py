@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analog_glue.devices.pulsed.device import padded
+from analog_glue.devices.pulsed.drift import Drift
 from analog_glue.devices.pulsed.linear_step import LinearStep
 from analog_glue.devices.pulsed.power_step import PowerStep
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
@@ -225,7 +226,34 @@ def draw_normals_into(numbers, i):
     _draw(numbers, np.uint32(16 * i), K)
 
 
+def test_after_training_arrays_decay_to_their_reference_by_a_power_law():
+    device = SoftBounds(drift=Drift(nu=0.05, nu_dtod=0.3, t0=10.0), w_max_dtod=0.0)
+    array = device.draw(300, 200, 0, "C")
+    array.reference[:, :200] = 0.1
+    array.write(np.full((300, 200), 0.4))
+    array.age(10.0)
+    np.testing.assert_allclose(array.values, 0.4, rtol=1e-6)
+    array.age(1e4)
+    exponents = -np.log(array.values / 0.4) / np.log(1e3)
+    assert np.all(array.reference[:, :200] == np.float32(0.1)) and not array.weights[:, 200:].any()
+    n = exponents.size  # 5 σ of the mean and of the spread of normal numbers
+    assert exponents.mean() == pytest.approx(0.05, abs=5 * 0.015 / math.sqrt(n))
+    assert exponents.std() == pytest.approx(0.015, rel=5 / math.sqrt(2 * n) + 0.01)  # exponents end at 0, at −3.3 σ
+    again = device.draw(300, 200, 0, "C")
+    again.reference[:, :200] = 0.1
+    again.write(np.full((300, 200), 0.4))
+    again.age(1e4)
+    assert np.array_equal(again.weights, array.weights)
+    still = SoftBounds(w_max_dtod=0.0).draw(300, 200, 0, "C")
+    assert np.array_equal(still.devices, array.devices)  # drift is no part of the other draws
+    still.write(np.full((300, 200), 0.4))
+    still.age(1e9)
+    assert np.all(still.values == np.float32(0.4))
+
+
 def test_a_device_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match=r"device\.drift\.nu"):
+        Drift(nu=-0.1)
     with pytest.raises(ValueError, match=r"device\.dw_min"):
         SoftBounds(dw_min=1.0)
     with pytest.raises(ValueError, match=r"device\.w_max_dtod"):

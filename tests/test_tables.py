@@ -172,6 +172,14 @@ def test_another_hardware_of_the_same_name_is_another_table():
     assert sections[1].change(B, MONTH).mean == 9.0  # the digital score does not depend on the hardware
 
 
+def test_weights_trained_in_situ_are_tables_of_their_own_and_ask_for_no_other_training():
+    nats = {"task": "war_and_peace", "model": "soft_bounds", "metric": "cross_entropy"}
+    rows = [row("digital", 1.5, "ttv2_averaged", **nats), *chips([1.6, 1.602], HOUR, True, "ttv2_averaged", **nats)]
+    sections, _ = pivot([*DEMO, *rows])
+    assert not any("war_and_peace" in command or "ttv2" in command for command in missing_commands(sections))
+    assert "1.601 ± 0.001 (+0.101)" in drift_table(rows)
+
+
 def test_a_measurement_in_two_files_counts_once(tmp_path):
     ResultsFile(tmp_path / "a").append(DEMO)
     ResultsFile(tmp_path / "b").append(DEMO)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from analog_glue.devices.pcm import PCM
 from analog_glue.evaluation import score
-from analog_glue.experiment import _calibrated_ranges
+from analog_glue.experiment import calibrated_ranges
 from analog_glue.models import TinyModel
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import AnalogLinear
@@ -66,7 +66,7 @@ def run(mode, folder, stop_before=None, seed=0, scores=None, model=MODEL):
         return {"accuracy": value if answers is None else next(answers)}
 
     preparation = Preparation(
-        HARDWARE, NoiseClock(), lambda network: _calibrated_ranges(network, HARDWARE, train, Calibration(examples=32))
+        HARDWARE, NoiseClock(), lambda network: calibrated_ranges(network, HARDWARE, train, Calibration(examples=32))
     )
     prepared = mode.prepare(loaded.model, preparation)
     data = TrainingData(lambda epoch: training_batches(len(train), mode.batch_size, seed, epoch), batch)
@@ -348,7 +348,7 @@ def test_ranges_and_scales_are_learned_unless_they_are_fixed(tmp_path):
     loaded = MODEL.load(5, 0, RAW.train.texts)
     train = encode(RAW.train, loaded.tokenizer, 32, 5)
     HWA.after_step(prepared := HWA.prepare(loaded.model, Preparation(HARDWARE, NoiseClock(), lambda network: {})))
-    calibrated = _calibrated_ranges(prepared, HARDWARE, train, Calibration(examples=32))
+    calibrated = calibrated_ranges(prepared, HARDWARE, train, Calibration(examples=32))
     for layer in fixed_layers:
         assert torch.allclose(layer.input_range, calibrated[layer.name], rtol=1e-5), layer.name
     assert any(not torch.equal(one.input_range, other.input_range) for one, other in zip(fixed_layers, learned, strict=True))

@@ -20,7 +20,7 @@ SATURATED = 0.01  # share of the outputs of a column that may saturate its ADC
 
 
 def calibrate_input_ranges(
-    model: nn.Module,
+    model: Callable[..., object],
     layers: dict[str, nn.Linear],
     crossbar: Crossbar,
     batches: Iterable[dict[str, Tensor]],
@@ -75,7 +75,7 @@ def calibrate_input_ranges(
 
 @torch.no_grad()
 def _observe(
-    model: nn.Module,
+    model: Callable[..., object],
     layers: dict[str, nn.Linear],
     batches: list[dict[str, Tensor]],
     see: Callable[[str, Tensor], None],

@@ -6,9 +6,11 @@ import gzip
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from analog_glue.download import PublicFile, fetch
 
 if TYPE_CHECKING:
     from analog_glue.devices.pulsed.device import PulsedDevice
@@ -22,8 +24,12 @@ class InSituTask(ABC):
     name: str
 
     @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The groups of the configuration that the task stands for, with their values."""
+
+    @abstractmethod
     def check(self, data_root: str | None) -> None:
-        """Raises ValueError within two seconds where `load` would not find its data. Imports no torch."""
+        """Raises ValueError within a few seconds where `load` would not find its data. Imports no torch."""
 
     @abstractmethod
     def load(
@@ -32,22 +38,21 @@ class InSituTask(ABC):
         """The network with fresh devices and its data; {"source", "fingerprint"} of the data."""
 
 
-def find_file(data_root: str | None, names: tuple[str, ...], task: str) -> Path:
-    """The first of `names` below `data_root`.
+def find_file(data_root: str | None, names: tuple[str, ...], public: PublicFile) -> Path:
+    """The first of `names` below `data_root`; without a root the public file, downloaded unless it is in the user's cache.
 
     Raises:
-        ValueError: no root, or none of the files.
+        ValueError: none of the files, or no download.
     """
-    shown = " or ".join(names)
     if data_root is None:
-        raise ValueError(
-            f"Setting `data.root` must name a folder with {shown} for task={task}, but is null. "
-            "Fetch the file and name its folder."
-        )
+        return fetch(public)
     for name in names:
         if (Path(data_root) / name).is_file():
             return Path(data_root) / name
-    raise ValueError(f"Setting `data.root` must name a folder with {shown}, but is {data_root!r}.")
+    shown = " or ".join(names)
+    raise ValueError(
+        f"Setting `data.root` must name a folder with {shown}, but is {data_root!r}. Write data.root=null to download."
+    )
 
 
 def fingerprint(*arrays: np.ndarray) -> str:

@@ -6,11 +6,12 @@ cross-entropy per character [nats].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analog_glue.download import PublicFile, require_available
 from analog_glue.settings import require
 from analog_glue.tasks.in_situ import InSituTask, find_file, fingerprint
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from analog_glue.training.in_situ import InSituMode
 
 FILES = ("warpeace/warpeace_input.txt", "warpeace_input.txt")
+PUBLIC = PublicFile(  # the text that came with the char-rnn of A. Karpathy
+    "warpeace/warpeace_input.txt",
+    "fb66ba999dafe24017cdd59e04c56d385a9c8466993d374fd4c6f08b2142985e",
+    ("https://cs.stanford.edu/people/karpathy/char-rnn/warpeace_input.txt",),
+)
 TEST_CHARACTERS = 325_000
 
 
@@ -40,15 +46,18 @@ class WarAndPeace(InSituTask):
         known = self.train_characters is None or self.train_characters > self.sequence
         require(known, "task.train_characters", "be null or longer than a sequence", self.train_characters)
 
+    def config(self) -> dict[str, Any]:
+        return {"task": asdict(self)}
+
     def check(self, data_root: str | None) -> None:
-        find_file(data_root, FILES, self.name)
+        require_available([PUBLIC]) if data_root is None else find_file(data_root, FILES, PUBLIC)
 
     def load(
         self, data_root: str | None, mode: InSituMode, device: PulsedDevice, seed: int
     ) -> tuple[Any, dict[str, str]]:
         from analog_glue.training.characters import Characters
 
-        path = find_file(data_root, FILES, self.name)
+        path = find_file(data_root, FILES, PUBLIC)
         content = np.frombuffer(path.read_bytes(), np.uint8)
         symbols, text = np.unique(content, return_inverse=True)
         text = text.astype(np.int64)

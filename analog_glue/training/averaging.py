@@ -1,12 +1,13 @@
 """Averaging while training: sparse random products with the arrays that learn, for one regression over all of them.
 
 Each product sees the weights of its moment, so least squares finds their mean over the last epochs (Gokmen 2021). A host needs
-X Xᵀ and Y Xᵀ alone; inputs come from the run's seed. Nothing that is learnt depends on it.
+X Xᵀ and Y Xᵀ alone; inputs come from the run's seed, their amplitude from a few products at the first of these epochs.
+Nothing that is learnt depends on it.
 """
 
 import numpy as np
 
-from analog_glue.extraction import CHUNK, Regression, random_inputs
+from analog_glue.extraction import CHUNK, Regression, random_inputs, unsaturated_amplitude
 from analog_glue.nn.in_situ.learner import Network, Stream
 from analog_glue.training.in_situ import InSituMode
 
@@ -35,10 +36,13 @@ class Averaging:
     def _send(self) -> None:
         number, stream = self.sums[0].products, self.network.stream
         streams = [Stream(stream.k0, stream.k1, np.uint32(index)) for index in range(len(self.sums))]
+        if number == 0:
+            for learner, sums, stream in zip(self.network.learners, self.sums, streams, strict=True):
+                sums.amplitude = unsaturated_amplitude(learner.weights(), sums.inputs, self._io, stream)
         if self._chunk != number // CHUNK:
             self._chunk = number // CHUNK
             self._inputs = [
-                random_inputs(self._chunk * CHUNK, CHUNK, sums.inputs, 1.0, stream)
+                random_inputs(self._chunk * CHUNK, CHUNK, sums.inputs, sums.amplitude, stream)
                 for sums, stream in zip(self.sums, streams, strict=True)
             ]
         i = number % CHUNK

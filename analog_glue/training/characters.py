@@ -4,6 +4,7 @@ import numpy as np
 
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.nn.in_situ import lstm
+from analog_glue.nn.plain import CharacterLSTM
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import Trainable
 
@@ -44,3 +45,6 @@ class Characters(Trainable):
         learners = enumerate(self.network.learners)
         arrays = {f"{number}.{name}": array for number, learner in learners for name, array in learner.state().items()}
         return {"state": self.network.state, **arrays}
+
+    def deployable(self, weights: list[np.ndarray]) -> CharacterLSTM:
+        return CharacterLSTM(weights)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from analog_glue.devices.pulsed.device import PulsedDevice
+from analog_glue.nn import plain
 from analog_glue.nn.in_situ import perceptron
 from analog_glue.seeding import generator
 from analog_glue.training.in_situ import InSituMode
@@ -44,3 +46,6 @@ class Images(Trainable):
     def state(self) -> dict[str, np.ndarray]:
         learners = enumerate(self.network.learners)
         return {f"{number}.{name}": array for number, learner in learners for name, array in learner.state().items()}
+
+    def deployable(self, weights: list[np.ndarray]) -> nn.Module:
+        return plain.perceptron(weights)

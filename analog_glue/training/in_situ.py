@@ -5,6 +5,7 @@ A mode makes one `Learner` for every weight matrix of a network; the network doe
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
@@ -64,7 +65,8 @@ class InSituMode(ABC):
     output_scale: float = 1 / 0.3  # digital factor behind every array: ±0.6 acts as ±2
     save_every: float = 5.0  # [minutes] between resumable states
     average_products: int = 0  # random products of every array while it trains, for the mean of its weights; 0: none
-    average_epochs: int = 1  # the last epochs, over which they are spread
+    statistics_every: int = 0  # units of work between two looks at all weights, for their mean and spread; 0: none
+    average_epochs: int = 1  # the last epochs, to which both belong
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, "training.epochs", "be at least 1", self.epochs)
@@ -74,7 +76,9 @@ class InSituMode(ABC):
         require(self.output_scale > 0, "training.output_scale", "be positive", self.output_scale)
         require(self.save_every > 0, "training.save_every", "be positive [minutes]", self.save_every)
         require(self.average_products >= 0, "training.average_products", "be at least 0", self.average_products)
-        fits = not self.average_products or 1 <= self.average_epochs <= self.epochs
+        require(self.statistics_every >= 0, "training.statistics_every", "be at least 0", self.statistics_every)
+        collects = self.average_products or self.statistics_every
+        fits = not collects or 1 <= self.average_epochs <= self.epochs
         require(fits, "training.average_epochs", f"lie in 1 … training.epochs = {self.epochs}", self.average_epochs)
         longest = self.pulses.longest
         require(1 <= longest <= 31, "training.pulses.longest", "lie in 1 … 31 bits", longest)
@@ -86,6 +90,10 @@ class InSituMode(ABC):
     @abstractmethod
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> Learner:
         """Put a weight matrix `values` (outputs, inputs) [units of the devices] on devices; `number` names it."""
+
+    def reused(self, times: int) -> Self:
+        """The mode of an array that is used `times` for one sample (a convolution): reads, if any, are counted in samples."""
+        return self
 
 
 def halved(value: float, epoch: int, every: int | None) -> float:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from analog_glue.kernels.matvec import IO
@@ -21,6 +22,7 @@ from analog_glue.nn.in_situ.learner import Learner, Network, Stream
 from analog_glue.training.averaging import Averaging
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.state import load_tensors, save_tensors
+from analog_glue.training.statistics import Statistics
 
 STATE = "training_state.safetensors"
 
@@ -45,6 +47,9 @@ class Trainable(ABC):
     def state(self) -> dict[str, np.ndarray]:
         """Everything that changes while training, by name; writing into these arrays restores it."""
 
+    @abstractmethod
+    def deployable(self, weights: list[np.ndarray]) -> nn.Module:
+        """A plain torch network with the given weights (outputs, inputs) of every array, as extraction writes them."""
 
     def on(self, learners: Sequence[Learner], forward: IO, stream: Stream) -> Self:
         """The same network and data with other arrays and periphery, for scores; the original stays as it is."""
@@ -97,20 +102,25 @@ def fit_in_situ(
         The learning curve; shorter than `mode.epochs` where `stop_after` ended the run.
     """
     averaging = Averaging(trainable.network, mode, trainable.units)
+    statistics = Statistics(trainable.network, mode, trainable.units)
     epoch, unit, total, seconds, curve = 0, 0, 0.0, 0.0, []
     if (folder / STATE).is_file():
         saved, notes = restore(trainable, folder / STATE)
         averaging.resume(saved, notes.get("window"))
+        statistics.resume(saved, notes.get("statistics_window"))
         epoch, unit, total, seconds = notes["epoch"], notes["unit"], notes["total"], notes["seconds"]
         curve = [Epoch(**row) for row in notes["curve"]]
         log(f"Resuming in epoch {epoch + 1} after {unit * trainable.unit_size:,} {trainable.unit}s.")
     done, started, saved = 0, time.monotonic() - seconds, time.monotonic()
 
     def save() -> None:
-        arrays = trainable.state() | averaging.state()
+        arrays = trainable.state() | averaging.state() | statistics.state()
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        notes = {"epoch": epoch, "unit": unit, "total": total, "seconds": time.monotonic() - started}
-        save_tensors(folder / STATE, tensors, {**notes, "window": averaging.window, "curve": [asdict(row) for row in curve]})
+        notes = {
+            "epoch": epoch, "unit": unit, "total": total, "seconds": time.monotonic() - started, "window": averaging.window,
+            "statistics_window": statistics.window, "curve": [asdict(row) for row in curve],
+        }  # fmt: skip
+        save_tensors(folder / STATE, tensors, notes)
 
     bar = tqdm(
         total=mode.epochs * trainable.units * trainable.unit_size,
@@ -125,6 +135,7 @@ def fit_in_situ(
             while unit < trainable.units:
                 total += trainable.train(epoch, unit, rate)
                 averaging.after(epoch * trainable.units + unit)
+                statistics.after(epoch * trainable.units + unit)
                 unit += 1
                 done += 1
                 bar.update(trainable.unit_size)

@@ -45,6 +45,9 @@ class SGDPulsedLearner(Learner):
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
         pulse(self.c, x, d, rate, self.pulses, step, self.stream)
 
+    def arrays(self) -> list[PulsedArray]:
+        return [self.c]
+
     def state(self) -> dict[str, np.ndarray]:
         return {"c": self.c.weights}
 

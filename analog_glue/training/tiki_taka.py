@@ -13,8 +13,9 @@ Line 15 sends trains of `pulses.longest` bits, every bit on with probability min
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import numpy as np
 from numba import float32, uint32
@@ -58,6 +59,9 @@ class TikiTaka(InSituMode):
             a, c, self.transfer_every, self.transfer_rate, rates, self.gamma, self.periphery.single, self.pulses,
             Stream.of(seed, number), aligned(c.weights),
         )  # fmt: skip
+
+    def reused(self, times: int) -> Self:
+        return replace(self, transfer_every=self.transfer_every * times)
 
 
 @dataclass
@@ -106,6 +110,9 @@ class TikiTakaLearner(Learner):
             )  # fmt: skip
 
         share_rows(rows, self.outputs, len(words_x))
+
+    def arrays(self) -> list[PulsedArray]:
+        return [self.a, self.c]
 
     def state(self) -> dict[str, np.ndarray]:
         return {"a": self.a.weights, "c": self.c.weights}

@@ -21,8 +21,9 @@ of every other row, each core takes rows through all steps of a sequence, reads 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 import numpy as np
 from numba import float32, uint32
@@ -72,6 +73,9 @@ class TTv2(InSituMode):
             self.periphery.single, self.pulses, Stream.of(seed, number),
         )  # fmt: skip
 
+    def reused(self, times: int) -> Self:
+        return replace(self, transfer_every=self.transfer_every * times)
+
 
 @dataclass
 class TTv2Learner(Learner):
@@ -120,6 +124,9 @@ class TTv2Learner(Learner):
             )  # fmt: skip
 
         share_rows(rows, self.outputs, len(words_x))
+
+    def arrays(self) -> list[PulsedArray]:
+        return [self.a, self.c]
 
     def state(self) -> dict[str, np.ndarray]:
         return {"a": self.a.weights, "c": self.c.weights, "h": self.h}

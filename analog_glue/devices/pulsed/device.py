@@ -12,10 +12,13 @@ Sources: Gokmen & Vlasov, Front. Neurosci. 10, 333 (2016); Gokmen & Haensch (202
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
+from analog_glue.devices.pulsed.drift import Drift
 from analog_glue.kernels.lanes import LANES
 from analog_glue.kernels.pulsed import RATE_DOWN, RATE_UP, TARGET_DOWN, TARGET_UP
 from analog_glue.seeding import key
@@ -53,6 +56,7 @@ class PulsedArray:
     multiplicative: bool
     power: bool  # whether `devices` are those of `kernels.pulsed.update_power`
     highest_rate: float  # largest log2(1/q) of any device and direction; infinite where steps are not linear in w
+    kept: Callable[[float], np.ndarray | float]  # the share of `values` that is left after a time [s] without pulses
 
     @property
     def outputs(self) -> int:
@@ -77,6 +81,11 @@ class PulsedArray:
         self.weights[...] = np.clip(wanted, unpacked(self.devices, low), unpacked(self.devices, high))
 
 
+    def age(self, t: float) -> None:
+        """Let the devices drift from the last pulse to `t` [s] after it."""
+        self.weights[:, : self.inputs] = self.reference[:, : self.inputs] + self.values * self.kept(t)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PulsedDevice(ABC):
     """One kind of pulsed device. Concrete devices are frozen dataclasses whose fields are the keys of their yaml."""
@@ -89,6 +98,7 @@ class PulsedDevice(ABC):
     up_down: float = 0.0  # mean imbalance: up steps larger, down steps smaller by this share
     up_down_dtod: float = 0.01  # its spread from device to device
     multiplicative_noise: bool = False  # whether a step scales its noise, too
+    drift: Drift = field(default_factory=Drift)  # after training
 
     def __post_init__(self) -> None:
         require(0 < self.dw_min < self.w_max, "device.dw_min", "lie between 0 and device.w_max", self.dw_min)
@@ -115,6 +125,7 @@ class PulsedDevice(ABC):
             aligned(np.zeros(shape, np.float32)), aligned(np.zeros(shape, np.float32)), devices, inputs, self.dw_min,
             self.dw_min_std, self.multiplicative_noise, self.power,
             float("inf") if self.power else float(devices[:, :, [RATE_UP, RATE_DOWN]].max()),
+            partial(self.drift.kept, shape=(outputs, inputs), seed=seed, name=name),
         )  # fmt: skip
 
     @abstractmethod

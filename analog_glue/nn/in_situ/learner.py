@@ -82,6 +82,10 @@ class Learner(ABC):
         """Take up what the algorithm's schedule says for an epoch (from 0); most have none."""
         return
 
+    def arrays(self) -> list[PulsedArray]:
+        """The arrays of devices that the matrix is made of; none where weights are plain numbers."""
+        return []
+
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Everything that changes while learning, by name; writing into these arrays restores it."""

@@ -1,0 +1,234 @@
+"""A table as text in three formats, and the numbers in its cells: means with their standard errors."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy
+
+# The eight tasks in the order of Spoon's and the FactSheet's tables, with the metric each is reported by.
+GLUE = {
+    "rte": "accuracy",
+    "mrpc": "f1",
+    "stsb": "spearman",
+    "cola": "matthews",
+    "sst2": "accuracy",
+    "qnli": "accuracy",
+    "qqp": "accuracy",
+    "mnli": "accuracy",
+}
+NAMES = {
+    **{name: name.upper() for name in ("rte", "mrpc", "qnli", "qqp", "mnli", "f1")},
+    **{name: name.capitalize() for name in ("spearman", "pearson", "matthews")},
+    **{"stsb": "STS-B", "cola": "CoLA", "sst2": "SST-2"},
+}
+MISSING = "–"
+Record = dict[str, object]  # one line of a csv file: column → value
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as text, to be set in any format: the first column is left-aligned, the others right."""
+
+    title: str
+    note: str
+    header: list[str]
+    rows: list[list[str]]
+    legend: Sequence[str] = ()  # what the letters of the header mean, a line each
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its PNG goes to a file of its own."""
+
+    title: str
+    png: bytes
+
+
+@dataclass
+class Chapter:
+    """Tables, figures and plain records of one subject, collected one after the other."""
+
+    parts: list[tuple[str, Grid | Picture]] = field(default_factory=list)  # label, what stands there
+    records: dict[str, list[Record]] = field(default_factory=dict)  # csv file → its lines
+    missing: list[str] = field(default_factory=list)  # a line each: what, and the command that makes it
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A mean and how well it is known.
+
+    Args:
+        mean: Mean over the seeds of the means over chips [points].
+        error: Standard error of `mean` [points]: over chips with one seed, over seeds with several;
+            None for a single chip or where the score is undefined.
+        error_chips: Standard error over chips of these very networks [points], whatever the seeds.
+        chips: Smallest number of chips of any seed.
+        most_chips: Largest number of chips of any seed.
+        seeds: Number of training seeds.
+    """
+
+    mean: float
+    error: float | None
+    error_chips: float | None
+    chips: int
+    most_chips: int
+    seeds: int
+
+
+def summarise(seeds: Mapping[int, Mapping[int, float]]) -> Statistic | None:
+    """Mean and standard error of scores given by seed and chip; None without any score."""
+    by_seed = [numpy.array([chips[c] for c in sorted(chips)]) for _, chips in sorted(seeds.items()) if chips]
+    if not by_seed:
+        return None
+    means = numpy.array([scores.mean() for scores in by_seed])
+    # Chips do not know of each other's networks: the errors of the seeds add in variance.
+    each = [_standard_error(scores) for scores in by_seed]
+    error_chips = None if None in each else math.sqrt(sum(e * e for e in each if e is not None)) / len(each)
+    return Statistic(
+        mean=float(means.mean()),
+        error=error_chips if len(means) == 1 else _standard_error(means),
+        error_chips=error_chips,
+        chips=min(map(len, by_seed)),
+        most_chips=max(map(len, by_seed)),
+        seeds=len(by_seed),
+    )
+
+
+def _standard_error(samples: numpy.ndarray) -> float | None:
+    if len(samples) < 2 or not numpy.isfinite(samples).all():
+        return None
+    return float(samples.std(ddof=1)) / math.sqrt(len(samples))
+
+
+def in_points(value: float | None, decimals: int = 2) -> str:
+    if value is None:
+        return MISSING
+    return "undefined" if math.isnan(value) else f"{value:.{decimals}f}".replace("-", "−")
+
+
+def with_sign(value: float, decimals: int = 2) -> str:
+    return "undefined" if math.isnan(value) else f"{value:+.{decimals}f}".replace("-", "−")
+
+
+def score_cell(
+    statistic: Statistic | None, change: Statistic | None = None, signed: bool = False, decimals: int = 2
+) -> str:
+    """Mean ± standard error, and in brackets a change."""
+    if statistic is None:
+        return MISSING
+    cell = (with_sign if signed else in_points)(statistic.mean, decimals)
+    cell += "" if statistic.error is None else f" ± {statistic.error:.{decimals}f}"
+    return cell if change is None else f"{cell} ({with_sign(change.mean, decimals)})"
+
+
+def repeated_over(statistics: Iterable[Statistic | None]) -> str:
+    """What the standard errors are taken over."""
+    several = {statistic.seeds > 1 for statistic in statistics if statistic is not None}
+    if several == {True}:
+        return "over training seeds"
+    return "over training seeds, or over chips where there is one seed" if True in several else "over chips"
+
+
+def span(counts: Sequence[int]) -> str:
+    if not counts:
+        return MISSING
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _widths(grid: Grid) -> list[int]:
+    return [max(map(len, column)) for column in zip(grid.header, *grid.rows, strict=True)]
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+
+
+def as_text(grid: Grid) -> str:
+    widths = _widths(grid)
+    lines = ["  ".join(_aligned(cells, widths)).rstrip() for cells in [grid.header, *grid.rows]]
+    rule = "─" * max(map(len, lines))
+    legend = [f"  {line}" for line in grid.legend]
+    note = textwrap.fill(grid.note, max(len(rule), 72))
+    return "\n".join([grid.title, *legend, rule, lines[0], rule, *lines[1:], rule, note])
+
+
+def as_markdown(grid: Grid) -> str:
+    rows = [[cell.replace("|", "\\|") for cell in cells] for cells in [grid.header, *grid.rows]]
+    safe = replace(grid, header=rows[0], rows=rows[1:])
+    widths = [max(3, width) for width in _widths(safe)]
+    lines = ["| " + " | ".join(_aligned(cells, widths)) + " |" for cells in rows]
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
+    legend = [*(f"- {line}" for line in grid.legend), ""] if grid.legend else []
+    return "\n".join([f"## {grid.title}", "", *legend, lines[0], rule, *lines[1:], "", grid.note])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "…": r"\dots{}",
+    "γ": r"$\gamma$",
+    "√": r"$\surd$",
+    "°": r"$^\circ$",
+    "≈": r"$\approx$",
+    "×": r"$\times$",
+}
+
+
+def as_latex(grid: Grid, label: str) -> str:
+    """A booktabs table, scaled down to the width of the text where it is wider."""
+
+    def escape(text: str) -> str:
+        return "".join(_LATEX.get(character, character) for character in text)
+
+    caption = " ".join([f"{grid.title}.", *(f"{line}." for line in grid.legend), grid.note])
+    lines = [" & ".join(map(escape, cells)) + r" \\" for cells in [grid.header, *grid.rows]]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape(caption)}}}",
+            rf"\label{{tab:{label}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def as_csv(records: Sequence[Record]) -> bytes:
+    """Records of one kind; floats to six decimals, nothing for what is not known."""
+
+    def cell(value: object) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return str(value).lower()
+        if not isinstance(value, float) or math.isnan(value):
+            return str(value)
+        digits = f"{value:.6f}".rstrip("0").rstrip(".")
+        return "0" if digits == "-0" else digits
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(records[0])
+    writer.writerows([cell(value) for value in record.values()] for record in records)
+    return text.getvalue().encode()

@@ -1,0 +1,162 @@
+"""Runs that differ by their seed alone, and the words for them in a table.
+
+Statistics. The runs of a group are one line: the mean over the seeds ± its standard error. Several extractions, draws or arrays
+of one run are averaged within the run first; with a single run they give the error instead.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+from analog_glue.figures import Line
+from analog_glue.grids import GLUE, NAMES, Statistic, summarise
+from analog_glue.in_situ_records import Cells, InSituRun
+
+ALGORITHMS = {"sgd_pulsed": "SGD", "tiki_taka": "Tiki-Taka", "ttv2": "TTv2", "chopped_ttv2": "chopped TTv2"}
+DEVICES = {
+    "symmetric_linear": "symmetric", "soft_bounds": "soft bounds", "model_i": "Model-I", "model_ii": "Model-II",
+    "model_iii": "Model-III",
+}  # fmt: skip
+TASKS = {"mnist": "MNIST, fully connected", "mnist_lenet5": "MNIST, LeNet5"}
+BASELINE = ("symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4
+MODELS = ("model_i", "model_ii", "model_iii")  # Figure 5 and Table 1
+TEXT = "war_and_peace"
+MOMENTUM, OUTPUT_NOISE = "training.momentum", "training.periphery.output_noise"
+# What Figure 4 sweeps: key, baseline, the values of papers that could be read or else ours, what it is.
+SWEEPS = (
+    ("device.dw_min", 0.001, (0.001, 0.005, 0.02, 0.05, 0.1, 0.15), "step of one pulse"),
+    ("device.dw_min_std", 0.3, (0.3, 1.0, 3.0, 10.0), "update noise [steps]"),
+    (OUTPUT_NOISE, 0.06, (0.006, 0.06, 0.6), "noise of a product"),
+)
+READING = "Learning rates and the devices of Models I–III are lost; ours are our reading (docs/in_situ.md)."
+
+
+@dataclass
+class Group:
+    """Runs that differ by their seed alone; of one seed the longest."""
+
+    runs: dict[int, InSituRun] = field(default_factory=dict)
+    label: str = ""
+
+    @property
+    def any(self) -> InSituRun:
+        return next(iter(self.runs.values()))
+
+    def setting(self, key: str) -> object:
+        return self.any.settings.get(key)
+
+    @property
+    def last(self) -> int:
+        """The latest epoch that every seed has finished."""
+        return min(int(run.curve[-1]["epoch"]) for run in self.runs.values())
+
+    def at(self, epoch: int, name: str) -> Statistic | None:
+        """A column of the learning curve after an epoch."""
+        values = {seed: [row[name] for row in run.curve if row["epoch"] == epoch] for seed, run in sorted(self.runs.items())}
+        return summarise({seed: dict(enumerate(value)) for seed, value in values.items()})
+
+    def whole(self, epoch: int) -> bool:
+        """Whether the scores of an epoch are those of the whole test set."""
+        return all(row["whole_test_set"] for run in self.runs.values() for row in run.curve if row["epoch"] == epoch)
+
+    @property
+    def progress(self) -> str:
+        """The epoch, and of how many where a run has not reached its end."""
+        asked = max(run.epochs for run in self.runs.values())
+        return str(self.last) if self.last >= asked else f"{self.last} of {asked}"
+
+    def line(self, name: str) -> Line:
+        found = {epoch: self.at(epoch, name) for epoch in range(1, self.last + 1)}
+        known = {epoch: s for epoch, s in found.items() if s is not None}
+        return Line(self.label, list(known), [s.mean for s in known.values()], [s.error for s in known.values()])
+
+
+def grouped(runs: Iterable[InSituRun]) -> list[Group]:
+    """Runs by everything but the seed."""
+    groups: dict[str, Group] = defaultdict(Group)
+    for run in runs:
+        key = repr((run.task, run.model, run.device, run.training, sorted(run.settings.items())))
+        known = groups[key].runs.get(run.seed)
+        if known is None or len(known.curve) < len(run.curve):
+            groups[key].runs[run.seed] = run
+    order = {name: i for i, name in enumerate(ALGORITHMS)}
+    return sorted(
+        groups.values(),
+        key=lambda g: (
+            g.any.task, list(DEVICES).index(g.any.device) if g.any.device in DEVICES else 99, g.any.device,
+            order.get(g.any.training, 99), str(sorted(g.any.settings.items())),
+        ),
+    )  # fmt: skip
+
+
+def name_groups(groups: Sequence[Group], beside: str = "") -> None:
+    """Device and algorithm, and what tells a group from others of the same names, except the setting `beside`."""
+    alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
+    for group in groups:
+        run = group.any
+        alike[run.task, run.model, run.device, run.training].append(group)
+    for (_, model, device, training), own in alike.items():
+        keys = sorted({key for group in own for key in group.any.settings})
+        differing = [key for key in keys if len({repr(group.setting(key)) for group in own}) > 1]
+        differing = [key for key in differing if key != MOMENTUM]
+        hysteretic = MOMENTUM in keys and len({group.setting(MOMENTUM) for group in own}) > 1
+        for group in own:
+            words = [model, DEVICES.get(device, device.replace("_", " ")), ALGORITHMS.get(training, training.replace("_", " "))]
+            if MOMENTUM in keys and (hysteretic or device in MODELS):
+                kept = group.setting(MOMENTUM)
+                words.append("plain" if not kept else f"hysteretic (m = {kept})")
+            own_keys = {*differing, *(departures(group) if device in BASELINE else ())} - {beside}
+            told = [f"{key.rpartition('.')[2]} {_short(group.setting(key))}" for key in sorted(own_keys)]
+            group.label = " ".join(filter(None, words)) + (f", {', '.join(told)}" if told else "")
+
+
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def departures(group: Group) -> list[str]:
+    """Which of the swept settings are not those of the baseline."""
+    return [key for key, baseline, _, _ in SWEEPS if group.setting(key) not in (baseline, None)]
+
+
+def published_lines() -> list[Cells]:
+    """The numbers of the literature in `published_in_situ.csv`, each with its source; lost values are empty."""
+    text = files("analog_glue").joinpath("published_in_situ.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def headline(run: InSituRun) -> str:
+    """The score that a task is reported by."""
+    if run.task in GLUE and GLUE[run.task] in run.metrics:
+        return GLUE[run.task]
+    return "accuracy" if "accuracy" in run.metrics else run.metrics[0]
+
+
+def unit(metric: str) -> str:
+    return {"cross_entropy": "cross-entropy [nats]", "accuracy": "accuracy [%]"}.get(metric, NAMES.get(metric, metric))
+
+
+def belongs(line: str, group: Group) -> bool:
+    """Whether a published line is about this group: its label begins with the same words."""
+    return f"{group.label.replace(',', ' ')} ".startswith(f"{line} ")
+
+
+def sources(numbers: Iterable[Cells]) -> str:
+    """Where each number stands and what is to be known of it; the numbers that are lost by name."""
+    known: dict[str, list[str]] = defaultdict(list)
+    lost = []
+    for cells in numbers:
+        note = f" ({cells['note']})" if cells["note"] else ""
+        if cells["value"]:
+            known[f"{cells['source']}{note}"].append(cells["value"])
+        else:
+            at = f" after {cells['at']} epochs" if cells["at"] else ""
+            lost.append(" ".join(filter(None, (cells["line"].replace("_", " "), cells["weights"]))) + at)
+    told = [f"{', '.join(dict.fromkeys(values))} from {source}" for source, values in known.items()]
+    told += [f"lost: {', '.join(dict.fromkeys(lost))}"] if lost else []
+    return f"Published: {'; '.join(told)}." if told else ""

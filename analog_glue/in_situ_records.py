@@ -1,0 +1,160 @@
+"""What in-situ runs leave behind, read back from their files: settings, learning curves, extractions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
+EXTRACTION, PRUNING, PERTURBATION = "extraction.json", "pruning.csv", "perturbation.csv"
+ARRAY_ERROR = "extraction_error.csv"  # of an array of random weights
+CHANGES_NOTHING = {  # of what an epoch learns
+    "training": ("epochs", "save_every", "average_products", "statistics_every", "average_epochs"),
+    "device": ("drift",),  # begins after training
+    "model": ("path",),  # its weights count with the data
+}
+
+Cells = dict[str, str]  # one line of a csv file: column → text
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """One `extraction.json`, with the tables beside it."""
+
+    name: str
+    seed: int
+    inputs: str  # uniform | one_hot
+    products: int
+    epoch: int  # of the state that was read; whole epochs
+    scores: dict[str, dict[str, float]]  # weights and where they run → metric → value
+    pruning: list[Cells]
+    perturbation: list[Cells]
+
+    @property
+    def best_score(self) -> str:
+        """Averaged weights in digital, else the extracted ones, in words."""
+        name = "averaged, digital" if "averaged, digital" in self.scores else "extracted, digital"
+        scores = ", ".join(f"{metric} {value:.4g}" for metric, value in self.scores.get(name, {}).items())
+        return f"{name} after epoch {self.epoch}: {scores}"
+
+
+@dataclass(frozen=True)
+class InSituRun:
+    """One training run on pulsed devices.
+
+    Args:
+        task, device, training: Options of the config groups (class names where no command line chose them).
+        settings: Everything else that was chosen, flat ("device.dw_min"), without what only says how long to train.
+        epochs: How many were asked for; `curve` has as many rows as are finished.
+        curve: Rows of the learning curve, numbers as floats; `whole_test_set` is 0 or 1.
+    """
+
+    folder: Path
+    task: str
+    device: str
+    training: str
+    model: str
+    seed: int
+    settings: dict[str, object]
+    epochs: int
+    curve: list[dict[str, float]]
+    extractions: list[Extraction]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the scores, in the order in which they were written."""
+        around = ("epoch", "train_loss", "whole_test_set", "seconds")
+        return [name for name in (self.curve[-1] if self.curve else {}) if name not in around]
+
+    @property
+    def last_score(self) -> str:
+        """In words, for a list of runs."""
+        if not self.curve:
+            return f"epoch 0 of {self.epochs}"
+        last = self.curve[-1]
+        scores = ", ".join(f"{name} {last[name]:.4g}" for name in self.metrics)
+        return f"epoch {last['epoch']:.0f} of {self.epochs}: {scores}"
+
+
+def find_runs(root: Path | str) -> list[InSituRun]:
+    """Every in-situ run at or below `root`, in the order of the paths; runs of other trainings are left out."""
+    runs = []
+    for file in sorted(Path(root).rglob(CONFIG)):
+        folder, config = file.parent, _json(file)
+        if "periphery" not in (config.get("training") or {}):  # of pulsed arrays
+            continue
+        run = _json(folder / RUN)
+        choices, chosen = run.get("choices") or {}, {}
+        for group in ("task", "model", "device", "training"):
+            if isinstance(config.get(group), dict):
+                idle, values = CHANGES_NOTHING.get(group, ()), _flat(config[group])
+                chosen |= {f"{group}.{name}": v for name, v in values.items() if name not in idle and "_target_" not in name}
+        runs.append(
+            InSituRun(
+                folder=folder,
+                task=str(choices.get("task", config["task"].get("name", ""))),
+                device=str(choices.get("device", "")),
+                training=str(choices.get("training", "")),
+                model=str(choices.get("model", "")) if isinstance(config.get("model"), dict) else "",
+                seed=int(config.get("seed", 0)),
+                settings=chosen | {"data": str((run.get("data") or {}).get("fingerprint", ""))[:6]},
+                epochs=int(config["training"].get("epochs", 0)),
+                curve=[{name: _number(cell) for name, cell in cells.items()} for cells in _rows(folder / CURVE)],
+                extractions=[_extraction(record) for record in sorted(folder.glob(f"*/{EXTRACTION}"))],
+            )
+        )
+    return runs
+
+
+def find_array_errors(root: Path | str) -> list[Cells]:
+    """Rows of every `extraction_error.csv` at or below `root`."""
+    return [cells for file in sorted(Path(root).rglob(ARRAY_ERROR)) for cells in _rows(file)]
+
+
+def array_error(folder: Path) -> str:
+    """What an extraction from a random array ended with, in words; empty where `folder` holds none."""
+    rows = _rows(folder / ARRAY_ERROR)
+    return f"{int(rows[-1]['products']):,} products: error {float(rows[-1]['error']):.5f} of the range" if rows else ""
+
+
+def _extraction(file: Path) -> Extraction:
+    record = _json(file)
+    return Extraction(
+        name=file.parent.name,
+        seed=int(record.get("seed", 0)),
+        inputs=str(record.get("inputs", "")),
+        products=int(record.get("products", 0)),
+        epoch=int(record.get("epoch", 0)),
+        scores=record.get("scores") or {},
+        pruning=_rows(file.with_name(PRUNING)),
+        perturbation=_rows(file.with_name(PERTURBATION)),
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _rows(file: Path) -> list[Cells]:
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _number(cell: str) -> float:
+    return {"True": 1.0, "False": 0.0}.get(cell) if cell in ("True", "False") else float(cell or "nan")
+
+
+def _flat(node: Mapping[str, Any], above: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{above}{name}.")
+        else:
+            flat[f"{above}{name}"] = tuple(value) if isinstance(value, list) else value
+    return flat

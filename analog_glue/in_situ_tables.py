@@ -1,0 +1,314 @@
+"""Tables and figures of in-situ training, with the numbers of Gokmen (2021) beside ours, from the files of the runs alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from analog_glue.extraction_tables import altered_weights, array_errors, extractions, weights_table
+from analog_glue.figures import Chart, Level, Line, line_figure
+from analog_glue.grids import GLUE, MISSING, NAMES, Chapter, Grid, Picture, Record, Statistic, score_cell, span, summarise
+from analog_glue.in_situ_groups import (
+    ALGORITHMS,
+    BASELINE,
+    DEVICES,
+    MODELS,
+    MOMENTUM,
+    READING,
+    SWEEPS,
+    TASKS,
+    TEXT,
+    Group,
+    belongs,
+    departures,
+    grouped,
+    headline,
+    name_groups,
+    published_lines,
+    sources,
+    unit,
+)  # fmt: skip
+from analog_glue.in_situ_records import Cells, find_array_errors, find_runs
+
+
+def chapter(root: Path | str) -> Chapter | None:
+    """Everything that the in-situ runs and extractions below `root` show; None where there are none."""
+    runs = [run for run in find_runs(root) if run.curve]
+    errors = find_array_errors(root)
+    if not runs and not errors:
+        return None
+    made, published = Chapter(), published_lines()
+    groups = grouped(runs)
+    by_task: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        by_task[group.any.task].append(group)
+    texts = by_task.pop(TEXT, [])
+    models = [group for group in texts if group.any.device in MODELS]
+    plain = [group for group in texts if group.any.device in BASELINE]
+    base = [group for group in plain if not departures(group)]
+    swept = [group for group in plain if len(departures(group)) == 1]
+    others = [group for group in texts if group not in [*models, *base, *swept]]
+    reference = _symmetric(base)
+
+    _curves(made, "figure3", "Figure 3: War and Peace on devices with 1,200 states", base, reference, published)
+    _sweeps(made, base, swept, reference)
+    _curves(made, "figure5", "Figure 5: War and Peace on extremely noisy devices", models, reference, published)
+    _curves(made, "war_and_peace-other", "War and Peace, other devices and settings", others, reference, [])
+    array_errors(made, errors, published)
+    weights_table(made, models, published)
+    altered_weights(made, "table2", "Table 2: pruning", groups, published)
+    altered_weights(made, "table3", "Table 3: perturbed weights", groups, published)
+    heads = {task: by_task.pop(task) for task in GLUE if task in by_task}
+    _heads(made, heads)
+    for task, own in sorted(by_task.items()):
+        title = f"{TASKS.get(task, task.replace('_', ' '))}, trained in situ"
+        _curves(made, f"in_situ-{task}", title, own, _symmetric(own), [])
+    _missing(made, texts, groups, errors)
+    made.records["learning_curves.csv"] = _curve_records(groups)
+    return made
+
+
+# --- Figures 3 and 5, MNIST, digits: learning curves -----------------------------------------------------
+
+
+def _symmetric(groups: Sequence[Group]) -> Group | None:
+    """SGD on symmetric devices, from which gaps are measured."""
+    return next((g for g in groups if (g.any.training, g.any.device) == ("sgd_pulsed", "symmetric_linear")), None)
+
+
+def _curves(
+    made: Chapter, name: str, title: str, groups: Sequence[Group], reference: Group | None, published: Sequence[Cells]
+) -> None:
+    """Learning curves, and a table of where they end; `reference` is what the gaps are measured from."""
+    if not groups:
+        return
+    name_groups(groups)
+    metric = headline(groups[0].any)
+    decimals = 3 if metric == "cross_entropy" else 2
+    literature = [cells for cells in published if cells["table"] == "curves"]
+    ours = [cells for cells in literature if any(belongs(cells["line"], group) for group in groups)]
+    floors = [cells for cells in literature if cells["line"] in ("symmetric SGD", "floating point") and cells not in ours]
+    others = [other for other in groups[0].any.metrics if other != metric][:1]
+    header = ["", "seeds", "epochs", "train loss", f"test {unit(metric)}", *(f"test {unit(other)}" for other in others)]
+    header += ["− symmetric SGD"] if reference else []
+    header += ["hours", *(["published"] if published else [])]
+    rows, records = [], []
+    for group in groups:
+        end = group.last
+        score, loss = group.at(end, metric), group.at(end, "train_loss")
+        part = "" if group.whole(end) else "°"
+        hours = max(run.curve[-1]["seconds"] for run in group.runs.values()) / 3600
+        cells = [group.label, str(len(group.runs)), group.progress, score_cell(loss, decimals=3)]
+        cells.append(score_cell(score, decimals=decimals) + part)
+        cells += [score_cell(group.at(end, other), decimals=3) + part for other in others]
+        gap = _gap(group, reference, metric) if reference else None
+        cells += [_gap_cell(gap, group, decimals)] if reference else []
+        numbers = [c for c in ours if belongs(c["line"], group)]
+        cells += [f"{hours:.2f}", *([_published_cell(numbers)] if published else [])]
+        rows.append(cells)
+        records.append(
+            {
+                "table": name, "task": group.any.task, "device": group.any.device, "training": group.any.training,
+                "label": group.label, "epochs": end, "asked_epochs": max(run.epochs for run in group.runs.values()),
+                "metric": metric, "mean": score.mean if score else None, "standard_error": score.error if score else None,
+                "seeds": len(group.runs), "whole_test_set": group.whole(end), "train_loss": loss.mean if loss else None,
+                "gap_to_symmetric_sgd": gap[1].mean if gap else None, "gap_at_epoch": gap[0] if gap else None, "hours": hours,
+                "published": " ".join(f"{c['value']}@{c['at'] or '?'}" for c in numbers if c["value"]),
+            }
+        )  # fmt: skip
+    for cells in floors:
+        rows.append([f"{cells['line']}, published", *[""] * (len(header) - 2), _published_cell([cells])])
+    note = "Mean ± standard error over seeds (one seed: none), after the epochs shown. ° on the first part of the test set."
+    if reference:
+        note += f" Gaps are from {reference.label} ({len(reference.runs)} seed(s)) at the same epoch and on the same test set."
+    if published:
+        note += f" In brackets behind published values: epochs. {sources([*ours, *floors])} {READING}"
+    made.parts.append((name, Grid(title, note, header, rows)))
+    levels = [
+        Level(f"{_published_cell([cells])}: {cells['line']}, published", float(cells["value"]), dotted=True)
+        for cells in [*ours, *(floors if name == "figure5" else [])]
+        if cells["value"]
+    ]
+    charts = [Chart("test", "epoch", unit(metric), [group.line(metric) for group in groups], levels)]
+    charts.append(Chart("training", "epoch", "train loss [nats]", [group.line("train_loss") for group in groups]))
+    drawn = f"Seeds a curve: {span([len(group.runs) for group in groups])}; between epochs a part of the test set is scored"
+    made.parts.append((name, Picture(title, line_figure(charts, title, drawn))))
+    made.records.setdefault("in_situ.csv", []).extend(records)
+
+
+def _gap(group: Group, reference: Group, metric: str) -> tuple[int, Statistic] | None:
+    """(epoch, group − reference) at the latest epoch that both have, on the same part of the test set; paired by seed."""
+    for epoch in range(min(group.last, reference.last), 0, -1):
+        if group.whole(epoch) == reference.whole(epoch):
+            one, other = ({s: r.curve[epoch - 1][metric] for s, r in g.runs.items()} for g in (group, reference))
+            found = summarise({seed: {0: one[seed] - other[seed]} for seed in one.keys() & other.keys()})
+            if found:
+                return epoch, found
+    return None
+
+
+def _gap_cell(gap: tuple[int, Statistic] | None, group: Group, decimals: int) -> str:
+    if gap is None:
+        return MISSING
+    text = score_cell(gap[1], signed=True, decimals=decimals)
+    return text if gap[0] == group.last else f"{text} (epoch {gap[0]})"
+
+
+def _published_cell(numbers: Iterable[Cells]) -> str:
+    """ "1.633 (50), 1.570 (200)"; "≈" where the source says about; empty where the value is lost."""
+    return ", ".join(
+        f"{'≈ ' if cells['note'].startswith('about') else ''}{cells['value']}" + (f" ({cells['at']})" if cells["at"] else "")
+        for cells in numbers
+        if cells["value"]
+    )
+
+
+# --- Figure 4: sweeps --------------------------------------------------------------------------------------
+
+
+def _sweeps(made: Chapter, base: Sequence[Group], swept: Sequence[Group], reference: Group | None) -> None:
+    """Final cross-entropy over each of the swept settings, the two others at the baseline."""
+    charts, records = [], []
+    for key, baseline, planned, what in SWEEPS:
+        own = [group for group in swept if departures(group) == [key]]
+        if not own:
+            continue
+        kinds = {(group.any.device, group.any.training) for group in own}
+        own = [*(group for group in base if (group.any.device, group.any.training) in kinds), *own]
+        name_groups(own, beside=key)
+        lines: dict[str, dict[float, Group]] = defaultdict(dict)
+        for group in own:
+            lines[group.label][float(str(group.setting(key)))] = group
+        values = sorted({*planned, *(value for points in lines.values() for value in points)})
+        bound = float(str(own[0].setting("device.w_max") or 0.6))
+        heads = [f"{2 * bound / v:.0f} states" if key == "device.dw_min" else f"{v:g}" for v in values]
+        rows, drawn = [], []
+        for name, points in sorted(lines.items()):
+            scores = {value: group.at(group.last, "cross_entropy") for value, group in sorted(points.items())}
+            rows.append([name, *(_sweep_cell(scores.get(value), points.get(value)) for value in values)])
+            known = {value: s for value, s in scores.items() if s is not None}
+            x = [2 * bound / value if key == "device.dw_min" else value for value in known]
+            drawn.append(Line(name, x, [s.mean for s in known.values()], [s.error for s in known.values()]))
+            records += [
+                {
+                    "setting": key, "value": value, "line": name, "epochs": points[value].last, "mean": s.mean,
+                    "standard_error": s.error, "seeds": s.seeds, "whole_test_set": points[value].whole(points[value].last),
+                }
+                for value, s in known.items()
+            ]  # fmt: skip
+        note = (
+            "Test cross-entropy [nats] ± standard error over seeds; in brackets the epoch of a run that goes on; ° on the first"
+            f" part of the test set. {key}; the rest as in Figure 3 (baseline {baseline:g}). The paper's values and curves are "
+            "lost; it claims tens of states instead of thousands, about 100 times the update noise, 10 times that of products."
+        )
+        made.parts.append((f"figure4-{key.rpartition('.')[2]}", Grid(f"Figure 4: {what}", note, ["", *heads], rows)))
+        label = "states of a device" if key == "device.dw_min" else what
+        levels = []
+        if reference and (score := reference.at(reference.last, "cross_entropy")):
+            levels = [Level(f"{reference.label}, epoch {reference.last}", score.mean)]
+        charts.append(Chart(what, label, "cross-entropy [nats]", drawn, levels, log_x=True))
+    if charts:
+        title = "Figure 4: War and Peace against states and noise"
+        made.parts.append(("figure4", Picture(title, line_figure(charts, title, "Bars: ± 1 standard error over seeds"))))
+        made.records["figure4.csv"] = records
+
+
+def _sweep_cell(score: Statistic | None, group: Group | None) -> str:
+    if score is None or group is None:
+        return MISSING
+    part = "" if group.whole(group.last) else "°"
+    unfinished = group.last < max(run.epochs for run in group.runs.values())
+    return score_cell(score, decimals=3) + part + (f" ({group.last})" if unfinished else "")
+
+
+# --- GLUE heads, and what is missing -----------------------------------------------------------------------
+
+
+def _heads(made: Chapter, by_task: Mapping[str, Sequence[Group]]) -> None:
+    """Headline scores of GLUE tasks whose pooler and classifier were trained in situ, a line for each algorithm."""
+    if not by_task:
+        return
+    lines: dict[str, dict[str, Group]] = defaultdict(dict)
+    for task, groups in by_task.items():
+        name_groups(groups)
+        for group in groups:
+            lines[group.label][task] = group
+    rows, records = [], []
+    for label, own in lines.items():
+        cells = [label]
+        for task in by_task:
+            group = own.get(task)
+            metric = headline(group.any) if group else ""
+            score = group.at(group.last, metric) if group else None
+            cells.append(score_cell(score) + (f" ({group.progress})" if group and " of " in group.progress else ""))
+            if group and score:
+                records.append({
+                    "label": label, "task": task, "metric": metric, "epochs": group.last, "mean": score.mean,
+                    "standard_error": score.error, "seeds": score.seeds,
+                })  # fmt: skip
+        rows.append(cells)
+    note = (
+        "Pooler and classifier on pulsed devices behind the frozen encoder; headline metric of each task [points] on "
+        "validation, ± standard error over seeds; in brackets the epoch of a run that goes on. Not part of the paper."
+    )
+    header = ["", *(f"{NAMES.get(task, task.upper())} ({NAMES.get(GLUE[task], GLUE[task])})" for task in by_task)]
+    made.parts.append(("glue-heads", Grid("GLUE heads trained in situ", note, header, rows)))
+    made.records["glue_heads.csv"] = records
+
+
+def _missing(made: Chapter, texts: Sequence[Group], groups: Sequence[Group], errors: Sequence[Cells]) -> None:
+    """A line for every figure and table of the paper that has no data, once one of them has."""
+    tasks = {group.any.task for group in groups}
+    if not (texts or errors or any(task.startswith("mnist") for task in tasks)):
+        return
+    base = {(g.any.device, g.any.training) for g in texts if not departures(g)}
+    every = [extraction for group in groups for run in group.runs.values() for extraction in run.extractions]
+    noisy = [group for group in texts if group.any.device in MODELS]
+    train, extract, folder = "analog-glue train", "analog-glue extract", "checkpoint=<its folder>"
+    first = [bool(group.setting(MOMENTUM)) for group in noisy if group.any.device == MODELS[0]]
+    wanted: list[tuple[str, bool, str]] = [
+        *(
+            (f"Figure 3, {DEVICES[device]} {ALGORITHMS[mode]}", (device, mode) in base,
+             f"{train} +experiment=gokmen_figure3 training={mode} device={device}")
+            for device, mode in (("symmetric_linear", "sgd_pulsed"), ("soft_bounds", "sgd_pulsed"),
+                                 ("soft_bounds", "tiki_taka"), ("soft_bounds", "ttv2"))
+        ),
+        *(
+            (f"Figure 4, {what}", any(departures(group) == [key] for group in texts),
+             f"{train} -m +experiment=gokmen_figure4 {key}={','.join(f'{v:g}' for v in values if v != baseline)}")
+            for key, baseline, values, what in SWEEPS
+        ),
+        *(
+            (f"Figure 5, {name} TTv2 on Model-I", kept in first,
+             f"{train} +experiment=gokmen_figure5{'' if kept else ' training.momentum=0'}")
+            for name, kept in (("hysteretic", True), ("plain", False))
+        ),
+        ("Figure 6", bool(errors), f"{extract} -m +experiment=gokmen_figure6 extract.inputs=uniform,one_hot seed=0,1,2"),
+        *(
+            (f"Table 1, {DEVICES[device]}", any(extractions(g) for g in noisy if g.any.device == device),
+             f"{train} +experiment=gokmen_table1 device={device}, then {extract} {folder}")
+            for device in MODELS
+        ),
+        ("Table 2", any(e.pruning for e in every), f"{train} +experiment=gokmen_table2, then {extract} {folder}"),
+        ("Table 3", any(e.perturbation for e in every), f"{train} +experiment=gokmen_table3, then {extract} {folder}"),
+        ("MNIST", any(task.startswith("mnist") for task in tasks),
+         f"{train} -m +experiment=mnist_in_situ training=sgd_pulsed,tiki_taka,ttv2"),
+    ]  # fmt: skip
+    made.missing = [f"{what}: {command}" for what, there, command in wanted if not there]
+
+
+def _curve_records(groups: Sequence[Group]) -> list[Record]:
+    """Every epoch of every run, for other programs."""
+    name_groups(groups)
+    return [
+        {
+            "task": run.task, "device": run.device, "training": run.training, "label": group.label, "seed": run.seed,
+            "epoch": int(row["epoch"]), "metric": name, "value": row[name], "whole_test_set": bool(row["whole_test_set"]),
+            "seconds": row["seconds"],
+        }
+        for group in groups
+        for run in group.runs.values()
+        for row in run.curve
+        for name in ("train_loss", *run.metrics)
+    ]  # fmt: skip

@@ -1,0 +1,156 @@
+"""Public files come from the first server that has the known content, once; without a network the setting is named."""
+
+import gzip
+import hashlib
+import http.server
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+from fake_hub import NOBODY_LISTENS
+
+from analog_glue import download
+from analog_glue.cli import main
+from analog_glue.download import PublicFile, cached, fetch, require_available
+from analog_glue.tasks import images, war_and_peace
+from analog_glue.tasks.images import IDX_FILES, Mnist
+from analog_glue.tasks.in_situ import read_idx
+from analog_glue.tasks.war_and_peace import WarAndPeace
+
+pytest_plugins = ["fake_hub"]
+
+CONTENT = bytes(range(65, 77)) * 40
+SHA = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    return tmp_path / "cache" / "analog-glue"
+
+
+@pytest.fixture
+def server():
+    """Serves a dict of path → content; returns its address, the dict and the paths that were asked for."""
+    files, asked = {}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.command, self.path))
+            if self.path not in files:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(files[self.path])))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(files[self.path])
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=found.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{found.server_port}", files, asked
+    found.shutdown()
+    found.server_close()
+
+
+def test_a_file_is_fetched_once_and_kept(server, cache):
+    address, files, asked = server
+    files["/text"] = CONTENT
+    file = PublicFile("folder/text", SHA, (f"{address}/text",))
+    require_available([file])
+    path = fetch(file)
+    assert path == cache / "folder" / "text" and path.read_bytes() == CONTENT
+    assert [entry.name for entry in path.parent.iterdir()] == ["text"]  # nothing half-written beside it
+    before = len(asked)
+    require_available([file])
+    assert fetch(file) == path and len(asked) == before
+
+
+def test_a_mirror_takes_over_and_other_content_is_never_kept(server, cache):
+    address, files, _ = server
+    files["/forged"], files["/true"] = CONTENT + b"!", CONTENT
+    file = PublicFile("text", SHA, (f"{address}/missing", f"{address}/forged", f"{address}/true"))
+    assert fetch(file).read_bytes() == CONTENT
+    forged = PublicFile("forged", SHA, (f"{address}/forged",))
+    with pytest.raises(ValueError, match=r"`data\.root` must name a folder with forged .* other content \(SHA-256"):
+        fetch(forged)
+    assert cached(forged) is None and sorted(entry.name for entry in cache.iterdir()) == ["text"]
+
+
+def test_what_broke_in_the_cache_is_fetched_again(server, cache):
+    address, files, _ = server
+    files["/text"] = CONTENT
+    file = PublicFile("text", SHA, (f"{address}/text",))
+    fetch(file).write_bytes(CONTENT[:10])
+    assert fetch(file).read_bytes() == CONTENT
+
+
+def test_without_a_network_the_command_names_the_setting_before_anything_starts(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(war_and_peace, "PUBLIC", PublicFile("w/warpeace_input.txt", SHA, (f"{NOBODY_LISTENS}/w",)))
+    started = time.perf_counter()
+    assert main(["train", "task=war_and_peace", "training=ttv2", f"output_root={tmp_path / 'outputs'}"]) == 2
+    assert time.perf_counter() - started < 10
+    said = capsys.readouterr().err
+    assert said.startswith("Setting `data.root` must name a folder with warpeace_input.txt") and "but is null" in said
+    assert "on a machine with a network" in said and not (tmp_path / "outputs").exists()
+
+
+def test_a_silent_server_is_given_up_within_seconds():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        file = PublicFile("x", SHA, (f"http://127.0.0.1:{listener.getsockname()[1]}/x",))
+        started = time.perf_counter()
+        with pytest.raises(ValueError, match="did not answer"):
+            require_available([file])
+        assert time.perf_counter() - started < 4
+
+
+def test_a_folder_of_the_user_needs_no_network(no_network, tmp_path):
+    (tmp_path / "warpeace_input.txt").write_bytes(CONTENT)
+    WarAndPeace().check(str(tmp_path))
+    with pytest.raises(ValueError, match=r"`data\.root` must name a folder with warpeace/.*, but is .*null to download"):
+        WarAndPeace().check(str(tmp_path / "elsewhere"))
+
+
+def test_war_and_peace_trains_on_what_was_downloaded(server, monkeypatch, tmp_path, capsys):
+    address, files, _ = server
+    files["/w"] = CONTENT
+    monkeypatch.setattr(war_and_peace, "PUBLIC", PublicFile("warpeace/warpeace_input.txt", SHA, (f"{address}/w",)))
+    monkeypatch.setattr(war_and_peace, "TEST_CHARACTERS", 60)
+    words = ["task=war_and_peace", "task.layers=1", "task.hidden=16", "task.sequence=20", "task.test_characters=20"]
+    assert main(["train", *words, "training=sgd_pulsed", "training.epochs=1", f"output_root={tmp_path / 'outputs'}"]) == 0
+    assert f"Downloading {address}/w" in capsys.readouterr().err
+
+
+def test_mnist_is_four_packed_files(server, monkeypatch):
+    address, files, _ = server
+    random, hashes = np.random.default_rng(0), {}
+    for name in IDX_FILES:
+        shape = (3,) if "labels" in name else (3, 28, 28)
+        header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+        files[f"/{name}.gz"] = gzip.compress(header + random.integers(0, 10, shape).astype(np.uint8).tobytes())
+        hashes[name] = hashlib.sha256(files[f"/{name}.gz"]).hexdigest()
+    monkeypatch.setattr(images, "IDX_FILES", hashes)
+    monkeypatch.setattr(images, "MIRRORS", (NOBODY_LISTENS, address))
+    Mnist().check(None)
+    pictures, classes, *_ = Mnist()._read(None)
+    assert pictures.shape == (3, 784) and classes.shape == (3,) and pictures.max() <= 9 / 255
+
+
+def test_the_known_content_is_that_of_the_files_at_hand():
+    """Where the true files lie beside the checkout, the hashes in the code are theirs."""
+    root = download.Path(__file__).resolve().parents[2] / "shared" / "data"
+    known = [war_and_peace.PUBLIC, *images.public_files()]
+    found = [(file, root / file.name) for file in known if (root / file.name).is_file()]
+    if not found:
+        pytest.skip("no data beside the checkout")
+    for file, path in found:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+    assert all(read_idx(path).size for file, path in found if "idx" in file.name)

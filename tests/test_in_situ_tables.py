@@ -1,0 +1,217 @@
+"""In-situ tables come from the files of runs alone: seeds are averaged, published numbers stand beside ours or stay blank."""
+
+import csv
+import json
+
+import pytest
+
+from analog_glue.cli import main
+from analog_glue.figures import Chart, Level, Line, line_figure
+from analog_glue.grids import Grid
+from analog_glue.in_situ_groups import grouped, name_groups, published_lines
+from analog_glue.in_situ_records import find_runs
+from analog_glue.in_situ_tables import chapter
+from analog_glue.tables import build
+
+DEVICE = {"_target_": "d.D", "dw_min": 0.001, "dw_min_std": 0.3, "w_max": 0.6}
+MODEL_I = DEVICE | {"dw_min": 0.1, "dw_min_std": 1.0, "w_max": 1.0}
+
+
+def write_run(
+    root, scores, device="soft_bounds", training="ttv2", seed=0, task="war_and_peace", epochs=None, done=True, **changes
+):
+    """A run with one score per finished epoch; `changes` are settings of device (dw_min …) and training."""
+    on_device = MODEL_I if device.startswith("model_") else DEVICE
+    mode = {"_target_": "t.T", "epochs": epochs or len(scores), "learning_rate": 0.1, "average_products": 0}
+    mode |= {"momentum": 0.1} if training == "ttv2" else {}
+    mode |= {name: value for name, value in changes.items() if name not in (*DEVICE, "output_noise")}
+    mode["periphery"] = {"output_noise": changes.get("output_noise", 0.06)}
+    folder = root / f"run-{len(list(root.iterdir())) if root.exists() else 0}"
+    folder.mkdir(parents=True)
+    config = {
+        "task": {"_target_": "x.X"}, "seed": seed, "training": mode,
+        "device": on_device | {name: value for name, value in changes.items() if name in DEVICE},
+    }  # fmt: skip
+    (folder / "run_config.json").write_text(json.dumps(config))
+    choices = {"task": task, "device": device, "training": training, "model": "bert_base"}
+    status = {"command": "train", "status": "done" if done else "running", "choices": choices, "data": {"fingerprint": "f00d"}}
+    (folder / "run.json").write_text(json.dumps(status))
+    metrics = list(scores[0]) if isinstance(scores[0], dict) else ["cross_entropy"]
+    with (folder / "learning_curve.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "train_loss", *metrics, "whole_test_set", "seconds"])
+        for number, score in enumerate(scores, 1):
+            values = score.values() if isinstance(score, dict) else [score]
+            writer.writerow([number, 2.0, *values, number == mode["epochs"], 360.0 * number])
+    return folder
+
+
+def write_extraction(run, scores, seed=0, products=10_000, epoch=2, inputs="uniform"):
+    folder = run / f"extraction-{inputs}-{products}-seed{seed}"
+    folder.mkdir()
+    record = {"seed": seed, "inputs": inputs, "products": products, "epoch": epoch}
+    record["scores"] = {name: {"cross_entropy": value} for name, value in scores.items()}
+    (folder / "extraction.json").write_text(json.dumps(record))
+    return folder
+
+
+def grid(root, label) -> Grid:
+    return next(part for name, part in chapter(root).parts if name == label and isinstance(part, Grid))
+
+
+def rows(root, label) -> dict[str, dict[str, str]]:
+    found = grid(root, label)
+    return {cells[0]: dict(zip(found.header, cells, strict=True)) for cells in found.rows}
+
+
+def test_seeds_of_the_same_settings_are_one_line_with_their_standard_error(tmp_path):
+    write_run(tmp_path, [1.9, 1.80], seed=0)
+    write_run(tmp_path, [1.9, 1.84], seed=1, average_products=5, epochs=2)  # how long and what is collected is no setting
+    write_run(tmp_path, [1.9, 1.50], "symmetric_linear", "sgd_pulsed", seed=0)
+    write_run(tmp_path, [1.9, 1.60], "symmetric_linear", "sgd_pulsed", seed=1)
+    found = rows(tmp_path, "figure3")
+    ours = found["soft bounds TTv2"]
+    # Deviation of 1.80 and 1.84 is 0.02·√2, of two seeds: ± 0.02.
+    assert (ours["test cross-entropy [nats]"], ours["seeds"], ours["epochs"]) == ("1.820 ± 0.020", "2", "2")
+    # Paired by seed: 0.30 and 0.24.
+    assert ours["− symmetric SGD"] == "+0.270 ± 0.030"
+    assert found["symmetric SGD"]["published"] == "≈ 1.57" and ours["published"] == ""
+
+
+def test_one_seed_has_no_error_and_an_interrupted_run_shows_its_epoch_and_the_part_of_the_test_set(tmp_path):
+    write_run(tmp_path, [1.9, 1.85, 1.8], epochs=10, done=False)
+    write_run(tmp_path, [1.6, 1.5], "symmetric_linear", "sgd_pulsed", epochs=10, done=False)
+    ours = rows(tmp_path, "figure3")["soft bounds TTv2"]
+    assert (ours["epochs"], ours["test cross-entropy [nats]"]) == ("3 of 10", "1.800°")
+    assert ours["− symmetric SGD"] == "+0.350 (epoch 2)"
+
+
+def test_a_gap_is_never_taken_between_the_whole_test_set_and_a_part_of_it(tmp_path):
+    write_run(tmp_path, [1.9, 1.8])  # the whole set after epoch 2
+    write_run(tmp_path, [1.6, 1.5, 1.4], "symmetric_linear", "sgd_pulsed", epochs=9)
+    assert rows(tmp_path, "figure3")["soft bounds TTv2"]["− symmetric SGD"] == "+0.300 (epoch 1)"
+
+
+def test_settings_that_differ_are_other_lines_and_say_what_differs(tmp_path):
+    for rate in (0.1, 0.3):
+        write_run(tmp_path, [1.9], learning_rate=rate)
+    groups = grouped(find_runs(tmp_path))
+    name_groups(groups)
+    assert [group.label for group in groups] == ["soft bounds TTv2, learning_rate 0.1", "soft bounds TTv2, learning_rate 0.3"]
+
+
+def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_baseline(tmp_path):
+    write_run(tmp_path, [1.7])
+    write_run(tmp_path, [1.8], dw_min=0.02)
+    write_run(tmp_path, [1.95, 1.9], dw_min=0.1, epochs=5)
+    write_run(tmp_path, [2.5], "soft_bounds", "sgd_pulsed", dw_min=0.02)
+    write_run(tmp_path, [1.6], output_noise=0.006)
+    write_run(tmp_path, [3.0], output_noise=0.006, dw_min=0.1)  # both: in no sweep, but not lost
+    states = rows(tmp_path, "figure4-dw_min")
+    assert states["soft bounds TTv2"] == {
+        "": "soft bounds TTv2", "1200 states": "1.700", "240 states": "–", "60 states": "1.800", "24 states": "–",
+        "12 states": "1.900° (2)", "8 states": "–",
+    }  # fmt: skip
+    assert states["soft bounds SGD"]["60 states"] == "2.500"
+    assert rows(tmp_path, "figure4-output_noise")["soft bounds TTv2"] == {
+        "": "soft bounds TTv2", "0.006": "1.600", "0.06": "1.700", "0.6": "–"
+    }  # fmt: skip
+    assert list(rows(tmp_path, "war_and_peace-other")) == ["soft bounds TTv2, dw_min 0.1, output_noise 0.006"]
+    missing = "\n".join(chapter(tmp_path).missing)
+    assert "experiment=gokmen_figure4 device.dw_min_std=1,3,10" in missing and "figure4 device.dw_min=" not in missing
+
+
+def test_figure_5_tells_plain_from_hysteretic_and_has_the_published_values_beside(tmp_path):
+    write_run(tmp_path, [2.0, 1.9], "model_i", momentum=0.0)
+    write_run(tmp_path, [2.0, 1.8], "model_i", momentum=0.6)
+    found = rows(tmp_path, "figure5")
+    assert found["Model-I TTv2 plain"]["published"] == ""
+    assert found["Model-I TTv2 hysteretic (m = 0.6)"]["published"] == "1.633 (50), 1.570 (200)"
+
+
+def test_table_1_takes_the_extraction_with_the_most_products_and_averages_within_a_run_first(tmp_path):
+    run = write_run(tmp_path, [2.0, 1.8], "model_i", momentum=0.6)
+    write_extraction(run, {"extracted, digital": 9.0}, products=1000)
+    write_extraction(run, {"extracted, digital": 9.0}, products=10_000, inputs="one_hot")
+    write_extraction(run, {"analog arrays": 1.80, "extracted, digital": 1.70, "averaged, digital": 1.5})
+    write_extraction(run, {"analog arrays": 1.80, "extracted, digital": 1.74, "averaged, digital": 1.5}, seed=1)
+    found = rows(tmp_path, "table1")
+    line = found["Model-I TTv2 hysteretic (m = 0.6): extracted, digital (10000 products)"]
+    assert line["2 epochs"] == "1.720 ± 0.020" and (line["published, 50"], line["published, 200"]) == ("1.583", "1.524")
+    averaged = found["Model-I TTv2 hysteretic (m = 0.6): averaged, digital"]
+    assert (averaged["published, 50"], averaged["published, 200"]) == ("", "1.454")
+    assert found["Model-I TTv2 hysteretic (m = 0.6): averaged, fresh arrays"]["2 epochs"] == "–"
+
+
+def test_pruning_and_perturbation_are_tables_over_the_fraction_and_the_size_of_the_noise(tmp_path):
+    run = write_run(tmp_path, [2.0, 1.8], "model_i", momentum=0.6)
+    folder = write_extraction(run, {"analog arrays": 1.8})
+    lines = ["weights,criterion,fraction,metric,value", "averaged,mean_over_spread,0,cross_entropy,1.5",
+             "averaged,mean_over_spread,0.5,cross_entropy,1.51", "averaged,magnitude,0.5,cross_entropy,1.7"]  # fmt: skip
+    (folder / "pruning.csv").write_text("\n".join(lines) + "\n")
+    lines = ["weights,noise,scale,draw,metric,value"]
+    lines += [f"averaged,spread,1,{draw},cross_entropy,{value}" for draw, value in ((0, 1.6), (1, 1.7))]
+    (folder / "perturbation.csv").write_text("\n".join(lines) + "\n")
+    start = "Model-I TTv2 hysteretic (m = 0.6), averaged"
+    pruned = rows(tmp_path, "table2")
+    assert pruned[f"{start}, mean over spread (cross-entropy [nats])"]["0.5"] == "1.510"
+    assert pruned[f"{start}, magnitude (cross-entropy [nats])"] | {"": ""} == {"": "", "0": "–", "0.5": "1.700"}
+    assert pruned["published: unpruned"]["0"] == "1.326"
+    assert any(name.startswith("published: mean over spread 1.331") for name in pruned)
+    assert rows(tmp_path, "table3")[f"{start}, spread (cross-entropy [nats])"]["1"] == "1.650 ± 0.050"
+
+
+def test_figure_6_has_the_law_beside_the_measured_error(tmp_path):
+    (tmp_path / "array").mkdir()
+    lines = ["outputs,inputs,output_noise,form,seed,products,error,estimated_error,law,correlation"]
+    lines += [f"512,512,0.06,uniform,{seed},10000,{error},0.0018,0.00182,0.9999" for seed, error in ((0, 0.0018), (1, 0.0020))]
+    lines += ["512,512,0.06,one_hot,0,512,0.1,,0.1025,0.95"]
+    (tmp_path / "array" / "extraction_error.csv").write_text("\n".join(lines) + "\n")
+    found = grid(tmp_path, "figure6")
+    measured, estimated, law = "0.00190 ± 0.00010", "0.00180 ± 0.00000", "0.00182"
+    assert found.rows[0] == ["uniform inputs", "10,000", "2", measured, estimated, law, "0.9999 ± 0.0000", "0.002"]
+    assert found.rows[1][:4] == ["one-hot inputs", "512", "1", "0.10000"]
+    assert "figure6.csv" in chapter(tmp_path).records
+
+
+def test_images_are_reported_by_accuracy_and_glue_heads_by_the_tasks_own_metric(tmp_path):
+    write_run(tmp_path, [{"accuracy": 90.0, "cross_entropy": 0.3}], task="mnist")
+    for task, metric in (("mrpc", "f1"), ("cola", "matthews")):
+        write_run(tmp_path, [{"accuracy": 50.0, metric: 80.0}], task=task)
+    assert rows(tmp_path, "in_situ-mnist")["soft bounds TTv2"]["test accuracy [%]"] == "90.00"
+    heads = rows(tmp_path, "glue-heads")["soft bounds TTv2"]
+    assert (heads["MRPC (F1)"], heads["CoLA (Matthews)"]) == ("80.00", "80.00")
+
+
+def test_every_published_number_has_a_source_and_a_lost_one_says_so():
+    for cells in published_lines():
+        assert "Gokmen (2021)" in cells["source"]
+        assert cells["value"] or cells["note"].startswith("not recovered")
+
+
+def test_the_command_tables_writes_text_figures_and_plain_csv_with_the_same_bytes_every_time(tmp_path, capsys):
+    write_run(tmp_path, [1.9, 1.8])
+    write_run(tmp_path, [1.9, 1.5], "symmetric_linear", "sgd_pulsed")
+    assert main(["tables", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "## Figure 3" in out and "- Figure 6: analog-glue extract -m +experiment=gokmen_figure6" in out
+    first = {file.name: file.read_bytes() for file in (tmp_path / "tables").iterdir()}
+    assert {"figure3.png", "in_situ.csv", "learning_curves.csv", "tables.md", "tables.tex"} <= first.keys()
+    build(tmp_path)
+    assert first == {file.name: file.read_bytes() for file in (tmp_path / "tables").iterdir()}
+    written = csv.DictReader(first["in_situ.csv"].decode().splitlines())
+    gaps = {row["label"]: float(row["gap_to_symmetric_sgd"]) for row in written}
+    assert gaps == {"symmetric SGD": 0.0, "soft bounds TTv2": pytest.approx(0.3)}
+
+
+def test_a_run_of_the_demo_asks_for_nothing_of_the_paper(tmp_path):
+    write_run(tmp_path, [{"accuracy": 90.0}], task="digits")
+    assert chapter(tmp_path).missing == []
+    assert chapter(tmp_path / "nothing") is None
+
+
+def test_a_figure_of_lines_is_a_png_with_fixed_bytes():
+    lines = [Line("a", [1, 2], [0.5, 0.4], [None, 0.1]), Line("law", [1, 2], [0.5, 0.3], [], law=True)]
+    charts = [Chart("one", "x", "y", lines, [Level("level", 0.2)], log_x=True, log_y=True), Chart("two", "x", "y", lines[:1])]
+    first = line_figure(charts, "title", "note")
+    assert first.startswith(b"\x89PNG") and line_figure(charts, "title", "note") == first
