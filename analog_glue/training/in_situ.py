@@ -5,7 +5,7 @@ A mode makes one `Learner` for every weight matrix of a network; the network doe
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class Periphery:
 @dataclass(frozen=True, kw_only=True)
 class InSituMode(ABC):
     """Schedule of a training run on pulsed devices. Concrete modes say which arrays a weight matrix has and how they learn."""
+
+    on_devices: ClassVar[bool] = True  # whether weights lie on devices at all
 
     epochs: int = 50
     learning_rate: float = 0.03  # η, in units of the weights that the network sees

@@ -8,6 +8,7 @@ noise alone costs.
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,6 +27,8 @@ def perfect() -> Periphery:
 @dataclass(frozen=True, kw_only=True)
 class SGDDigital(InSituMode):
     """See the module's equation; `device` and `pulses` are not used."""
+
+    on_devices: ClassVar[bool] = False
 
     output_scale: float = 1.0
     periphery: Periphery = field(default_factory=perfect)
