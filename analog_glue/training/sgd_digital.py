@@ -6,7 +6,6 @@ No devices: weights are float32 without bounds. The periphery is perfect unless 
 noise alone costs.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,9 +17,9 @@ from analog_glue.training.in_situ import InSituMode, Periphery
 
 
 def perfect() -> Periphery:
-    """No converters, no noise, no bound."""
+    """No converters, no noise, no bound that matters."""
     return Periphery(
-        dac_bits=0, adc_bits=0, output_bound=math.inf, output_noise=0.0, noise_management=False, bound_management=False
+        dac_bits=0, adc_bits=0, output_bound=1e9, output_noise=0.0, noise_management=False, bound_management=False
     )
 
 
