@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
-from analog_glue.in_situ_records import CHANGES_NOTHING, CONFIG, CURVE, RUN
+from analog_glue.in_situ_records import CHANGES_NOTHING, CONFIG, CURVE, NO_DEVICE, RUN
 from analog_glue.results import provenance, write_json_atomic, write_text_atomic
 from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
@@ -53,11 +53,14 @@ def train_in_situ(
     chosen = {**task.config(), "device": asdict(device), "training": asdict(mode)}
     chosen = {group: config[group] if config else own for group, own in chosen.items()}
     names = choices or {"task": task.name, "device": type(device).__name__, "training": type(mode).__name__}
+    if not mode.on_devices:
+        names = {**names, "device": NO_DEVICE}
     task.check(settings.data.root)
     trainable, data = task.load(settings.data.root, mode, device, settings.seed)
     determines = {
         group: {key: value for key, value in values.items() if key not in CHANGES_NOTHING.get(group, ())}
         for group, values in chosen.items()
+        if group != "device" or mode.on_devices
     }
     identity = {**determines, "data": data["fingerprint"], "seed": settings.seed}
     run_id = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
@@ -67,7 +70,8 @@ def train_in_situ(
     if settings.dry_run:
         devices = sum(array.size for array in trainable.state().values())
         epoch = f"{trainable.units * trainable.unit_size:,} {trainable.unit}s an epoch"
-        sizes = f"{devices:,} numbers of state, {device.states:,.0f} states a device"
+        states = f", {device.states:,.0f} states a device" if mode.on_devices else ""
+        sizes = f"{devices:,} numbers of state{states}"
         return folder, f"{name}: {mode.epochs} epochs, {epoch}, {sizes}"
     if settings.force:
         for file in (CURVE, RUN, STATE):

@@ -15,15 +15,18 @@ from importlib.resources import files
 
 from analog_glue.figures import Line
 from analog_glue.grids import GLUE, NAMES, Statistic, summarise
-from analog_glue.in_situ_records import Cells, InSituRun
+from analog_glue.in_situ_records import NO_DEVICE, Cells, InSituRun
 
-ALGORITHMS = {"sgd_pulsed": "SGD", "tiki_taka": "Tiki-Taka", "ttv2": "TTv2", "chopped_ttv2": "chopped TTv2"}
+ALGORITHMS = {
+    "sgd_digital": "floating point", "sgd_pulsed": "SGD", "tiki_taka": "Tiki-Taka", "ttv2": "TTv2",
+    "chopped_ttv2": "chopped TTv2",
+}  # fmt: skip
 DEVICES = {
-    "symmetric_linear": "symmetric", "soft_bounds": "soft bounds", "model_i": "Model-I", "model_ii": "Model-II",
-    "model_iii": "Model-III",
+    NO_DEVICE: "", "symmetric_linear": "symmetric", "soft_bounds": "soft bounds", "model_i": "Model-I",
+    "model_ii": "Model-II", "model_iii": "Model-III",
 }  # fmt: skip
 TASKS = {"digits": "Digits", "mnist": "MNIST, fully connected", "mnist_lenet5": "MNIST, LeNet5"}
-BASELINE = ("symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4
+BASELINE = (NO_DEVICE, "symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4
 MODELS = ("model_i", "model_ii", "model_iii")  # Figure 5 and Table 1
 TEXT = "war_and_peace"
 MOMENTUM, OUTPUT_NOISE = "training.momentum", "training.periphery.output_noise"
@@ -121,6 +124,8 @@ def _short(value: object) -> str:
 
 def departures(group: Group) -> list[str]:
     """Which of the swept settings are not those of the baseline."""
+    if group.any.device == NO_DEVICE:
+        return []
     return [key for key, baseline, _, _ in SWEEPS if group.setting(key) not in (baseline, None)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
 EXTRACTION, PRUNING, PERTURBATION = "extraction.json", "pruning.csv", "perturbation.csv"
 ARRAY_ERROR = "extraction_error.csv"  # of an array of random weights
+NO_DEVICE = "no_device"  # the device of a run in floating point
 CHANGES_NOTHING = {  # of what an epoch learns
     "training": ("epochs", "save_every", "average_products", "statistics_every", "average_epochs"),
     "device": ("drift",),  # begins after training

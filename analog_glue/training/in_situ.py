@@ -5,7 +5,7 @@ A mode makes one `Learner` for every weight matrix of a network; the network doe
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -57,6 +57,8 @@ class Periphery:
 class InSituMode(ABC):
     """Schedule of a training run on pulsed devices. Concrete modes say which arrays a weight matrix has and how they learn."""
 
+    on_devices: ClassVar[bool] = True  # whether weights lie on devices at all
+
     epochs: int = 50
     learning_rate: float = 0.03  # η, in units of the weights that the network sees
     decay_every: int | None = None  # [epochs] after which the learning rate is halved; null: constant
@@ -85,13 +87,17 @@ class InSituMode(ABC):
 
     def rate(self, epoch: int) -> float:
         """Learning rate of the devices' own weights in an epoch (from 0): w = W / scale, so Δw = η (−dL/dW) / scale."""
-        halvings = epoch // self.decay_every if self.decay_every else 0
-        return self.learning_rate * 0.5**halvings / self.output_scale
+        return halved(self.learning_rate, epoch, self.decay_every) / self.output_scale
 
     @abstractmethod
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> Learner:
         """Put a weight matrix `values` (outputs, inputs) [units of the devices] on devices; `number` names it."""
 
-    @abstractmethod
     def reused(self, times: int) -> Self:
-        """The mode of an array that is used `times` for one sample (a convolution): its reads are counted in samples."""
+        """The mode of an array that is used `times` for one sample (a convolution): reads, if any, are counted in samples."""
+        return self
+
+
+def halved(value: float, epoch: int, every: int | None) -> float:
+    """`value` halved after each `every` epochs; `epoch` counts from 0, and None means never."""
+    return value * 0.5 ** (epoch // every) if every else value

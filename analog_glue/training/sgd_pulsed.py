@@ -6,7 +6,6 @@ On devices with asymmetric steps it finds the balance of gradient and asymmetry 
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 
@@ -24,9 +23,6 @@ class SGDPulsed(InSituMode):
         c = device.draw(*values.shape, seed, f"C{number}")
         c.write(values)
         return SGDPulsedLearner(c, self.pulses, Stream.of(seed, number))
-
-    def reused(self, times: int) -> Self:
-        return self
 
 
 @dataclass(frozen=True)

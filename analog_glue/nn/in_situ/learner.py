@@ -78,9 +78,13 @@ class Learner(ABC):
             step: Number of the first sample's update since training began.
         """
 
-    @abstractmethod
+    def begin_epoch(self, epoch: int) -> None:
+        """Take up what the algorithm's schedule says for an epoch (from 0); most have none."""
+        return
+
     def arrays(self) -> list[PulsedArray]:
-        """The arrays of devices that the matrix is made of."""
+        """The arrays of devices that the matrix is made of; none where weights are plain numbers."""
+        return []
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
@@ -105,9 +109,6 @@ class Fixed(Learner):
 
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
         raise TypeError("fixed weights do not learn")
-
-    def arrays(self) -> list[PulsedArray]:
-        return []
 
     def state(self) -> dict[str, np.ndarray]:
         return {}
