@@ -75,12 +75,13 @@ def _mean(statistic: Statistic | None) -> float | None:
 
 def weights_table(made: Chapter, models: Sequence[Group], published: Sequence[Cells]) -> None:
     """Table 1: test cross-entropy of the arrays, of extracted and of averaged weights, in digital and on fresh arrays."""
+    models = [group for group in models if extractions(group)]
     if not models:
         return
     name_groups(models)
     literature = [cells for cells in published if cells["table"] == "table1"]
     found = {group.label: extractions(group) for group in models}
-    epochs = sorted({epoch for by_epoch in found.values() for epoch in by_epoch}) or [50]
+    epochs = sorted({epoch for by_epoch in found.values() for epoch in by_epoch})
     header = ["", *(f"{epoch} epochs" for epoch in epochs), "published, 50", "published, 200"]
     rows, records, used = [], [], []
     for group in models:

@@ -73,10 +73,13 @@ class Group:
         asked = max(run.epochs for run in self.runs.values())
         return str(self.last) if self.last >= asked else f"{self.last} of {asked}"
 
-    def line(self, name: str) -> Line:
-        found = {epoch: self.at(epoch, name) for epoch in range(1, self.last + 1)}
+    def line(self, name: str, whole: bool | None = None) -> Line:
+        """A column over the epochs; `whole`: only scores of the whole test set, as single points, or only of its part."""
+        epochs = [epoch for epoch in range(1, self.last + 1) if whole is None or self.whole(epoch) == whole]
+        found = {epoch: self.at(epoch, name) for epoch in epochs}
         known = {epoch: s for epoch, s in found.items() if s is not None}
-        return Line(self.label, list(known), [s.mean for s in known.values()], [s.error for s in known.values()])
+        means, errors = [s.mean for s in known.values()], [s.error for s in known.values()]
+        return Line(self.label, list(known), means, errors, joined=not whole)
 
 
 def grouped(runs: Iterable[InSituRun]) -> list[Group]:
@@ -113,7 +116,7 @@ def name_groups(groups: Sequence[Group], beside: str = "") -> None:
             if MOMENTUM in keys and (hysteretic or device in MODELS):
                 kept = group.setting(MOMENTUM)
                 words.append("plain" if not kept else f"hysteretic (m = {kept})")
-            own_keys = {*differing, *(departures(group) if device in BASELINE else ())} - {beside}
+            own_keys = ({*differing, *(departures(group) if device in BASELINE else ())} - {beside}) & set(group.any.settings)
             told = [f"{key.rpartition('.')[2]} {_short(group.setting(key))}" for key in sorted(own_keys)]
             group.label = " ".join(filter(None, words)) + (f", {', '.join(told)}" if told else "")
 

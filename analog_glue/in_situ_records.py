@@ -50,7 +50,7 @@ class InSituRun:
 
     Args:
         task, device, training: Options of the config groups (class names where no command line chose them).
-        settings: Everything else that was chosen, flat ("device.dw_min"), without what only says how long to train.
+        settings: Everything else that was chosen and is not null, flat ("device.dw_min"), without what changes nothing.
         epochs: How many were asked for; `curve` has as many rows as are finished.
         curve: Rows of the learning curve, numbers as floats; `whole_test_set` is 0 or 1.
     """
@@ -94,7 +94,7 @@ def find_runs(root: Path | str) -> list[InSituRun]:
         for group in ("task", "model", "device", "training"):
             if isinstance(config.get(group), dict):
                 idle, values = CHANGES_NOTHING.get(group, ()), _flat(config[group])
-                chosen |= {f"{group}.{name}": v for name, v in values.items() if name not in idle and "_target_" not in name}
+                chosen |= {f"{group}.{name}": v for name, v in values.items() if name not in idle and v is not None}
         runs.append(
             InSituRun(
                 folder=folder,
@@ -158,6 +158,6 @@ def _flat(node: Mapping[str, Any], above: str = "") -> dict[str, object]:
     for name, value in node.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{above}{name}.")
-        else:
+        elif name != "_target_":
             flat[f"{above}{name}"] = tuple(value) if isinstance(value, list) else value
     return flat

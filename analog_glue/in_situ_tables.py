@@ -29,7 +29,7 @@ from analog_glue.in_situ_groups import (
     sources,
     unit,
 )  # fmt: skip
-from analog_glue.in_situ_records import Cells, find_array_errors, find_runs
+from analog_glue.in_situ_records import NO_DEVICE, Cells, find_array_errors, find_runs
 
 
 def chapter(root: Path | str) -> Chapter | None:
@@ -119,8 +119,8 @@ def _curves(
         )  # fmt: skip
     for cells in floors:
         rows.append([f"{cells['line']}, published", *[""] * (len(header) - 2), _published_cell([cells])])
-    note = "Mean ± standard error over seeds (one seed: none), after the epochs shown. ° on the first part of the test set."
-    note += " Time: the longest run."
+    note = "Mean ± standard error over seeds (one seed: none), after the epochs shown. ° on the first part of the test set"
+    note += " (values of it do not compare with the whole set and with published ones). Time: the longest run."
     if reference:
         note += f" Gaps are from {reference.label} ({len(reference.runs)} seed(s)) at the same epoch and on the same test set."
     if published:
@@ -131,9 +131,11 @@ def _curves(
         for cells in [*ours, *(floors if name == "figure5" else [])]
         if cells["value"]
     ]
-    charts = [Chart("test", "epoch", unit(metric), [group.line(metric) for group in groups], levels)]
+    lines = [group.line(metric, whole) for whole in (False, True) for group in groups]
+    charts = [Chart("test", "epoch", unit(metric), lines, levels)]
     charts.append(Chart("training", "epoch", "train loss [nats]", [group.line("train_loss") for group in groups]))
-    drawn = f"Seeds a curve: {span([len(group.runs) for group in groups])}; between epochs a part of the test set is scored"
+    seeds = span([len(group.runs) for group in groups])
+    drawn = f"Seeds a curve: {seeds}; single points: the whole test set, lines: the first part of it"
     made.parts.append((name, Picture(title, line_figure(charts, title, drawn))))
     made.records.setdefault("in_situ.csv", []).extend(records)
 
@@ -279,6 +281,8 @@ def _missing(made: Chapter, texts: Sequence[Group], groups: Sequence[Group], err
             for device, mode in (("symmetric_linear", "sgd_pulsed"), ("soft_bounds", "sgd_pulsed"),
                                  ("soft_bounds", "tiki_taka"), ("soft_bounds", "ttv2"))
         ),
+        ("Figure 3, floating point", (NO_DEVICE, "sgd_digital") in base,
+         f"{train} +experiment=gokmen_figure3 training=sgd_digital"),
         *(
             (f"Figure 4, {what}", any(departures(group) == [key] for group in texts),
              f"{train} -m +experiment=gokmen_figure4 {key}={','.join(f'{v:g}' for v in values if v != baseline)}")

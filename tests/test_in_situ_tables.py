@@ -100,6 +100,20 @@ def test_settings_that_differ_are_other_lines_and_say_what_differs(tmp_path):
     assert [group.label for group in groups] == ["soft bounds TTv2, learning_rate 0.1", "soft bounds TTv2, learning_rate 0.3"]
 
 
+def test_a_setting_that_is_null_is_one_that_an_older_run_does_not_know(tmp_path):
+    write_run(tmp_path, [1.9, 1.8], seed=0)
+    write_run(tmp_path, [1.9, 1.7], seed=1, transfer_decay_every=None)
+    write_run(tmp_path, [1.9, 1.6], seed=0, transfer_decay_every=2)
+    assert {"soft bounds TTv2", "soft bounds TTv2, transfer_decay_every 2"} < set(rows(tmp_path, "figure3"))
+
+
+def test_a_curve_never_joins_scores_of_the_whole_test_set_to_those_of_a_part(tmp_path):
+    write_run(tmp_path, [1.9, 1.8, 2.0])
+    (group,) = grouped(find_runs(tmp_path))
+    part, whole = group.line("cross_entropy", False), group.line("cross_entropy", True)
+    assert (part.x, part.joined, whole.x, whole.y, whole.joined) == ([1, 2], True, [3], [2.0], False)
+
+
 def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_baseline(tmp_path):
     write_run(tmp_path, [1.7])
     write_run(tmp_path, [1.8], dw_min=0.02)
