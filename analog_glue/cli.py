@@ -230,7 +230,7 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
     return config, parts
 
 
-IN_SITU_MODES = ("sgd_pulsed", "tiki_taka", "ttv2", "chopped_ttv2")
+IN_SITU_MODES = ("sgd_digital", "sgd_pulsed", "tiki_taka", "ttv2", "chopped_ttv2")
 
 
 def _learns_in_situ(training: dict[str, Any] | None, whole: bool, composed: "Composed") -> bool:

@@ -65,7 +65,7 @@ def device_law_checks(seed: int = 0, devices: int = DEVICES_PER_LAW, kernel: str
         yield Check(f"mean of ν at ĝ = {ghat}", array.nu.mean().item(), *_folded_mean(mean, spread, devices), "")
         yield _std_check(f"spread of ν at ĝ = {ghat}", array.nu, _folded_std(mean, spread), "")
         # Without programming noise and drift what is left is the 1/f noise alone.
-        clean = replace(array, g_prog=target, nu=torch.zeros_like(target))
+        clean = replace(array, error=None, nu=torch.zeros_like(target))
         for label, t in (("1 s", 1.0), ("30 d", 2_592_000.0)):
             relative = pcm.conductance(clean, t, NormalStream(seed, "verify 1/f", ghat, t, kernel=kernel)) / target - 1
             q_s = _q_s(ghat)

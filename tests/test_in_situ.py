@@ -27,6 +27,7 @@ from analog_glue.training.characters import Characters
 from analog_glue.training.chopped_ttv2 import ChoppedTTv2
 from analog_glue.training.in_situ import Periphery
 from analog_glue.training.in_situ_loop import fit_in_situ
+from analog_glue.training.sgd_digital import SGDDigital
 from analog_glue.training.sgd_pulsed import SGDPulsed
 from analog_glue.training.tiki_taka import TikiTaka
 from analog_glue.training.ttv2 import TTv2, hadamard
@@ -375,6 +376,26 @@ def test_digits_are_learnt_on_soft_bounds_by_ttv2_and_written_down(tmp_path):
     assert len(rows) == 4 and float(rows[-1]["accuracy"]) > 55, table
     again, _ = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=lambda _: None)
     assert again == folder and list(csv.DictReader((folder / "learning_curve.csv").open())) == rows
+
+
+def test_digital_training_takes_the_step_of_the_gradient():
+    network = characters(SGDDigital())
+    learners, text = network.network.learners, network.text[:21]
+    before = [learner.values.copy() for learner in learners]
+    _, gradients = network.network.gradients(text, np.zeros_like(network.network.state))
+    network.network.train(text, 0.01, 0)
+    for learner, old, gradient in zip(learners, before, gradients, strict=True):
+        moved = (learner.values - old)[:, : learner.inputs]
+        assert np.allclose(moved, 0.01 * gradient, atol=1e-6) and np.abs(moved).max() > 1e-4
+
+
+@pytest.mark.parametrize("mode", [TTv2, ChoppedTTv2, TikiTaka])
+def test_the_transfer_rate_is_halved_at_the_start_of_every_second_epoch(mode, tmp_path):
+    network = characters(mode(epochs=3, transfer_rate=0.08, transfer_decay_every=2))
+    seen = []
+    network.test = lambda epoch, whole: seen.append([learner.transfer_rate for learner in network.network.learners]) or {}
+    fit_in_situ(network, mode(epochs=3), tmp_path, log=lambda _: None)
+    assert seen == [[0.08] * 3, [0.08] * 3, [0.04] * 3]
 
 
 def test_a_mode_that_cannot_be_is_refused():

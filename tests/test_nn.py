@@ -610,7 +610,7 @@ def test_different_weights_share_the_random_numbers_of_a_chip(kernel):
         luck.append(torch.where(ghat > 0.2, xi, torch.nan))
     both = ~luck[0].isnan() & ~luck[1].isnan()
     assert both.sum() > 500
-    assert torch.allclose(luck[0][both], luck[1][both], atol=1e-4)
+    assert torch.allclose(luck[0][both], luck[1][both], rtol=1e-3, atol=1e-4)  # errors are kept as float16
 
 
 def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between(kernel):

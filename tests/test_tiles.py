@@ -219,7 +219,7 @@ def test_both_devices_of_a_pair_have_a_history_of_their_own(noise):
     assert abs(torch.corrcoef(nus)[0, 1]) < 5 / math.sqrt(nus.shape[1])
     # Each ages by its own exponent: what the pair shows is not the drift of the difference.
     quiet = ProgrammedCrossbar(
-        PCM(noise_scale=0.0), array.sign, array.active, replace(array.idle, g_prog=torch.full_like(weights, 5.0))
+        PCM(noise_scale=0.0), array.sign, array.active, replace(array.idle, error=torch.full_like(weights, 5.0))
     )
     expected = array.active.g_prog * 2**-array.active.nu.float() - 5 * 2**-array.idle.nu.float()
     assert torch.allclose(quiet.weights(20.0, noise()), expected / 25, atol=1e-6)

@@ -13,14 +13,19 @@ from analog_glue.kernels.gaussian import NormalStream
 class ProgrammedArray:
     """What an array of devices remembers of its programming; all tensors have the array's shape.
 
-    `nu` (drift) and `residual` (a standard normal number that follows a device through time) are None for devices
-    whose physics does not use them. As float16 they are good to 5·10⁻⁴; a conductance moves by 10⁻³ at most.
+    What was drawn is kept as float16, good to 5·10⁻⁴ of itself, and is None where a device's physics does not use it.
+    An error of 1 µS moves by 5·10⁻⁴ µS, a conductance by 10⁻³ at most.
     """
 
     g_target: Tensor  # [µS]
-    g_prog: Tensor  # [µS] right after programming
+    error: Tensor | None = None  # [µS] of programming, before the clip at 0, float16; overshoot beyond g_max happens
     nu: Tensor | None = None  # drift exponent, float16
-    residual: Tensor | None = None  # float16
+    residual: Tensor | None = None  # a standard normal number that follows a device through time, float16
+
+    @property
+    def g_prog(self) -> Tensor:
+        """Conductances [µS] right after programming, float32, as a new tensor."""
+        return self.g_target.clone() if self.error is None else (self.g_target + self.error).clamp_(min=0)
 
 
 class Device(ABC):

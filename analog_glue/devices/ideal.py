@@ -20,10 +20,10 @@ class Ideal(Device):
 
     def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)
-        return ProgrammedArray(g_target=g_target, g_prog=g_target)
+        return ProgrammedArray(g_target)
 
     def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
-        return array.g_prog.clone()
+        return array.g_prog
 
     def programming_spread(self, ghat: Tensor) -> Tensor:
         return torch.zeros_like(ghat)

@@ -90,14 +90,12 @@ class PCM(Device):
     def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)
         ghat = g_target / self.g_max
-        g_prog = noise.like(ghat)
-        g_prog.mul_(_relative_programming_std(ghat)).mul_(self.noise_scale * self.g_max).add_(g_target)
-        g_prog.clamp_(min=0)  # no upper clip: overshoot beyond g_max happens
+        error = noise.like(ghat).mul_(_relative_programming_std(ghat)).mul_(self.noise_scale * self.g_max)
         nu, spread = drift_exponent_law(ghat)
         nu.addcmul_(spread, noise.like(ghat)).abs_()
         if not self.idle_noise:
-            g_prog.mul_(g_target != 0)
-        return ProgrammedArray(g_target=g_target, g_prog=g_prog, nu=nu.half())
+            error.mul_(g_target != 0)
+        return ProgrammedArray(g_target, error.half(), nu.half())
 
     def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
         g = array.nu.to(torch.float32, copy=True).mul_(-math.log((t + self.t_c) / self.t_c))

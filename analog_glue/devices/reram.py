@@ -58,8 +58,8 @@ class ReRAM(Device):
         residual = noise.like(g_target).half()
         if not self.idle_noise:
             residual.mul_(g_target != 0)
-        g_prog = self._spread(g_target, residual, t=0.0)
-        return ProgrammedArray(g_target=g_target, g_prog=g_prog, residual=residual)
+        error = self._spread(g_target, residual, t=0.0).sub_(g_target).half()
+        return ProgrammedArray(g_target, error, residual=residual)
 
     def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
         return self._spread(array.g_target, array.residual, t)

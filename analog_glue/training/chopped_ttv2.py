@@ -43,7 +43,7 @@ class ChoppedTTv2(TTv2):
         return ChoppedTTv2Learner(**parts, chopper=chopper, chop_probability=self.chop_probability)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ChoppedTTv2Learner(TTv2Learner):
     chopper: np.ndarray  # s, ±1 (inputs,)
     chop_probability: float

@@ -82,8 +82,7 @@ class InSituMode(ABC):
 
     def rate(self, epoch: int) -> float:
         """Learning rate of the devices' own weights in an epoch (from 0): w = W / scale, so Δw = η (−dL/dW) / scale."""
-        halvings = epoch // self.decay_every if self.decay_every else 0
-        return self.learning_rate * 0.5**halvings / self.output_scale
+        return halved(self.learning_rate, epoch, self.decay_every) / self.output_scale
 
     @abstractmethod
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> Learner:
@@ -92,3 +91,8 @@ class InSituMode(ABC):
     @abstractmethod
     def reused(self, times: int) -> Self:
         """The mode of an array that is used `times` for one sample (a convolution): its reads are counted in samples."""
+
+
+def halved(value: float, epoch: int, every: int | None) -> float:
+    """`value` halved after each `every` epochs; `epoch` counts from 0, and None means never."""
+    return value * 0.5 ** (epoch // every) if every else value

@@ -120,6 +120,8 @@ def fit_in_situ(
     with bar:
         while epoch < mode.epochs:
             rate = mode.rate(epoch)
+            for learner in trainable.network.learners:
+                learner.begin_epoch(epoch)
             while unit < trainable.units:
                 total += trainable.train(epoch, unit, rate)
                 averaging.after(epoch * trainable.units + unit)

@@ -20,7 +20,9 @@ holds the coefficients (v is divided by their number N, so that λ and T mean th
 of every other row, each core takes rows through all steps of a sequence, reads included.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -32,7 +34,7 @@ from analog_glue.kernels.matvec import IO, READ, converted
 from analog_glue.kernels.pulsed import GROUP, PURPOSES, draw_normals, one_pulse, update, update_power
 from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream, find_symmetry_point, share_rows
 from analog_glue.settings import require
-from analog_glue.training.in_situ import InSituMode
+from analog_glue.training.in_situ import InSituMode, halved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class TTv2(InSituMode):
 
     transfer_every: int = 2  # ns: updates of A between two reads
     transfer_rate: float = 0.01  # λ
+    transfer_decay_every: int | None = None  # [epochs] after which λ is halved; null: constant
     threshold: float = 1.0  # T [dw_min of C]
     momentum: float = 0.1  # m: what H keeps after a pulse; 0 is plain TTv2, more is hysteretic
     vectors: str = "one_hot"  # one_hot | hadamard
@@ -50,6 +53,8 @@ class TTv2(InSituMode):
         super().__post_init__()
         require(self.transfer_every >= 1, "training.transfer_every", "be at least 1", self.transfer_every)
         require(self.transfer_rate > 0, "training.transfer_rate", "be positive", self.transfer_rate)
+        decays = self.transfer_decay_every is None or self.transfer_decay_every >= 1
+        require(decays, "training.transfer_decay_every", "be at least 1 or null", self.transfer_decay_every)
         require(self.threshold > 0, "training.threshold", "be positive", self.threshold)
         require(0 <= self.momentum < 1, "training.momentum", "lie in [0, 1)", self.momentum)
         require(self.vectors in ("one_hot", "hadamard"), "training.vectors", "be one_hot or hadamard", self.vectors)
@@ -62,8 +67,9 @@ class TTv2(InSituMode):
         vectors = hadamard(values.shape[1]) if self.vectors == "hadamard" else np.zeros((0, 0), np.float32)
         coefficients = len(vectors) or values.shape[1]
         h = np.zeros((values.shape[0], coefficients), np.float32)  # line 4
+        rates = partial(halved, self.transfer_rate, every=self.transfer_decay_every)
         return TTv2Learner(
-            a, c, h, vectors, self.transfer_every, self.transfer_rate, self.threshold * device.dw_min, self.momentum,
+            a, c, h, vectors, self.transfer_every, self.transfer_rate, rates, self.threshold * device.dw_min, self.momentum,
             self.periphery.single, self.pulses, Stream.of(seed, number),
         )  # fmt: skip
 
@@ -71,14 +77,15 @@ class TTv2(InSituMode):
         return replace(self, transfer_every=self.transfer_every * times)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TTv2Learner(Learner):
     a: PulsedArray
     c: PulsedArray
     h: np.ndarray
     vectors: np.ndarray  # (N, padded inputs) of ±1; empty: one-hot
     transfer_every: int
-    transfer_rate: float
+    transfer_rate: float  # λ of this epoch
+    transfer_rates: Callable[[int], float]  # λ of an epoch
     threshold: float  # [weight]
     momentum: float
     io: IO
@@ -92,6 +99,9 @@ class TTv2Learner(Learner):
     @property
     def inputs(self) -> int:
         return self.c.inputs
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.transfer_rate = self.transfer_rates(epoch)
 
     def weights(self) -> np.ndarray:
         return self.c.weights

@@ -78,6 +78,10 @@ class Learner(ABC):
             step: Number of the first sample's update since training began.
         """
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Take up what the algorithm's schedule says for an epoch (from 0); most have none."""
+        return
+
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Everything that changes while learning, by name; writing into these arrays restores it."""
