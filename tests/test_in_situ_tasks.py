@@ -31,6 +31,7 @@ from analog_glue.tasks.images import MnistLeNet5
 from analog_glue.tasks.task import encode
 from analog_glue.training.in_situ import Periphery
 from analog_glue.training.in_situ_loop import fit_in_situ
+from analog_glue.training.sgd_digital import SGDDigital
 from analog_glue.training.sgd_pulsed import SGDPulsed
 from analog_glue.training.ttv2 import TTv2
 
@@ -80,6 +81,22 @@ def test_lenet5_resumes_bit_for_bit(pictures, tmp_path):
         runs[name] = (runs[name].state(), [(row.train_loss, row.scores) for row in curve])
     assert runs["whole"][1] == runs["parts"][1]
     assert all(np.array_equal(array, runs["parts"][0][name]) for name, array in runs["whole"][0].items())
+
+
+def test_lenet5_in_floating_point_is_plain_gradient_descent(pictures):
+    trainable, _ = MnistLeNet5().load(str(pictures), SGDDigital(), SoftBounds(), 0)
+    weights = [array.weight() for array in trainable.network.arrays]
+    twin, data = trainable.deployable(weights), trainable.data
+    optimizer = torch.optim.SGD(twin.parameters(), 0.01)
+    for unit in range(10):
+        trainable.train(0, unit, 0.01)
+        i = trainable._order[1][unit]
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(twin(data.inputs[i : i + 1]), data.targets[i : i + 1]).backward()
+        optimizer.step()
+    ours = trainable.deployable([array.weight() for array in trainable.network.arrays])
+    for one, other in zip(ours.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_lenet5_learns_and_its_extracted_weights_make_a_plain_network_of_the_same_scores(pictures, tmp_path):
