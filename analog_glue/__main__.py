@@ -4,4 +4,5 @@ import sys
 
 from analog_glue.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # not in the processes of a sweep, which import this module, too
+    sys.exit(main())

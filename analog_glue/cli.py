@@ -289,10 +289,24 @@ def _sweep_job(config: "DictConfig") -> None:
     folder, number = Path(hydra.sweep.dir), int(hydra.job.num)
     total = json.loads((folder / "sweep.json").read_text())["jobs"]
     print(f"[{number + 1}/{total}] {' '.join(overrides)}", flush=True)
+    _recorded(folder, number, overrides, lambda: composed_job(config, dict(hydra.runtime.choices), command), command)
+
+
+def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, number: int) -> None:
+    """A job of a sweep in a process of its own."""
+    from analog_glue.configuration import Composer
+
+    own = [word for word in jobs[number] if not word.startswith("hydra.")]
+    print(" ".join(own), flush=True)
+    with Composer(command, extra_dir) as composer:
+        _recorded(folder, number, own, lambda: composer.compose(jobs[number]), command)
+
+
+def _recorded(folder: Path, number: int, overrides: list[str], compose: Callable[[], "Composed"], command: str) -> None:
+    """Run a job of a sweep and write down how it ended."""
     outcome = Outcome(overrides, "interrupted")
     try:
-        composed = composed_job(config, dict(hydra.runtime.choices), command)
-        outcome = Outcome(overrides, "done", run=run_job(composed, command, overrides))
+        outcome = Outcome(overrides, "done", run=run_job(compose(), command, overrides))
     except Exception as error:  # the other jobs go on; the summary at the end names this one
         _report(error)
         outcome = Outcome(overrides, "failed", error=_first_line(error))
@@ -340,13 +354,28 @@ def _hydra(command: str, words: list[str]) -> int:
     folder = _sweep_folder(composed[0].settings.output_root, command, jobs)
     print(f"{len(jobs)} jobs; their records go to {folder}", flush=True)
     try:
-        _call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={_quoted(str(folder))}"])
+        if composed[0].settings.runtime.jobs > 1:
+            _run_apart(command, extra_dir, jobs, folder, composed[0].settings.runtime.jobs)
+        else:
+            _call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={_quoted(str(folder))}"])
     finally:
         (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
         code = _summary(command, folder, jobs)
     if command != "extract" or composed[0].settings.extract.array is not None:
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
+
+
+def _run_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, at_once: int) -> None:
+    """The jobs of a sweep, several at a time."""
+    from analog_glue.side_by_side import run_side_by_side
+
+    work = functools.partial(_job_apart, command, extra_dir, jobs, folder)
+    for number, code in run_side_by_side(work, range(len(jobs)), at_once).items():
+        record = folder / f"job_{number}.json"
+        if not record.is_file():  # killed, say for its memory
+            outcome = Outcome(jobs[number], "failed", error=f"its process ended with exit code {code}")
+            record.write_text(json.dumps(asdict(outcome), indent=2, ensure_ascii=False) + "\n")
 
 
 def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:

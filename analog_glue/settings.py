@@ -25,6 +25,7 @@ class Runtime:
 
     device: str = "auto"  # auto | cpu | cuda
     threads: int = 0  # of torch on the CPU; 0 keeps torch's default
+    jobs: int = 1  # of a sweep that run at the same time, each in a process with its share of the cores
     kernel: str = "auto"  # auto | reference (plain PyTorch) | compiled (numba on the CPU, Triton on CUDA)
     product: str = "auto"  # auto | float32 | CPU: int8 (15-bit weights), int8_single (8-bit weights) | CUDA: float16
 
@@ -34,6 +35,7 @@ class Runtime:
         known = ("default", "onednn", "auto")
         require(self.matmul in known, "runtime.matmul", f"be one of {', '.join(known)}", self.matmul)
         require(self.device in ("auto", "cpu", "cuda"), "runtime.device", "be auto, cpu or cuda", self.device)
+        require(self.jobs >= 1, "runtime.jobs", "be at least 1", self.jobs)
         require(self.threads >= 0, "runtime.threads", "be at least 0 (0: torch's default)", self.threads)
         known = ("auto", "reference", "compiled")
         require(self.kernel in known, "runtime.kernel", f"be one of {', '.join(known)}", self.kernel)

@@ -4,6 +4,7 @@
    leaves mean and mean + σ: equal to float rounding.
 2. DAC and ADC on the same weights: equal codes. Output noise: equal spread.
 3. Whole tiles, programmed, drifted for a day and compensated: the same distribution of factors and errors, tile by tile.
+4. Pulsed devices as they are drawn: mean and spread of steps, imbalance and bounds over an array.
 
 What has to be aligned first, because the two differ on purpose:
 
@@ -12,6 +13,8 @@ What has to be aligned first, because the two differ on purpose:
 - The toolkit programs idle devices (target 0) too; ours leave them at 0, its switch `idle_noise` off. The comparison leaves
   them at 0 on both sides, since re-splitting loses the idle device's own drift.
 - The toolkit takes Q_s at the programmed conductance, we at the target: second order, part of a tolerance below.
+- A mean imbalance `up_down` shrinks one direction there, and here moves both by that share; the comparison leaves it at 0.
+- What pulses do to the devices is not compared: only its C++ tile can update, and that is not used, as the next line says.
 - Its torch tile knows no short-term read noise, so that is off; its C++ tile is not used (it takes no seed, and its wheel does
   not fit newer versions of torch).
 - Compensation survives reprogramming there, and checkpoints are programmed from stale references: every tile is a new layer.
@@ -27,7 +30,11 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.pcm import PCM, drift_exponent_law, programming_error_std, read_noise_amplitude
+from analog_glue.devices.pulsed.device import unpacked
+from analog_glue.devices.pulsed.soft_bounds import SoftBounds
+from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
 from analog_glue.kernels.gaussian import NormalStream
+from analog_glue.kernels.pulsed import TARGET_DOWN, TARGET_UP
 from analog_glue.seeding import generator, key
 from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
 from analog_glue.tiles.drift_compensation import compensation_factor, read_out
@@ -68,6 +75,7 @@ def _checks(seed: int) -> Iterator[Check]:
         torch.manual_seed(key(seed, "aihwkit"))
         yield from _periphery(seed)
         yield from _tiles(seed)
+        yield from _pulsed_devices(seed)
 
 
 # --- laws ----------------------------------------------------------------------------------------------------------------
@@ -232,3 +240,36 @@ def _layer(weight: Tensor, output_noise: float) -> Any:
     layer = AnalogLinear(SIZE, SIZE, bias=False, rpu_config=config)
     layer.set_weights(weight)
     return layer.eval()
+
+
+# --- pulsed devices ------------------------------------------------------------------------------------------------------
+
+
+def _pulsed_devices(seed: int) -> Iterator[Check]:
+    """Steps and bounds over an array, drawn by both with the defaults of `PulsedDevice`."""
+    from aihwkit.simulator.configs import ConstantStepDevice, SingleRPUConfig, SoftBoundsDevice
+    from aihwkit.simulator.tiles import AnalogTile
+
+    for device, kind in ((SoftBounds(), SoftBoundsDevice), (SymmetricLinear(up_down_dtod=0.01), ConstantStepDevice)):
+        other = kind(
+            dw_min=device.dw_min, dw_min_dtod=device.dw_min_dtod, up_down_dtod=device.up_down_dtod, w_max=device.w_max,
+            w_min=-device.w_max, w_max_dtod=device.w_max_dtod, w_min_dtod=device.w_max_dtod,
+            construction_seed=key(seed, "aihwkit devices") % 2**31,
+        )  # fmt: skip
+        tile = AnalogTile(SIZE, SIZE, SingleRPUConfig(device=other)).tile
+        drawn = dict(zip(tile.get_hidden_parameter_names(), tile.get_hidden_parameters().double(), strict=True))
+        theirs = _spreads(*(drawn[name] for name in ("dwmin_up", "dwmin_down", "max_bound", "min_bound")))
+        array = device.draw(SIZE, SIZE, seed, "aihwkit")
+        planes = [torch.from_numpy(unpacked(array.devices, i)).double() for i in range(array.devices.shape[2])]
+        steps = [planes[target].abs() * (1 - 2 ** -planes[target + 1]) for target in (TARGET_UP, TARGET_DOWN)]
+        ours = _spreads(*steps, *(planes[-2:] if len(planes) == 6 else (planes[TARGET_UP], planes[TARGET_DOWN])))
+        for name, (mean, std) in theirs.items():
+            error = 5 * std / SIZE  # 5 σ of the difference: a mean has std √(2/n), a std half of it
+            yield Check(f"{kind.__name__}, {name}: mean", ours[name][0], mean, math.sqrt(2) * error, "")
+            yield Check(f"{kind.__name__}, {name}: spread", ours[name][1], std, error, "")
+
+
+def _spreads(up: Tensor, down: Tensor, highest: Tensor, lowest: Tensor) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation over the devices."""
+    values = {"step": (up + down) / 2, "imbalance of the step": (up - down) / 2, "upper bound": highest, "lower bound": lowest}
+    return {name: (value.mean().item(), value.std().item()) for name, value in values.items()}

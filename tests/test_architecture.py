@@ -13,7 +13,7 @@ PACKAGE = Path(analog_glue.__file__).parent
 
 # From the top: each step may import itself and what stands above it. A folder is one step.
 LADDER = (
-    ("settings", "seeding"),
+    ("settings", "seeding", "side_by_side"),
     ("kernels",),
     ("devices",),
     ("tiles",),
@@ -48,6 +48,7 @@ BESIDE = [set(names) for names in LADDER if len(names) > 1]
 HYDRA_MODULES = {"configuration.py", "cli.py"}
 WITHOUT_TORCH = {
     "settings.py",
+    "side_by_side.py",
     "results.py",
     "tables.py",
     "figures.py",

@@ -268,6 +268,39 @@ def test_a_constant_a_sends_c_a_pulse_whenever_its_reads_add_up_to_the_threshold
     assert np.mean(np.abs(learner.c.values - pulses @ e * 1e-4) < 3e-5 + 0.012 * np.abs(learner.c.values)) > 0.9
 
 
+@pytest.mark.parametrize("share_up", [0.5, 0.7, 0.9])
+def test_sgd_on_soft_bounds_ends_where_the_asymmetry_balances_the_gradient(share_up):
+    # The gradient is up with that probability: r (b − w) share_up = r (w + b) (1 − share_up), so w = b (2 share_up − 1),
+    # although the gradient is not 0 there. Every row has gradients of its own, so that their scatter is the sampling error.
+    device = SoftBounds(dw_min=0.01, w_max=0.6, dw_min_dtod=0.0, w_max_dtod=0.0, up_down_dtod=0.0)
+    learner = SGDPulsed(periphery=CLEAN, output_scale=1.0).learner(device, np.zeros((256, 16)), 0, 0)
+    random = np.random.default_rng(0)
+    x, mean = np.full((500, 16), 0.5, np.float32), np.zeros(256)
+    for step in range(0, 4000, 500):
+        d = np.where(random.random((500, 256)) < share_up, 1, -1).astype(np.float32)
+        learner.update(x, d, 0.05, step)
+        if step >= 1000:  # 2.5 pulses an update: w forgets in 24 updates
+            mean += learner.weights().mean(1) / 6
+    assert mean.mean() == pytest.approx(0.6 * (2 * share_up - 1), abs=5 * mean.std() / 16)
+    assert mean.std() / 16 < 0.01
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_under_a_constant_gradient_c_moves_one_step_whenever_saturated_reads_fill_the_threshold(up):
+    # A ends at its bound b; every read of a column adds λ b to H, so C gets one pulse in ⌈T / (λ b)⌉ reads.
+    device = SoftBounds(dw_min=0.01, dw_min_std=0.0, dw_min_dtod=0.0, w_max=0.5, w_max_dtod=0.0, up_down_dtod=0.0)
+    learner, _ = ttv2(device, 16, 16, transfer_every=2, transfer_rate=0.1, threshold=14.0, momentum=0.0)
+    x, d = np.ones((32, 16), np.float32), np.full((32, 16), 1 if up else -1, np.float32)
+    c = []
+    for read in range(90):  # of every column once; 0.05 · 1 · 1 / 0.01 = 5 pulses in every update, without chance
+        learner.update(x, d, 0.05, 32 * read)
+        c.append(learner.c.values.copy())
+    q, target = 1 - 0.01 / 0.5, 0.5 if up else -0.5
+    np.testing.assert_allclose(learner.a.values, target, atol=1e-4)
+    pulses = (90 - 60) // 3  # ⌈0.14 / (0.1 · 0.5)⌉ = 3 reads a pulse
+    np.testing.assert_allclose(target - c[89], (target - c[59]) * q**pulses, rtol=1e-3)
+
+
 def test_tiki_taka_transfers_lambda_times_a_on_average():
     device = SoftBounds(dw_min=1e-3, dw_min_std=0.0, dw_min_dtod=0.0, up_down_dtod=0.0, w_max=1.0, w_max_dtod=0.0)
     mode = TikiTaka(periphery=CLEAN, output_scale=1.0, transfer_every=1, transfer_rate=1e-3)

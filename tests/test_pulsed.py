@@ -134,14 +134,14 @@ def test_with_noise_the_kernel_has_the_law_of_single_pulses(kind, multiplicative
 @pytest.mark.parametrize("gentle", [False, True])
 @pytest.mark.parametrize("pulses", [1, 5, 31])
 def test_soft_bounds_follow_the_exponential_and_its_noise(pulses, gentle):
-    device = SoftBounds(dw_min=0.01, w_max=0.6, **UNIFORM)
-    array = device.draw(16, 2000, 0, "test")
-    array.write(np.full((16, 2000), 0.2))
+    device = SoftBounds(dw_min=0.013, w_max=0.6, **UNIFORM)
+    array = device.draw(16, 12_000, 0, "test")
+    array.write(np.full((16, 12_000), 0.2))
     word = np.uint32((1 << pulses) - 1)
-    after = moved(array, np.full((1, 2000), word), np.full((1, 16), word), 0.3, gentle).astype(np.float64)
-    q = 1 - 0.01 / 0.6
+    after = moved(array, np.full((1, 12_000), word), np.full((1, 16), word), 0.3, gentle).astype(np.float64)
+    q = 1 - 0.013 / 0.6  # 31 pulses are just gentle
     assert after.mean() == pytest.approx(0.6 - 0.4 * q**pulses, abs=float(5 * after.std() / math.sqrt(after.size)))
-    variance = (0.3 * 0.01) ** 2 * (1 - q ** (2 * pulses)) / (1 - q**2)
+    variance = (0.3 * 0.013) ** 2 * (1 - q ** (2 * pulses)) / (1 - q**2)
     assert after.var() == pytest.approx(variance, rel=5 * math.sqrt(2 / after.size))
     kurtosis = ((after - after.mean()) ** 4).mean() / after.var() ** 2
     assert kurtosis == pytest.approx(3, abs=5 * math.sqrt(24 / after.size))

@@ -16,9 +16,9 @@ def test_without_the_package_the_message_names_the_extra_that_brings_it(monkeypa
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_laws_periphery_and_tiles_agree_with_the_toolkit(seed):
+def test_laws_periphery_tiles_and_pulsed_devices_agree_with_the_toolkit(seed):
     pytest.importorskip("aihwkit.nn", reason="aihwkit is not installed here (extra `peer`)", exc_type=ImportError)
     checks = list(aihwkit_checks(seed))
-    assert len(checks) == 6 * 6 + 3 + 4
+    assert len(checks) == 6 * 6 + 3 + 4 + 2 * 4 * 2
     off = [f"{c.name}: {c.measured:g}, aihwkit {c.expected:g}, tolerance {c.tolerance:g}" for c in checks if not c.holds]
     assert off == []

@@ -23,18 +23,18 @@ from numba.np import arrayobj
 LANES = 16
 FLAGS = ("contract", "arcp", "nsz", "nnan")
 FLOAT, INT = ir.FloatType(), ir.IntType(32)
-FLOATS, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
+FLOATS, INTS, MASK = (ir.VectorType(kind, LANES) for kind in (FLOAT, INT, ir.IntType(1)))
 
 
 class Lanes:
-    """`LANES` float32 or 32-bit integers in a register. Shifts to the right are logical."""
+    """Float32 or 32-bit integers, `LANES` in each of a `Vector`'s registers. Shifts to the right are logical."""
 
     def __init__(self, vector: Vector, value: ir.Value) -> None:
         self.vector, self.value = vector, value
 
     @property
     def _is_float(self) -> bool:
-        return self.value.type == FLOATS
+        return self.value.type == self.vector.float_kind
 
     def _with(self, other: Lanes | float | int, on_floats: str, on_ints: str = "") -> Lanes:
         other = other if isinstance(other, Lanes) else self.vector.constant(other, self._is_float)
@@ -89,20 +89,20 @@ class Lanes:
         """Where this mask is set, `yes`, else `no`."""
         return Lanes(self.vector, self.vector.builder.select(self.value, yes.value, no.value))
 
-    def count(self) -> ir.Value:
-        """In how many lanes a mask is set (64-bit integer)."""
+    def as_bits(self) -> ir.Value:
+        """A mask as bits of a 64-bit integer of the kernel."""
         builder = self.vector.builder
-        return builder.zext(builder.ctpop(builder.bitcast(self.value, ir.IntType(LANES))), ir.IntType(64))
+        return builder.zext(builder.bitcast(self.value, ir.IntType(self.vector.lanes)), ir.IntType(64))
 
     def bits(self) -> Lanes:
         """Number of bits set in each integer."""
-        return self.vector.call("llvm.ctpop.v16i32", INTS, self)
+        return self.vector.call(f"llvm.ctpop.v{self.vector.lanes}i32", self.vector.int_kind, self)
 
     def sqrt(self) -> Lanes:
-        return self.vector.call("llvm.sqrt.v16f32", FLOATS, self)
+        return self.vector.call(f"llvm.sqrt.v{self.vector.lanes}f32", self.vector.float_kind, self)
 
     def abs(self) -> Lanes:
-        return self.vector.call("llvm.fabs.v16f32", FLOATS, self)
+        return self.vector.call(f"llvm.fabs.v{self.vector.lanes}f32", self.vector.float_kind, self)
 
     def minimum(self, other: Lanes) -> Lanes:
         return (other > self).choose(self, other)
@@ -112,41 +112,52 @@ class Lanes:
 
     def float(self) -> Lanes:
         """Signed integers as numbers."""
-        return Lanes(self.vector, self.vector.builder.sitofp(self.value, FLOATS))
+        return Lanes(self.vector, self.vector.builder.sitofp(self.value, self.vector.float_kind))
 
     def int(self) -> Lanes:
         """Numbers cut to integers."""
-        return Lanes(self.vector, self.vector.builder.fptosi(self.value, INTS))
+        return Lanes(self.vector, self.vector.builder.fptosi(self.value, self.vector.int_kind))
 
     def as_int(self) -> Lanes:
-        return Lanes(self.vector, self.vector.builder.bitcast(self.value, INTS))
+        return Lanes(self.vector, self.vector.builder.bitcast(self.value, self.vector.int_kind))
 
     def as_float(self) -> Lanes:
-        return Lanes(self.vector, self.vector.builder.bitcast(self.value, FLOATS))
+        return Lanes(self.vector, self.vector.builder.bitcast(self.value, self.vector.float_kind))
 
 
 class Vector:
-    """Makes `Lanes` where a kernel is being compiled."""
+    """Makes `Lanes` where a kernel is being compiled.
 
-    def __init__(self, context: object, builder: ir.IRBuilder) -> None:
-        self.context, self.builder = context, builder
+    With several registers every operation is done on one after the other, so that none waits for its own last result.
+    A pointer is then a tuple with one pointer for each register.
+    """
+
+    def __init__(self, context: object, builder: ir.IRBuilder, registers: int = 1) -> None:
+        self.context, self.builder, self.registers = context, builder, registers
+        self.lanes = registers * LANES
+        self.float_kind, self.int_kind = ir.VectorType(FLOAT, self.lanes), ir.VectorType(INT, self.lanes)
 
     def constant(self, number: float | int, is_float: bool) -> Lanes:
-        kind, element = (FLOATS, FLOAT) if is_float else (INTS, INT)
-        return Lanes(self, kind([element(number)] * LANES))
+        kind, element = (self.float_kind, FLOAT) if is_float else (self.int_kind, INT)
+        return Lanes(self, kind([element(number)] * self.lanes))
 
     def integer(self, number: int) -> Lanes:
         return self.constant(number & 0xFFFFFFFF, False)
 
     def count(self) -> Lanes:
         """0, 1, … 15."""
-        return Lanes(self, INTS([INT(i) for i in range(LANES)]))
+        return Lanes(self, self.int_kind([INT(i) for i in range(self.lanes)]))
 
     def all(self, scalar: ir.Value) -> Lanes:
         """A float32 or 32-bit integer of the kernel in every lane."""
-        kind = FLOATS if scalar.type == FLOAT else INTS
+        kind = self.float_kind if scalar.type == FLOAT else self.int_kind
         one = self.builder.insert_element(kind(ir.Undefined), scalar, INT(0))
-        return Lanes(self, self.builder.shuffle_vector(one, kind(ir.Undefined), INTS([INT(0)] * LANES)))
+        return Lanes(self, self._lanes_of(one, [0] * self.lanes))
+
+    def mask(self, *bits: ir.Value) -> Lanes:
+        """The mask of one integer a register, whose lowest bits `Lanes.as_bits` gave."""
+        parts = [self.builder.bitcast(self.builder.trunc(one, ir.IntType(LANES)), MASK) for one in bits]
+        return self._joined(parts)
 
     def polynomial(self, coefficients: tuple[float, ...], x: Lanes) -> Lanes:
         """c0 + c1 x + c2 x² + …"""
@@ -161,30 +172,48 @@ class Vector:
         function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(kind, kinds), name)
         return Lanes(self, self.builder.call(function, [argument.value for argument in arguments]))
 
-    def pointer(self, kind: object, array: ir.Value, offset: ir.Value) -> ir.Value:
-        """Where element `offset` of a flat array of 32-bit elements lies."""
+    def pointer(self, kind: object, array: ir.Value, *offsets: ir.Value) -> tuple[ir.Value, ...]:
+        """Where element `offset` of a flat array of 32-bit elements lies, for every register."""
         data = arrayobj.make_array(kind)(self.context, self.builder, array).data
-        return self.builder.gep(self.builder.bitcast(data, INT.as_pointer()), [offset], source_etype=INT)
+        data = self.builder.bitcast(data, INT.as_pointer())
+        return tuple(self.builder.gep(data, [offset], source_etype=INT) for offset in offsets)
 
-    def _at(self, pointer: ir.Value, distance: int, kind: ir.Type) -> ir.Value:
-        moved = self.builder.gep(pointer, [ir.IntType(64)(distance)], source_etype=INT)
-        return self.builder.bitcast(moved, kind.as_pointer())
+    def floats(self, pointer: tuple[ir.Value, ...], distance: int = 0) -> Lanes:
+        """`LANES` float32 that begin `distance` elements after `pointer`, for every register."""
+        return self._joined([self.builder.load(at, align=4) for at in self._at(pointer, distance, FLOATS)])
 
-    def floats(self, pointer: ir.Value, distance: int = 0) -> Lanes:
-        """`LANES` float32 that begin `distance` elements after `pointer`."""
-        return Lanes(self, self.builder.load(self._at(pointer, distance, FLOATS), align=4))
+    def integers(self, pointer: tuple[ir.Value, ...], distance: int = 0) -> Lanes:
+        return self._joined([self.builder.load(at, align=4) for at in self._at(pointer, distance, INTS)])
 
-    def integers(self, pointer: ir.Value, distance: int = 0) -> Lanes:
-        return Lanes(self, self.builder.load(self._at(pointer, distance, INTS), align=4))
-
-    def spread(self, mask: Lanes, pointer: ir.Value) -> Lanes:
+    def spread(self, mask: Lanes, pointer: tuple[ir.Value, ...]) -> Lanes:
         """Consecutive float32 from `pointer` on, one for every lane where `mask` is set; 0 elsewhere."""
-        kinds = [FLOAT.as_pointer(), mask.value.type, FLOATS]
+        zero = FLOATS([FLOAT(0)] * LANES)
+        kinds = [FLOAT.as_pointer(), MASK, FLOATS]
         function = cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(FLOATS, kinds), "llvm.masked.expandload.v16f32"
         )
-        at = self.builder.bitcast(pointer, kinds[0])
-        return Lanes(self, self.builder.call(function, [at, mask.value, self.constant(0.0, True).value]))
+        ats = [self.builder.bitcast(at, kinds[0]) for at in pointer]
+        parts = zip(ats, self._parts(mask.value), strict=True)
+        return self._joined([self.builder.call(function, [at, part, zero]) for at, part in parts])
 
-    def store(self, lanes: Lanes, pointer: ir.Value, distance: int = 0) -> None:
-        self.builder.store(lanes.value, self._at(pointer, distance, lanes.value.type), align=4)
+    def store(self, lanes: Lanes, pointer: tuple[ir.Value, ...], distance: int = 0) -> None:
+        kind = FLOATS if lanes.value.type == self.float_kind else INTS
+        for part, at in zip(self._parts(lanes.value), self._at(pointer, distance, kind), strict=True):
+            self.builder.store(part, at, align=4)
+
+    def _at(self, pointer: tuple[ir.Value, ...], distance: int, kind: ir.Type) -> list[ir.Value]:
+        moved = (self.builder.gep(at, [ir.IntType(64)(distance)], source_etype=INT) for at in pointer)
+        return [self.builder.bitcast(at, kind.as_pointer()) for at in moved]
+
+    def _lanes_of(self, value: ir.Value, order: list[int], other: ir.Value | None = None) -> ir.Value:
+        other = value.type(ir.Undefined) if other is None else other
+        return self.builder.shuffle_vector(value, other, ir.VectorType(INT, len(order))([INT(i) for i in order]))
+
+    def _joined(self, parts: list[ir.Value]) -> Lanes:
+        one, *others = parts
+        return Lanes(self, one if not others else self._lanes_of(one, list(range(self.lanes)), others[0]))
+
+    def _parts(self, value: ir.Value) -> list[ir.Value]:
+        if self.registers == 1:
+            return [value]
+        return [self._lanes_of(value, list(range(first, first + LANES))) for first in range(0, self.lanes, LANES)]

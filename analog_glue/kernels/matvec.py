@@ -19,7 +19,7 @@ from numba import float32, njit, uint32
 
 from analog_glue.kernels.jit import FAST, compiled
 from analog_glue.kernels.lanes import LANES
-from analog_glue.kernels.pulsed import draw_normals
+from analog_glue.kernels.pulsed import draw_256_normals, draw_normals
 
 FORWARD, BACKWARD, READ = 8, 32, 56  # purposes of random words; FORWARD + r is the r-th attempt of bound management
 MOST_HALVINGS = 10
@@ -74,7 +74,11 @@ def dots(out, matrix, values):
 @compiled
 def normals_into(normals, count, c1, c2, c3, k0, k1):
     """At least `count` standard normal numbers into `normals`, whose size is a multiple of 128."""
-    for z in range(0, count, 128):
+    z = 0
+    while z + 128 < count:
+        draw_256_normals(normals[z : z + 256], uint32(z // 8), c1, c2, c3, k0, k1)
+        z += 256
+    if z < count:
         draw_normals(normals[z : z + 128], uint32(z // 8), c1, c2, c3, k0, k1)
 
 

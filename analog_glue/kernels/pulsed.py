@@ -22,6 +22,7 @@ rows can be given to different cores, and a row meets all updates of a sequence 
 import math
 
 import numpy as np
+from llvmlite import ir
 from numba import float32, types, uint32
 from numba.extending import intrinsic
 
@@ -34,19 +35,20 @@ TRAIN, SIGN = 0x7FFFFFFF, 0x80000000
 DIGITS = 7  # binary digits of a probability; what lies between two of them is dithered
 GROUP = 16  # rows that share a stream of normal numbers; part of what a key means
 DRAWN = 256  # normal numbers made at a time; part of what a key means
+NUMBERS = 3 * LANES  # about the coincidences of a group of devices: n, σ √n, (n² − 1) ln(2)² / 24
+SLOTS = 4  # trains of outputs whose coincidences are remembered
 TARGET_UP, RATE_UP, TARGET_DOWN, RATE_DOWN, HIGHEST, LOWEST = range(6)  # planes of the device parameters
 TRAINS_X, TRAINS_D, NOISE = 0, 2, 4  # what random words are for (the third counter, beside the array's number)
 PURPOSES = 8
 
-# Fits with equalised errors below 10⁻⁵, the step of 16-bit lengths and directions.
-LOG = (  # ln(1 + m) / m, −1/3 ≤ m ≤ 1/3
-    0.999999821, -0.500022411, 0.333379894, -0.248416334, 0.197950363, -0.194078654, 0.171111807,
-)
-SINE = (3.141590357, -5.167406559, 2.544010401, -0.559462428)  # sin(πy) / y in y², |y| ≤ 1/2
-COSINE = (0.99999994, -4.934792995, 4.058411121, -1.331876516, 0.219689608)  # cos(πy) in y², |y| ≤ 1/2
+# Fits with equalised errors: of the length 3·10⁻⁵, of sine and cosine 10⁻⁴, of what a pulse moves 10⁻⁵ and better.
+LOG = (-2.000012008, 0.998548401, -0.664551825, 0.550730681, -0.451419052)  # −2 ln(1 + m) / m, −1/3 ≤ m ≤ 1/3
+SINE = (3.141252817, -5.145805533, 2.326638795)  # sin(πy) / y in y², |y| ≤ 1/2
+COSINE = (0.999993296, -4.933938026, 4.041283911, -1.222127249)  # cos(πy) in y², |y| ≤ 1/2
 MOVED = (  # (1 − 2^−f) / f, −1/2 ≤ f ≤ 1
     0.693147149, -0.240225934, 0.055505074, -0.009625366, 0.001332931, -0.000133925,
 )
+MOVED_GENTLY = (0.693137955, -0.239944075, 0.054102674, -0.007303208)  # the same to 1.3·10⁻⁵, 0 ≤ f ≤ 1
 
 
 # --- random numbers, sixteen counters at a time ------------------------------------------------------------
@@ -79,63 +81,85 @@ def _two_normals(word: Lanes) -> tuple[Lanes, Lanes]:
     exponent = bits - 0x3F2AAAAB  # so that the mantissa lies in [2/3, 4/3)
     exponent = exponent.shifted_signed(23)
     m = (bits - (exponent << 23)).as_float() - 1.0
-    log = vector.polynomial(LOG, m) * m + exponent.float() * math.log(2)
-    length = (log * -2.0).maximum(vector.constant(0.0, True)).sqrt()
-    x = (word << 16).float() * 2.0**-31 + 2.0**-17  # the angle in units of π, in (−1, 1)
-    y = x.abs() * -1.0 + 0.5
-    cosine = vector.polynomial(SINE, y * y) * y  # of the angle
-    sine = vector.polynomial(COSINE, y * y)  # of its magnitude
-    signed = (sine.as_int() | (x.as_int() & SIGN)).as_float()
-    return length * cosine, length * signed
+    length = (vector.polynomial(LOG, m) * m + exponent.float() * (-2 * math.log(2))).sqrt()
+    y = (word << 17).float() * 2.0**-32 + 2.0**-16  # in (−1/2, 1/2); the angle is πy or π − πy
+    sine, cosine = vector.polynomial(SINE, y * y) * y, vector.polynomial(COSINE, y * y)
+    signed = (cosine.as_int() | (word << 16 & SIGN)).as_float()
+    return length * sine, length * signed
 
 
-@intrinsic
-def draw_normals(typing_context, out, c0, c1, c2, c3, k0, k1):
-    """128 standard normal numbers into `out` from counters (c0 … c0 + 15, c1, c2, c3) of key (k0, k1)."""
+def _make_draw(ciphers: int):
+    @intrinsic
+    def draw(typing_context, out, c0, c1, c2, c3, k0, k1):
+        """128 standard normal numbers of each cipher into `out`, from counters (c0 … c0 + 15, c1, c2, c3) of key (k0, k1)."""
 
-    def emit(context, builder, signature, arguments):
-        vector = Vector(context, builder)
-        pointer = vector.pointer(signature.args[0], arguments[0], context.get_constant(types.intp, 0))
-        scalars = [vector.all(scalar) for scalar in arguments[1:]]
-        words = _threefry([scalars[0] + vector.count(), *scalars[1:4]], scalars[4:])
-        for i, word in enumerate(words):
-            for j, normal in enumerate(_two_normals(word)):
-                vector.store(normal, pointer, (2 * i + j) * LANES)
-        return context.get_dummy_value()
+        def emit(context, builder, signature, arguments):
+            vector = Vector(context, builder)
+            pointer = vector.pointer(signature.args[0], arguments[0], context.get_constant(types.intp, 0))
+            c0, c1, c2, c3, k0, k1 = (vector.all(scalar) for scalar in arguments[1:])
+            words = []
+            for cipher in range(ciphers):
+                words += _threefry([c0 + vector.count() + cipher * LANES, c1, c2, c3], [k0, k1])
+            for i, word in enumerate(words):
+                for j, normal in enumerate(_two_normals(word)):
+                    vector.store(normal, pointer, (2 * i + j) * LANES)
+            return context.get_dummy_value()
 
-    return types.void(out, *[types.uint32] * 6), emit
+        return types.void(out, *[types.uint32] * 6), emit
+
+    return draw
+
+
+draw_normals, draw_256_normals = _make_draw(1), _make_draw(2)  # the same numbers; two ciphers at once wait less for each other
 
 
 # --- pulse trains ----------------------------------------------------------------------------------------
 
 
-@intrinsic
-def draw_trains(typing_context, words, values, first, scale, used, c1, c2, c3, k0, k1):
-    """Trains of `LANES` values from `first` on: bits of `used` are 1 with probability min(1, scale·|value|), bit 31 the sign.
+def _make_trains(most: int):
+    @intrinsic
+    def draw(typing_context, words, values, first, scale, used, c1, c2, c3, k0, k1):
+        """Trains of `LANES` values from `first` on: bits of `used` are 1 with probability min(1, scale·|value|), bit 31: sign.
 
-    Binary digits of the probability, the last first, are read as "or" (1) or "and" (0) with a random word each. The
-    probability has `DIGITS` digits and is rounded up or down at random, once for the word, so that it is right on average.
-    """
+        Binary digits of the probability, the last first, are read as "or" (1) or "and" (0) with random bits each. The
+        probability has `DIGITS` digits and is rounded up or down at random, once for the train, so that it is right on average.
+        """
 
-    def emit(context, builder, signature, arguments):
-        vector = Vector(context, builder)
-        out = vector.pointer(signature.args[0], arguments[0], arguments[2])
-        value = vector.floats(vector.pointer(signature.args[1], arguments[1], arguments[2]))
-        c0 = vector.all(builder.trunc(arguments[2], vector.constant(0, False).value.type.element)) + vector.count()
-        scale, used, c1, c2, c3, k0, k1 = (vector.all(scalar) for scalar in arguments[3:])
-        random = _threefry([c0, c1, c2, c3], [k0, k1]) + _threefry([c0, c1, c2 + 1, c3], [k0, k1])
-        dither = (random.pop() >> 8).float() * 2.0**-24
-        probability = (value.abs() * scale).minimum(vector.constant(1.0, True))
-        digits = (probability * float(1 << DIGITS) + dither).int()
-        word = vector.integer(0)
-        for digit, other in enumerate(random):
-            one = vector.integer(0) - ((digits >> digit) & 1)
-            word = (word & other) | (one & (word | other))
-        word = word | (vector.integer(0) - (digits >> DIGITS))
-        vector.store((word & used) | (value.as_int() & SIGN), out)
-        return context.get_dummy_value()
+        def emit(context, builder, signature, arguments):
+            vector = Vector(context, builder)
+            out = vector.pointer(signature.args[0], arguments[0], arguments[2])
+            value = vector.floats(vector.pointer(signature.args[1], arguments[1], arguments[2]))
+            c0 = vector.all(builder.trunc(arguments[2], ir.IntType(32))) + vector.count()
+            scale, used, c1, c2, c3, k0, k1 = (vector.all(scalar) for scalar in arguments[3:])
+            random = _threefry([c0, c1, c2, c3], [k0, k1])
+            random += [word >> 16 for word in random] if most == 16 else _threefry([c0, c1, c2 + 1, c3], [k0, k1])
+            dither = (random.pop() & 0xFFFF).float() * 2.0**-16
+            probability = (value.abs() * scale).minimum(vector.constant(1.0, True))
+            digits = (probability * float(1 << DIGITS) + dither).int()
+            word = vector.integer(0)
+            for digit, other in enumerate(random):
+                one = vector.integer(0) - ((digits >> digit) & 1)
+                word = (word & other) | (one & (word | other))
+            word = word | (vector.integer(0) - (digits >> DIGITS))
+            vector.store((word & used) | (value.as_int() & SIGN), out)
+            return context.get_dummy_value()
 
-    return types.void(words, values, types.intp, types.float32, *[types.uint32] * 6), emit
+        return types.void(words, values, types.intp, types.float32, *[types.uint32] * 7), emit
+
+    return draw
+
+
+draw_trains, draw_short_trains = _make_trains(32), _make_trains(16)  # of up to 31 bits; of up to 16, with half the random words
+
+
+@compiled
+def _trains_of(words, values, scale, bits, now, purpose, array, k0, k1):
+    used = uint32(uint32(0xFFFFFFFF) >> uint32(32 - bits))
+    for i in range(0, values.size, LANES):
+        if bits <= 16:
+            draw_short_trains(words, values, i, scale, used, now, purpose, array, k0, k1)
+        else:
+            draw_trains(words, values, i, scale, used, now, purpose, array, k0, k1)
 
 
 @compiled
@@ -159,7 +183,6 @@ def trains(words_x, words_d, x, d, rate, dw_min, longest, managed, step, array, 
     """
     sent = 0
     samples, inputs, outputs = x.shape[0], x.shape[1], d.shape[1]
-    flat_x, flat_d, trains_x, trains_d = x.reshape(-1), d.reshape(-1), words_x.reshape(-1), words_d.reshape(-1)
     for t in range(samples):
         largest_x, largest_d = float32(0), float32(0)
         for i in range(inputs):
@@ -173,15 +196,10 @@ def trains(words_x, words_d, x, d, rate, dw_min, longest, managed, step, array, 
             continue
         bits = min(math.ceil(wanted), float(longest)) if managed else float(longest)
         highest = math.sqrt(wanted / bits)
-        used = uint32(uint32(0xFFFFFFFF) >> uint32(32 - int(bits)))
-        now = uint32(step + t)
-        for i in range(0, inputs, LANES):
-            draw_trains(trains_x[t * inputs : (t + 1) * inputs], flat_x[t * inputs : (t + 1) * inputs], i,
-                        float32(highest / largest_x), used, now, uint32(TRAINS_X), uint32(array), k0, k1)  # fmt: skip
-        for o in range(0, outputs, LANES):
-            draw_trains(trains_d[t * outputs : (t + 1) * outputs], flat_d[t * outputs : (t + 1) * outputs], o,
-                        float32(highest / largest_d), used, now, uint32(TRAINS_D), uint32(array), k0, k1)  # fmt: skip
-        sent = max(sent, int(bits))
+        bits_sent, now = int(bits), uint32(step + t)
+        _trains_of(words_x[t], x[t], float32(highest / largest_x), bits_sent, now, uint32(TRAINS_X), uint32(array), k0, k1)
+        _trains_of(words_d[t], d[t], float32(highest / largest_d), bits_sent, now, uint32(TRAINS_D), uint32(array), k0, k1)
+        sent = max(sent, bits_sent)
     return sent
 
 
@@ -189,74 +207,174 @@ def trains(words_x, words_d, x, d, rate, dw_min, longest, managed, step, array, 
 
 
 @intrinsic
-def coincide(typing_context, words_x, x, word_d):
-    """How many of `LANES` input trains coincide with the train `word_d`."""
+def any_pulse(typing_context, words, first):
+    """Whether any of `LANES` trains from `first` on has a pulse."""
 
     def emit(context, builder, signature, arguments):
         vector = Vector(context, builder)
         trains = vector.integers(vector.pointer(signature.args[0], arguments[0], arguments[1]))
-        return ((trains & vector.all(arguments[2]) & TRAIN) > 0).count()
+        return ((trains & TRAIN) > 0).as_bits()
 
-    return types.intp(words_x, types.intp, types.uint32), emit
+    return types.intp(words, types.intp), emit
 
 
-def _share_moved(pulses: Lanes, rate: Lanes, gentle: bool) -> Lanes:
+@intrinsic
+def coincide(typing_context, numbers, at, words_x, x, word_d, noise):
+    """Compare `LANES` input trains from `x` on with the train `word_d`; `NUMBERS` numbers about it into `numbers`.
+
+    Returns:
+        Bits 0 … 15: which devices see a pulse; bits 16 … 31: which inputs are negative.
+    """
+
+    def emit(context, builder, signature, arguments):
+        vector = Vector(context, builder)
+        out = vector.pointer(signature.args[0], arguments[0], arguments[1])
+        words = vector.integers(vector.pointer(signature.args[2], arguments[2], arguments[3]))
+        word_d, noise = vector.all(arguments[4]), vector.all(arguments[5])
+        common = words & word_d & TRAIN
+        n = common.bits().float()
+        vector.store(n, out)
+        vector.store(n.sqrt() * noise, out, LANES)
+        vector.store((n * n - 1.0) * (math.log(2) ** 2 / 24), out, 2 * LANES)
+        pulsed, negative = (common > 0).as_bits(), (words > TRAIN).as_bits()
+        return builder.or_(pulsed, builder.shl(negative, ir.IntType(64)(LANES)))
+
+    return types.intp(numbers, types.intp, words_x, types.intp, types.uint32, types.float32), emit
+
+
+@intrinsic
+def count_bits(typing_context, number):
+    """How many of bits 0 … 15 are set."""
+
+    def emit(context, builder, signature, arguments):
+        return builder.ctpop(builder.and_(arguments[0], ir.IntType(64)(0xFFFF)))
+
+    return types.intp(types.intp), emit
+
+
+def _share_moved(pulses: Lanes, rate: Lanes) -> Lanes:
     """1 − qⁿ = 1 − 2^(−n·rate): the share of the way to the target that n pulses go. Precise for shares near 0, too."""
     vector = pulses.vector
     y = pulses * rate
-    if gentle:
-        return y * vector.polynomial(MOVED, y)
     whole = (y + 0.5).int()
     f = y - whole.float()
     scale = ((vector.integer(127) - whole) << 23).as_float()  # 2^−whole
     return (scale * -1.0 + 1.0) + scale * f * vector.polynomial(MOVED, f)
 
 
-def _make_move(planes: int, multiplicative: bool, gentle: bool):
+def _make_rows(planes: int, multiplicative: bool, gentle: bool):
+    """`update` for one kind of device, given the groups of `LANES` inputs that are active in each sample."""
     high, low = (HIGHEST, LOWEST) if planes == 6 else (TARGET_UP, TARGET_DOWN)
 
+    def emit(context, builder, signature, arguments):
+        weights, devices, numbers, normals, variance, *of_registers = arguments
+        registers = len(of_registers) // 4
+        w, at, masks, z = (of_registers[i * registers : (i + 1) * registers] for i in range(4))
+        vector = Vector(context, builder, registers)
+        parameters = [builder.mul(one, one.type(planes)) for one in w]
+        place = vector.pointer(signature.args[0], weights, *w)
+        parameters = vector.pointer(signature.args[1], devices, *parameters)
+        about = vector.pointer(signature.args[2], numbers, *at)
+        drawn = vector.pointer(signature.args[3], normals, *z)
+        pulsed, down = vector.mask(*masks), vector.mask(*[builder.lshr(bits, bits.type(LANES)) for bits in masks])
+        weight, pulses, normal = vector.floats(place), vector.floats(about), vector.spread(pulsed, drawn)
+        plane = [vector.floats(parameters, i * LANES) for i in range(planes)]
+        target = down.choose(plane[TARGET_DOWN], plane[TARGET_UP])
+        rate = down.choose(plane[RATE_DOWN], plane[RATE_UP])
+        left = target - weight
+        if gentle:
+            # With y = −n ln q: √((1 − q²ⁿ) / (1 − q²)) d = |target| (1 − qⁿ) √(coth(y/2) tanh(y/2n)), and the root is
+            # (1 + (n² − 1) (y/n)² / 24) / √n up to 4·10⁻⁴.
+            error = normal * vector.floats(about, LANES) * (rate * rate * vector.floats(about, 2 * LANES) + 1.0)
+            one = rate * vector.polynomial(MOVED_GENTLY, pulses * rate)  # (1 − qⁿ) / n
+            moved = weight + one * (left * pulses + target * error)
+        else:
+            share = _share_moved(pulses, rate)
+            if multiplicative:
+                kept = left - left * share
+                step = kept * rate * (rate * (0.5 * math.log(2)) + 1.0)  # the last step / ln 2, to second order
+                spread = step * step * pulses * vector.all(variance) * (2 * math.log(2))
+            else:  # (1 − q²ⁿ) / (1 − q²) · d², where (1 − q) / (1 + q) = tanh(−ln(q) / 2) to second order
+                spread = (target * share) * (target * 2.0 - target * share) * (rate * vector.all(variance))
+            moved = weight + left * share + spread.sqrt() * normal
+        moved = moved.maximum(plane[low]).minimum(plane[high])
+        vector.store(pulsed.choose(moved, weight), place)
+        return context.get_dummy_value()
+
     @intrinsic
-    def move(typing_context, weights, w, devices, p, words_x, x, word_d, variance, normals, z):
-        """`LANES` devices after the coincidences of their input trains with the train `word_d`.
+    def move(typing_context, weights, devices, numbers, normals, variance, w, at, masks, z):
+        """`LANES` devices from `w` on after the coincidences that `coincide` found.
 
         Those that see a pulse take one normal number each, from element `z` on. `variance` is σ² ln(2) / 2.
         """
+        return types.void(weights, devices, numbers, normals, types.float32, *[types.intp] * 4), emit
 
-        def emit(context, builder, signature, arguments):
-            vector = Vector(context, builder)
-            at = [vector.pointer(signature.args[i], arguments[i], arguments[i + 1]) for i in (0, 2, 4)]
-            drawn = vector.pointer(signature.args[8], arguments[8], arguments[9])
-            weight, word_d, variance = vector.floats(at[0]), vector.all(arguments[6]), vector.all(arguments[7])
-            words = vector.integers(at[2])
-            plane = [vector.floats(at[1], i * LANES) for i in range(planes)]
-            common = words & word_d & TRAIN
-            pulsed, pulses = common > 0, common.bits().float()
-            down = (words ^ word_d) > TRAIN
-            target = down.choose(plane[TARGET_DOWN], plane[TARGET_UP])
-            rate = down.choose(plane[RATE_DOWN], plane[RATE_UP])
-            share = _share_moved(pulses, rate, gentle)
-            left = target - weight
-            if multiplicative:
-                kept = left - left * share
-                step = kept * rate * (rate * (0.5 * math.log(2)) + 1.0)  # the last step in units of ln 2, to second order
-                spread = step * step * pulses * variance * (2 * math.log(2))
-            else:  # (1 − q²ⁿ) / (1 − q²) · d², where (1 − q) / (1 + q) = tanh(−ln(q) / 2) to second order
-                spread = (target * share) * (target * 2.0 - target * share) * (rate * variance)
-            moved = weight + left * share + spread.sqrt() * vector.spread(pulsed, drawn)
-            moved = moved.maximum(plane[low]).minimum(plane[high])
-            vector.store(pulsed.choose(moved, weight), at[0])
-            return context.get_dummy_value()
+    @intrinsic
+    def move_two(typing_context, weights, devices, numbers, normals, variance, w, w2, at, at2, masks, masks2, z, z2):
+        """`move` of two groups of devices, faster than one after the other."""
+        return types.void(weights, devices, numbers, normals, types.float32, *[types.intp] * 8), emit
 
-        index = types.intp
-        kinds = (weights, index, devices, index, words_x, index, types.uint32, types.float32, normals, index)
-        return types.void(*kinds), emit
+    @compiled
+    def rows(weights, devices, words_x, words_d, active, actives, noise, normals, step, array, k0, k1, first, last):
+        inputs, samples = weights.shape[1], words_x.shape[0]
+        flat_weights, flat_devices, flat_x = weights.reshape(-1), devices.reshape(-1), words_x.reshape(-1)
+        variance = float32(noise * noise * (0.5 * math.log(2)))
+        groups = active.shape[1]
+        numbers = np.empty(SLOTS * groups * NUMBERS + LANES, np.float32)
+        aligned = -(numbers.ctypes.data >> 2) & (LANES - 1)
+        # Trains are short where their length is managed, so that many outputs send the same one and meet the same pulses.
+        met = np.empty((SLOTS, groups + 2), np.int64)  # what `coincide` returned, and above it the first device; then
+        how_many, whose = groups, groups + 1  # the number of such groups, and which sample's and train they are
+        met[:, whose] = -1
+        for start in range(first, last, GROUP):
+            drawn, used = uint32(0), DRAWN
+            for o in range(start, min(start + GROUP, last)):
+                for t in range(samples):
+                    word_d = words_d[t, o]
+                    if uint32(word_d & uint32(TRAIN)) == uint32(0):
+                        continue
+                    train = np.int64(word_d & uint32(TRAIN))
+                    slot = (train ^ (t << 1)) & (SLOTS - 1)
+                    key = (t << 32) | train
+                    turned = 0xFFFF0000 if word_d > uint32(TRAIN) else 0
+                    if met[slot, whose] != key:
+                        count = 0
+                        for a in range(actives[t]):
+                            i = np.int64(active[t, a])
+                            at = aligned + (slot * groups + count) * NUMBERS
+                            found = coincide(numbers, at, flat_x, t * inputs + i, word_d, noise)
+                            met[slot, count] = found | i << 32
+                            count += 1 if found & 0xFFFF != 0 else 0
+                        met[slot, how_many], met[slot, whose] = count, key
+                    row, count = o * inputs, met[slot, how_many]
+                    for a in range(0, count, 2):
+                        found, other = met[slot, a] ^ turned, met[slot, a + 1] ^ turned if a + 1 < count else 0
+                        pulsed, others = count_bits(found), count_bits(other)
+                        if used + pulsed + others > DRAWN:
+                            refill(normals, drawn, uint32(step), uint32(NOISE + PURPOSES * start), uint32(array), k0, k1)
+                            drawn = uint32(drawn + uint32(DRAWN // 8))
+                            used = 0
+                        w, w2 = row + (found >> 32), row + (other >> 32)
+                        at = aligned + (slot * groups + a) * NUMBERS
+                        if a + 1 < count:
+                            move_two(flat_weights, flat_devices, numbers, normals, variance, w, w2, at, at + NUMBERS, found,
+                                     other, used, used + pulsed)  # fmt: skip
+                        else:
+                            move(flat_weights, flat_devices, numbers, normals, variance, w, at, found, used)
+                        used += pulsed + others
 
-    return move
+    return rows
 
 
-_soft_gentle, _soft = _make_move(4, False, True), _make_move(4, False, False)
-_bounded, _soft_multiplicative = _make_move(6, False, False), _make_move(4, True, False)
-_bounded_multiplicative = _make_move(6, True, False)
+@compiled
+def refill(normals, first, c1, c2, c3, k0, k1):
+    """`DRAWN` standard normal numbers from counter `first` on."""
+    draw_256_normals(normals, first, c1, c2, c3, k0, k1)
+
+
+_soft_gentle, _soft = _make_rows(4, False, True), _make_rows(4, False, False)
+_bounded, _soft_multiplicative = _make_rows(6, False, False), _make_rows(4, True, False)
+_bounded_multiplicative = _make_rows(6, True, False)
 
 
 @compiled
@@ -275,49 +393,27 @@ def update(weights, devices, words_x, words_d, noise, multiplicative, gentle, st
     """
     samples, inputs = words_x.shape
     planes = devices.shape[2]
-    flat_weights, flat_devices, flat_x = weights.reshape(-1), devices.reshape(-1), words_x.reshape(-1)
-    variance = float32(noise * noise * (0.5 * math.log(2)))
+    flat_x = words_x.reshape(-1)
     active = np.empty((samples, inputs // LANES), np.int32)  # first device of groups with any pulse on their inputs
     actives = np.zeros(samples, np.int32)
     for t in range(samples):
         for i in range(0, inputs, LANES):
-            if coincide(flat_x, t * inputs + i, uint32(TRAIN)) > 0:
-                active[t, actives[t]] = i
-                actives[t] += 1
+            active[t, actives[t]] = i
+            actives[t] += 1 if any_pulse(flat_x, t * inputs + i) != 0 else 0
     normals = np.empty(DRAWN + LANES, np.float32)
-    for start in range(first, last, GROUP):
-        drawn, used = uint32(0), DRAWN
-        for o in range(start, min(start + GROUP, last)):
-            for t in range(samples):
-                word_d = words_d[t, o]
-                if uint32(word_d & uint32(TRAIN)) == uint32(0):
-                    continue
-                for a in range(actives[t]):
-                    i = active[t, a]
-                    x = t * inputs + i
-                    pulsed = coincide(flat_x, x, word_d)
-                    if pulsed > 0:
-                        if used + pulsed > DRAWN:
-                            for z in range(0, DRAWN, 128):
-                                draw_normals(normals[z : z + 128], drawn, uint32(step), uint32(NOISE + PURPOSES * start),
-                                             uint32(array), k0, k1)  # fmt: skip
-                                drawn = uint32(drawn + uint32(LANES))
-                            used = 0
-                        w = o * inputs + i
-                        p = w * planes
-                        if gentle:
-                            _soft_gentle(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals, used)
-                        elif planes == 4 and not multiplicative:
-                            _soft(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals, used)
-                        elif planes == 4:
-                            _soft_multiplicative(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals,
-                                                 used)  # fmt: skip
-                        elif not multiplicative:
-                            _bounded(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals, used)
-                        else:
-                            _bounded_multiplicative(flat_weights, w, flat_devices, p, flat_x, x, word_d, variance, normals,
-                                                    used)  # fmt: skip
-                        used += pulsed
+    sigma = float32(noise)
+    if gentle:
+        _soft_gentle(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first, last)
+    elif planes == 4 and not multiplicative:
+        _soft(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first, last)
+    elif planes == 4:
+        _soft_multiplicative(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first,
+                             last)  # fmt: skip
+    elif not multiplicative:
+        _bounded(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first, last)
+    else:
+        _bounded_multiplicative(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first,
+                                last)  # fmt: skip
 
 
 @compiled
@@ -357,10 +453,8 @@ def update_power(weights, devices, words_x, words_d, noise, multiplicative, gent
                     while common != uint32(0):
                         common = uint32(common & uint32(common - uint32(1)))
                         if used == DRAWN:
-                            for z in range(0, DRAWN, 128):
-                                draw_normals(normals[z : z + 128], drawn, uint32(step), uint32(NOISE + PURPOSES * start),
-                                             uint32(array), k0, k1)  # fmt: skip
-                                drawn = uint32(drawn + uint32(LANES))
+                            refill(normals, drawn, uint32(step), uint32(NOISE + PURPOSES * start), uint32(array), k0, k1)
+                            drawn = uint32(drawn + uint32(DRAWN // 8))
                             used = 0
                         left = (w - low if is_down else high - w) / (high - low)
                         moved = size * left**gamma if left > float32(0) else float32(0)
