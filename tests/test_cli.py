@@ -140,7 +140,7 @@ MISTAKES = {
     "noise=null": ["`noise`", "ideal, pcm", "`null`"],
     "~noise": ["`noise`", "ideal, pcm", "deleted"],
     "~seed": ["`seed`", "cannot be deleted"],
-    "+experiment=dmo": ["`experiment`", "demo, gokmen_figure3", "Did you mean `demo`?"],
+    "+experiment=dmo": ["`experiment`", "demo, digits_in_situ", "Did you mean `demo`?"],
     "seed=abc": ["`seed`", "an integer", "'abc'"],
     "seed=1.5": ["`seed`", "an integer", "1.5"],
     "seed=null": ["`seed`", "an integer", "null"],

@@ -27,13 +27,13 @@ def _multiply(typing_context, out, o, width, matrix, m, columns, codes, stride, 
         vector = Vector(context, builder)
         _, o, width, _, m, columns, _, stride, count = arguments
         zero = context.get_constant(types.intp, 0)
-        weights = vector.pointer(signature.args[3], arguments[3], m)
-        values = vector.pointer(signature.args[6], arguments[6], zero)
+        (weights,) = vector.pointer(signature.args[3], arguments[3], m)
+        (values,) = vector.pointer(signature.args[6], arguments[6], zero)
         sums = [cgutils.alloca_once(builder, FLOATS) for _ in range(TOGETHER)]
         for total in sums:
             builder.store(vector.constant(0.0, True).value, total)
         with cgutils.for_range(builder, count) as loop:
-            row = vector.floats(builder.gep(weights, [builder.mul(loop.index, columns)], source_etype=INT))
+            row = vector.floats((builder.gep(weights, [builder.mul(loop.index, columns)], source_etype=INT),))
             for r, total in enumerate(sums):
                 at = builder.add(loop.index, builder.mul(stride, ir.IntType(64)(r)))
                 code = builder.load(builder.bitcast(builder.gep(values, [at], source_etype=INT), FLOAT.as_pointer()))
