@@ -107,7 +107,7 @@ def test_a_silent_server_is_given_up_within_seconds():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         file = PublicFile("x", SHA, (f"http://127.0.0.1:{listener.getsockname()[1]}/x",))
         started = time.perf_counter()
-        with pytest.raises(ValueError, match="did not answer|timed out"):
+        with pytest.raises(ValueError, match=r"did not answer|timed out"):
             require_available([file])
         assert time.perf_counter() - started < 4
 
