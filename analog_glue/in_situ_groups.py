@@ -164,7 +164,8 @@ def sources(numbers: Iterable[Cells]) -> str:
             known[f"{cells['source']}{note}"].append(cells["value"])
         else:
             at = f" after {cells['at']} epochs" if cells["at"] else ""
-            lost.append(" ".join(filter(None, (cells["line"].replace("_", " "), cells["weights"]))) + at)
+            what = " ".join(filter(None, (cells["line"].replace("_", " "), cells["weights"]))) or "all values"
+            lost.append(what + at)
     told = [f"{', '.join(dict.fromkeys(values))} from {source}" for source, values in known.items()]
     told += [f"lost: {', '.join(dict.fromkeys(lost))}"] if lost else []
     return f"Published: {'; '.join(told)}." if told else ""
