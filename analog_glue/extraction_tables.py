@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from analog_glue.figures import Chart, Level, Line, line_figure
 from analog_glue.grids import Chapter, Grid, Picture, Statistic, score_cell, span, summarise
-from analog_glue.in_situ_groups import MOMENTUM, READING, Group, belongs, headline, name_groups, sources, unit
+from analog_glue.in_situ_groups import MOMENTUM, READING, TEXT, Group, belongs, headline, name_groups, sources, unit
 from analog_glue.in_situ_records import Cells, Extraction
 
 PLACES = ("digital", "arrays without bounds", "fresh arrays")
@@ -138,6 +138,13 @@ ALTERED: dict[str, tuple[str, tuple[str, ...], str, str]] = {
 }
 
 
+def _altered(group: Group, attribute: str) -> list[tuple[int, Extraction]]:
+    """(Seed of the run, extraction) with such scores: of every run one, of its latest epoch."""
+    known = {epoch: [(seed, e) for seed, e in own if getattr(e, attribute)] for epoch, own in extractions(group).items()}
+    latest = max((epoch for epoch, own in known.items() if own), default=0)
+    return list({seed: (seed, e) for seed, e in reversed(known.get(latest, []))}.values())
+
+
 def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Group], published: Sequence[Cells]) -> None:
     """Scores of extracted weights that were pruned or perturbed, a line for each way and a column for how much."""
     attribute, names, across, what = ALTERED[table]
@@ -146,13 +153,12 @@ def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Grou
     name_groups(own)
     for group in own:
         metric = headline(group.any)
-        for seed, run in group.runs.items():
-            for extraction in run.extractions:
-                for cells in getattr(extraction, attribute):
-                    if cells["metric"] == metric:
-                        line = (group.any.task, group.label, *(cells[name] for name in names), metric)
-                        by_draw = scores[line][float(cells[across])].setdefault(seed, {})
-                        by_draw[1000 * extraction.seed + int(cells.get("draw") or 0)] = float(cells["value"])
+        for seed, extraction in _altered(group, attribute):
+            for cells in getattr(extraction, attribute):
+                if cells["metric"] == metric:
+                    line = (group.any.task, group.label, *(cells[name] for name in names), metric)
+                    by_draw = scores[line][float(cells[across])].setdefault(seed, {})
+                    by_draw[int(cells.get("draw") or 0)] = float(cells["value"])
     if not scores:
         return
     values = sorted({value for line in scores.values() for value in line})
@@ -171,7 +177,7 @@ def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Grou
             for value, score in found.items()
             if score is not None
         ]  # fmt: skip
-    literature = [cells for cells in published if cells["table"] == table]
+    literature = [cells for cells in published if cells["table"] == table and any(group.any.task == TEXT for group in own)]
     for cells in literature:
         if cells["value"]:
             at = [cells["value"] if cells["at"] and float(cells["at"]) == value else "" for value in values]

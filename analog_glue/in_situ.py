@@ -110,6 +110,13 @@ def run_of(folder: Path) -> dict[str, Any]:
     return config
 
 
+def check_data(folder: Path, data: dict[str, str]) -> None:
+    """Raises ValueError unless `data` are those that the run in `folder` learnt."""
+    learnt = json.loads((folder / RUN).read_text(encoding="utf-8"))["data"]["fingerprint"]
+    require(data["fingerprint"] == learnt, "data.root", f"hold what the run learnt (fingerprint {learnt})", data["fingerprint"],
+            "Name the data of the run; of a head, its encoder, too (model.path).")  # fmt: skip
+
+
 def _table(curve: list[Epoch]) -> str:
     names = list(curve[-1].scores)
     lines = ["epoch  train loss  " + "  ".join(names)]

@@ -20,7 +20,7 @@ from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.evaluation import Sentences, Workload
 from analog_glue.experiment import EncodedData, RunSummary, Subject, calibrated_ranges, runtime, sweep
 from analog_glue.heads import HeadTask
-from analog_glue.in_situ import RUN, run_of
+from analog_glue.in_situ import RUN, check_data, run_of
 from analog_glue.nn.linear import Periphery
 from analog_glue.nn.plain import on_linear_layers
 from analog_glue.settings import RunSettings, require
@@ -61,6 +61,7 @@ def deploy(
     tensors, _ = load_tensors(file)
     seed = run_of(extraction.parent)["seed"]
     trainable, data = task.load(settings.data.root, mode, device, seed)
+    check_data(extraction.parent, data)
     model = trainable.deployable([tensors[str(number)].numpy() for number in range(len(tensors))])
     model = on_linear_layers(model).eval()
     if settings.dry_run:

@@ -28,7 +28,7 @@ import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.extraction import Regression, extract, extract_one_hot
-from analog_glue.in_situ import run_of
+from analog_glue.in_situ import check_data, run_of
 from analog_glue.in_situ_uncertainty import PERTURBATION, PRUNING, Weights, score_perturbation, score_pruning
 from analog_glue.kernels.matvec import PERFECT
 from analog_glue.nn.in_situ.learner import Fixed, Learner, Stream
@@ -68,6 +68,7 @@ def extract_run(
     folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}{aged}"
     seed = key(seed_of_run, "extraction", settings.seed)
     trainable, data = task.load(settings.data.root, mode, device, seed_of_run)
+    check_data(run, data)
     saved, notes = restore(trainable, run / STATE)
     _age(trainable.network.learners, chosen.time)
     spread = _spread(trainable, saved, mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -73,8 +74,14 @@ def chapter(root: Path | str) -> Chapter | None:
 
 
 def _symmetric(groups: Sequence[Group]) -> Group | None:
-    """SGD on symmetric devices, from which gaps are measured."""
-    return next((g for g in groups if (g.any.training, g.any.device) == ("sgd_pulsed", "symmetric_linear")), None)
+    """SGD on symmetric devices, from which gaps are measured: of several the one that learnt longest, then best."""
+    known = [g for g in groups if (g.any.training, g.any.device) == ("sgd_pulsed", "symmetric_linear")]
+
+    def loss(group: Group) -> float:
+        found = group.at(group.last, "train_loss")
+        return found.mean if found else math.inf
+
+    return min(known, key=lambda group: (-group.last, loss(group)), default=None)
 
 
 def _curves(
