@@ -17,7 +17,7 @@ from analog_glue.devices.pulsed.power_step import PowerStep
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
 from analog_glue.extraction import Regression, expected_error
-from analog_glue.in_situ import train_in_situ
+from analog_glue.in_situ import check_data, train_in_situ
 from analog_glue.in_situ_uncertainty import certainty, perturbed, pruned
 from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
 from analog_glue.nn.in_situ import lstm, perceptron
@@ -678,3 +678,10 @@ def test_a_perturbation_without_statistics_is_refused(tmp_path, capsys):
     (folder,) = tmp_path.iterdir()
     assert main(["extract", f"checkpoint={folder}", "extract.perturb=[1]"]) == 2
     assert "training.statistics_every" in capsys.readouterr().err
+
+
+def test_other_data_than_the_run_learnt_are_refused(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"data": {"fingerprint": "a1"}}))
+    check_data(tmp_path, {"fingerprint": "a1"})
+    with pytest.raises(ValueError, match=r"`data\.root` must hold what the run learnt \(fingerprint a1\)"):
+        check_data(tmp_path, {"fingerprint": "b2"})
