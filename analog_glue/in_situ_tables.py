@@ -197,10 +197,11 @@ def _sweeps(made: Chapter, base: Sequence[Group], swept: Sequence[Group], refere
         values = sorted({*planned, *(value for points in lines.values() for value in points)})
         bound = float(str(own[0].setting("device.w_max") or 0.6))
         heads = [f"{2 * bound / v:.0f} states" if key == "device.dw_min" else f"{v:g}" for v in values]
+        uneven = len({group.last for group in own}) > 1
         rows, drawn = [], []
         for name, points in sorted(lines.items()):
             scores = {value: group.at(group.last, "cross_entropy") for value, group in sorted(points.items())}
-            rows.append([name, *(_sweep_cell(scores.get(value), points.get(value)) for value in values)])
+            rows.append([name, *(_sweep_cell(scores.get(value), points.get(value), uneven) for value in values)])
             known = {value: s for value, s in scores.items() if s is not None}
             x = [2 * bound / value if key == "device.dw_min" else value for value in known]
             drawn.append(Line(name, x, [s.mean for s in known.values()], [s.error for s in known.values()]))
@@ -212,8 +213,8 @@ def _sweeps(made: Chapter, base: Sequence[Group], swept: Sequence[Group], refere
                 for value, s in known.items()
             ]  # fmt: skip
         note = (
-            "Test cross-entropy [nats] ± standard error over seeds; in brackets the epoch of a run that goes on; ° on the first"
-            f" part of the test set. {key}; the rest as in Figure 3 (baseline {baseline:g}). The paper's values and curves are "
+            "Test cross-entropy [nats] ± standard error over seeds; in brackets the epoch where runs differ in it or go on; ° on the"
+            f" first part of the test set. {key}; the rest as in Figure 3 (baseline {baseline:g}). The paper's values and curves are "
             "lost; it claims tens of states instead of thousands, about 100 times the update noise, 10 times that of products."
         )
         made.parts.append((f"figure4-{key.rpartition('.')[2]}", Grid(f"Figure 4: {what}", note, ["", *heads], rows)))
@@ -228,12 +229,12 @@ def _sweeps(made: Chapter, base: Sequence[Group], swept: Sequence[Group], refere
         made.records["figure4.csv"] = records
 
 
-def _sweep_cell(score: Statistic | None, group: Group | None) -> str:
+def _sweep_cell(score: Statistic | None, group: Group | None, uneven: bool) -> str:
     if score is None or group is None:
         return MISSING
     part = "" if group.whole(group.last) else "°"
-    unfinished = group.last < max(run.epochs for run in group.runs.values())
-    return score_cell(score, decimals=3) + part + (f" ({group.last})" if unfinished else "")
+    told = uneven or group.last < max(run.epochs for run in group.runs.values())
+    return score_cell(score, decimals=3) + part + (f" ({group.last})" if told else "")
 
 
 # --- GLUE heads, and what is missing -----------------------------------------------------------------------
