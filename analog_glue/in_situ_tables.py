@@ -213,9 +213,10 @@ def _sweeps(made: Chapter, base: Sequence[Group], swept: Sequence[Group], refere
                 for value, s in known.items()
             ]  # fmt: skip
         note = (
-            "Test cross-entropy [nats] ± standard error over seeds; in brackets the epoch where runs differ in it or go on; ° on the"
-            f" first part of the test set. {key}; the rest as in Figure 3 (baseline {baseline:g}). The paper's values and curves are "
-            "lost; it claims tens of states instead of thousands, about 100 times the update noise, 10 times that of products."
+            "Test cross-entropy [nats] ± standard error over seeds; in brackets the epoch where runs differ in it or go on; "
+            f"° on the first part of the test set. {key}; the rest as in Figure 3 (baseline {baseline:g}). The paper's values "
+            "and curves are lost; it claims tens of states instead of thousands, about 100 times the update noise, 10 times "
+            "that of products."
         )
         made.parts.append((f"figure4-{key.rpartition('.')[2]}", Grid(f"Figure 4: {what}", note, ["", *heads], rows)))
         label = "states of a device" if key == "device.dw_min" else what
