@@ -74,6 +74,10 @@ def extract_run(
     spread = _spread(trainable, saved, mode)
     require(not chosen.perturb or spread is not None, "extract.perturb", "be empty without statistics of the weights",
             list(chosen.perturb), "Train the last epochs with training.statistics_every=100.")  # fmt: skip
+    most = max(learner.inputs for learner in trainable.network.learners)
+    enough = chosen.inputs != "uniform" or chosen.products > most + 1
+    require(enough, "extract.products", f"be more than {most + 1}, the inputs of the largest array and 1", chosen.products,
+            "10000 is usual.")  # fmt: skip
     if settings.dry_run:
         shapes = ", ".join(f"{learner.outputs} × {learner.inputs}" for learner in trainable.network.learners)
         return folder, f"{chosen.products:,} products with each of the arrays {shapes}", []
@@ -90,9 +94,11 @@ def extract_run(
     else:
         log(f"Extracted already: {folder}")
     _score_uncertainty(trainable, spread, folder, record["epoch"], mode, chosen, seed)
+    beside = run.resolve().parent  # where `tables` finds the rows beside the run
+    root = "" if Path(settings.output_root).resolve() == beside else f" output_root={shlex.quote(str(run.parent))}"
     again = f"analog-glue extract checkpoint={shlex.quote(str(run))}"
     steps = [
-        f"analog-glue evaluate checkpoint={shlex.quote(str(folder))} noise=pcm   on phase-change memory, as it drifts",
+        f"analog-glue evaluate checkpoint={shlex.quote(str(folder))} noise=pcm{root}   on phase-change memory, as it drifts",
         f"{again} seed={settings.seed + 1}   other inputs, other fresh arrays",
     ]
     if chosen.inputs == "uniform":

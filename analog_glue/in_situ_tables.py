@@ -32,6 +32,9 @@ from analog_glue.in_situ_groups import (
 )  # fmt: skip
 from analog_glue.in_situ_records import NO_DEVICE, Cells, find_array_errors, find_runs
 
+# Of TTv2 at 1,200 states (docs/in_situ.md, "Settings from a search").
+SLOWING = " training.transfer_rate=0.004 training.transfer_decay_every=2"
+
 
 def chapter(root: Path | str) -> Chapter | None:
     """Everything that the in-situ runs and extractions below `root` show; None where there are none."""
@@ -286,7 +289,7 @@ def _missing(made: Chapter, texts: Sequence[Group], groups: Sequence[Group], err
     wanted: list[tuple[str, bool, str]] = [
         *(
             (f"Figure 3, {DEVICES[device]} {ALGORITHMS[mode]}", (device, mode) in base,
-             f"{train} +experiment=gokmen_figure3 training={mode} device={device}")
+             f"{train} +experiment=gokmen_figure3 training={mode} device={device}{SLOWING if mode == 'ttv2' else ''}")
             for device, mode in (("symmetric_linear", "sgd_pulsed"), ("soft_bounds", "sgd_pulsed"),
                                  ("soft_bounds", "tiki_taka"), ("soft_bounds", "ttv2"))
         ),
@@ -294,7 +297,7 @@ def _missing(made: Chapter, texts: Sequence[Group], groups: Sequence[Group], err
          f"{train} +experiment=gokmen_figure3 training=sgd_digital"),
         *(
             (f"Figure 4, {what}", any(departures(group) == [key] for group in texts),
-             f"{train} -m +experiment=gokmen_figure4 {key}={','.join(f'{v:g}' for v in values if v != baseline)}")
+             f"{train} -m +experiment=gokmen_figure4 {key}={','.join(f'{v:g}' for v in values if v != baseline)}{SLOWING}")
             for key, baseline, values, what in SWEEPS
         ),
         *(
@@ -308,8 +311,10 @@ def _missing(made: Chapter, texts: Sequence[Group], groups: Sequence[Group], err
              f"{train} +experiment=gokmen_table1 device={device}, then {extract} {folder}")
             for device in MODELS
         ),
-        ("Table 2", any(e.pruning for e in every), f"{train} +experiment=gokmen_table2, then {extract} {folder}"),
-        ("Table 3", any(e.perturbation for e in every), f"{train} +experiment=gokmen_table3, then {extract} {folder}"),
+        ("Table 2", any(e.pruning for e in every),
+         f"{train} +experiment=gokmen_table2, then {extract} {folder} extract.prune=[0,0.1,0.2,0.3,0.4]"),
+        ("Table 3", any(e.perturbation for e in every),
+         f"{train} +experiment=gokmen_table3, then {extract} {folder} extract.perturb=[0.25,0.5,1]"),
         ("MNIST", any(task.startswith("mnist") for task in tasks),
          f"{train} -m +experiment=mnist_in_situ training=sgd_pulsed,tiki_taka,ttv2"),
     ]  # fmt: skip
