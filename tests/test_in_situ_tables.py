@@ -123,10 +123,10 @@ def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_bas
     write_run(tmp_path, [3.0], output_noise=0.006, dw_min=0.1)  # both: in no sweep, but not lost
     states = rows(tmp_path, "figure4-dw_min")
     assert states["soft bounds TTv2"] == {
-        "": "soft bounds TTv2", "1200 states": "1.700", "240 states": "–", "60 states": "1.800", "24 states": "–",
+        "": "soft bounds TTv2", "1200 states": "1.700 (1)", "240 states": "–", "60 states": "1.800 (1)", "24 states": "–",
         "12 states": "1.900° (2)", "8 states": "–",
     }  # fmt: skip
-    assert states["soft bounds SGD"]["60 states"] == "2.500"
+    assert states["soft bounds SGD"]["60 states"] == "2.500 (1)"
     assert rows(tmp_path, "figure4-output_noise")["soft bounds TTv2"] == {
         "": "soft bounds TTv2", "0.006": "1.600", "0.06": "1.700", "0.6": "–"
     }  # fmt: skip
