@@ -1,7 +1,7 @@
 """How long the simulation takes, as a ratio to plain FP32 PyTorch measured in the same rounds.
 
     python scripts/benchmark.py                  Markdown table, about 6 minutes on 2 cores
-    python scripts/benchmark.py --quick          fewer rounds, under 2 minutes
+    python scripts/benchmark.py --quick          fewer rounds, without in_situ, under 2 minutes
     python scripts/benchmark.py --json           one line a measure: {"name": …, "ratio" | "seconds" | "mib": …}
     python scripts/benchmark.py --only hwa_step --threads 2
     python scripts/benchmark.py --only in_situ          in-situ training alone (benchmark_in_situ.py); or one of its names
@@ -502,13 +502,13 @@ def markdown(measures: list[Measure]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, under 2 minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, without in_situ, under 2 minutes")
     parser.add_argument("--json", action="store_true", help="one JSON line a measure instead of the table")
     parser.add_argument("--peers", action="store_true", help="also aihwkit and aihwkit-lightning, where they import")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
     groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score", "in_situ")
     parser.add_argument(
-        "--only", nargs="+", choices=(*groups, "limits", *IN_SITU), default=groups, metavar="NAME",
+        "--only", nargs="+", choices=(*groups, "limits", *IN_SITU), metavar="NAME",
         help=f"measure only these: {', '.join(groups)}, limits (rates of one core), {', '.join(IN_SITU)}",
     )  # fmt: skip
     parser.add_argument("--two-steps-of", choices=MODES, help=argparse.SUPPRESS)
@@ -528,6 +528,7 @@ def main() -> None:
 
         peers = available(log=lambda text: print(text, file=sys.stderr))
     quick = given.quick
+    given.only = given.only or [name for name in groups if not (quick and name == "in_situ")]
     runs: dict[str, Iterator[Measure]] = {
         "mvm": (m for vectors, n in ((4096, 2 if quick else 9), (128, 5 if quick else 21)) for m in mvm(vectors, n, peers)),
         "bert_inference": bert_inference(2 if quick else 7, peers),

@@ -25,7 +25,9 @@ class ProgrammedArray:
     @property
     def g_prog(self) -> Tensor:
         """Conductances [µS] right after programming, float32, as a new tensor."""
-        return self.g_target.clone() if self.error is None else (self.g_target + self.error).clamp_(min=0)
+        if self.error is None:
+            return self.g_target.clone()
+        return self.error.to(torch.float32, copy=True).add_(self.g_target).clamp_(min=0)
 
 
 class Device(ABC):
