@@ -130,7 +130,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     if "device" in parts and command == "train":
         return _run_in_situ(settings, parts, config, choices, overrides)
     if "device" in parts:
-        from analog_glue.in_situ_deployment import deploy
+        from analog_glue.in_situ.deployment import deploy
 
         mode = parts["training"]
         summary = deploy(
@@ -158,7 +158,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
 def _run_in_situ(
     settings: "RunSettings", parts: dict[str, Any], config: dict[str, Any], choices: dict[str, str], overrides: list[str]
 ) -> str:
-    from analog_glue.in_situ import train_in_situ
+    from analog_glue.in_situ.run import train_in_situ
 
     folder, table = train_in_situ(
         settings, parts["task"], parts["device"], parts["training"], config, choices, overrides
@@ -174,12 +174,12 @@ def _run_in_situ(
 
 def _run_extraction(settings: "RunSettings", parts: dict[str, Any]) -> str:
     if settings.extract.array is not None:
-        from analog_glue.array_extraction import extract_array
+        from analog_glue.in_situ.arrays import extract_array
 
         folder, table = extract_array(settings)
         steps = [] if settings.dry_run else [f"analog-glue tables {shlex.quote(settings.output_root)}"]
     else:
-        from analog_glue.in_situ_extraction import extract_run
+        from analog_glue.in_situ.extraction import extract_run
 
         folder, table, steps = extract_run(settings, parts["task"], parts["device"], parts["training"])
     print(table)
@@ -216,7 +216,7 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
             )
         extracted = command == "evaluate" and (checkpoint / EXTRACTION_RECORD).is_file()
         if command == "extract" or extracted:
-            from analog_glue.in_situ import run_of
+            from analog_glue.in_situ.run import run_of
 
             run = run_of(checkpoint.parent if extracted else checkpoint)
             config |= {group: run[group] for group in ("task", "model", "device", "training") if group in run}
@@ -250,7 +250,7 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         elif group == "model":
             parts[group].check()
             if in_situ:
-                from analog_glue.heads import HeadTask
+                from analog_glue.in_situ.heads import HeadTask
 
                 root = Path(composed.settings.output_root) if command == "train" else checkpoint.resolve().parent
                 root = root.parent if command == "evaluate" else root  # of the run, not of its extraction
@@ -556,7 +556,7 @@ def _tables(words: list[str]) -> int:
     given = _parse(parser, words)
     if isinstance(given, int):
         return given
-    from analog_glue import tables
+    from analog_glue.reports import tables
 
     report = tables.build(Path(given.root), Path(given.out) if given.out else None)
     print(report.markdown)
@@ -623,7 +623,7 @@ def _description(file: Path) -> str:
 
 def _list_runs(root: Path) -> int:
     """Every training run below `root`, and below it the hardware that its weights were put on."""
-    from analog_glue.in_situ_records import array_error, find_runs
+    from analog_glue.reports.records import array_error, find_runs
     from analog_glue.results import ResultsFile
 
     in_situ = {run.folder: run for run in find_runs(root)}

@@ -33,6 +33,7 @@ from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_pe
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import Periphery
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.reports.tables import drift_table
 from analog_glue.results import (
     Measurement,
     ResultsFile,
@@ -42,7 +43,6 @@ from analog_glue.results import (
 from analog_glue.seeding import generator
 from analog_glue.settings import Calibration, RunSettings, require
 from analog_glue.summary import describe
-from analog_glue.tables import drift_table
 from analog_glue.tasks.task import Encoded, RawData, Task, encode, evaluation_batches, training_batches
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.training.loop import BEST, STATE, TrainingData, fit

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from analog_glue.array_extraction import looks, measure, random_weights
 from analog_glue.cli import main
+from analog_glue.in_situ.arrays import looks, measure, random_weights
 from analog_glue.settings import Extract, RandomArray
 
 LSB = 24 / 510  # of the 9-bit ADC on ±12

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from analog_glue.cli import main
-from analog_glue.deployment import Answers, Continuation, picture_scores
+from analog_glue.in_situ.workloads import Answers, Continuation, picture_scores
 from analog_glue.nn.plain import CharacterLSTM, on_linear_layers, perceptron
 from analog_glue.results import find_rows
 

@@ -17,8 +17,8 @@ from analog_glue.devices.pulsed.power_step import PowerStep
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
 from analog_glue.extraction import Regression, expected_error
-from analog_glue.in_situ import check_data, train_in_situ
-from analog_glue.in_situ_uncertainty import certainty, perturbed, pruned
+from analog_glue.in_situ.run import check_data, train_in_situ
+from analog_glue.in_situ.uncertainty import certainty, perturbed, pruned
 from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
 from analog_glue.nn.in_situ import lstm, perceptron
 from analog_glue.nn.in_situ.learner import Pulses, Stream, find_symmetry_point, zeros

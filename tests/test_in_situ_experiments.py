@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analog_glue.cli import main
-from analog_glue.in_situ_records import find_runs
+from analog_glue.reports.records import find_runs
 
 SMALL = ["task.layers=1", "task.hidden=16", "task.sequence=20", "task.train_characters=801", "task.test_characters=60"]
 

@@ -6,12 +6,12 @@ import json
 import pytest
 
 from analog_glue.cli import main
-from analog_glue.figures import Chart, Level, Line, line_figure
-from analog_glue.grids import Grid
-from analog_glue.in_situ_groups import grouped, name_groups, published_lines
-from analog_glue.in_situ_records import find_runs
-from analog_glue.in_situ_tables import chapter
-from analog_glue.tables import build
+from analog_glue.reports.figures import Chart, Level, Line, line_figure
+from analog_glue.reports.grids import Grid
+from analog_glue.reports.groups import grouped, name_groups, published_lines
+from analog_glue.reports.in_situ import chapter
+from analog_glue.reports.records import find_runs
+from analog_glue.reports.tables import build
 
 DEVICE = {"_target_": "d.D", "dw_min": 0.001, "dw_min_std": 0.3, "w_max": 0.6}
 MODEL_I = DEVICE | {"dw_min": 0.1, "dw_min_std": 1.0, "w_max": 1.0}

@@ -21,10 +21,11 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from analog_glue import evaluation, heads
+from analog_glue import evaluation
 from analog_glue.cli import main
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
-from analog_glue.heads import HeadTask
+from analog_glue.in_situ import heads
+from analog_glue.in_situ.heads import HeadTask
 from analog_glue.models import PretrainedModel, TinyModel, save_model
 from analog_glue.tasks.demo import DemoTask
 from analog_glue.tasks.images import MnistLeNet5

@@ -226,7 +226,8 @@ def test_provenance_says_what_ran_and_nothing_of_who(monkeypatch, tmp_path):
 
 def test_rows_and_provenance_need_no_torch(tmp_path):
     code = (
-        "import sys; from analog_glue import results, tables, figures; facts = results.provenance();"
+        "import sys; from analog_glue import results; from analog_glue.reports import tables, figures;"
+        "facts = results.provenance();"
         "assert facts['versions']['torch']; assert 'threads' not in facts['hardware'];"
         "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
     )

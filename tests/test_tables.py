@@ -13,9 +13,8 @@ import numpy
 import pytest
 from scipy import stats
 
-from analog_glue.figures import Curve, Level, Panel, drift_figure, time_label
-from analog_glue.results import Measurement, ResultsFile
-from analog_glue.tables import (
+from analog_glue.reports.figures import Curve, Level, Panel, drift_figure, time_label
+from analog_glue.reports.tables import (
     GLUE,
     Training,
     Variant,
@@ -26,6 +25,7 @@ from analog_glue.tables import (
     published_numbers,
     summarise,
 )
+from analog_glue.results import Measurement, ResultsFile
 
 HOUR, MONTH = 3600.0, 2_592_000.0  # [s]
 A = Variant(Training("digital", ""), False)
@@ -290,7 +290,7 @@ def test_the_same_rows_give_the_same_bytes_whatever_the_folders_are_called(outpu
     (other / "qqp-bert_large-seed=7" / "run.json").write_text("not json")
     (other / "qqp-bert_large-seed=7" / "model.safetensors").write_bytes(b"no weights")
     # Another process with another order of sets.
-    code = "import sys; from analog_glue.tables import build; build(*sys.argv[1:])"
+    code = "import sys; from analog_glue.reports.tables import build; build(*sys.argv[1:])"
     code += "; assert not sys.modules.get('torch')"
     source = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": source}

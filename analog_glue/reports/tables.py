@@ -1,4 +1,4 @@
-"""Tables from rows: group, pivot, compare; nothing but the rows of `results.csv` is ever read (in-situ runs: in_situ_tables).
+"""Tables from rows: group, pivot, compare; nothing but the rows of `results.csv` is ever read (in-situ runs: in_situ.py).
 
 Statistics. Within one training seed, the mean over chips ± s/√n with s the sample standard deviation over
 the n chips. With several seeds, chips are averaged within each seed first; the mean over the seeds then
@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 import numpy
 
-from analog_glue.figures import Curve, Level, Panel, drift_figure, time_label
-from analog_glue.grids import (
+from analog_glue.reports.figures import Curve, Level, Panel, drift_figure, time_label
+from analog_glue.reports.grids import (
     GLUE,
     MISSING,
     NAMES,
@@ -40,8 +40,8 @@ from analog_glue.grids import (
     span,
     summarise,
 )
-from analog_glue.in_situ_groups import ALGORITHMS, unit
-from analog_glue.in_situ_tables import chapter
+from analog_glue.reports.groups import ALGORITHMS, unit
+from analog_glue.reports.in_situ import chapter
 from analog_glue.results import Measurement, find_rows, write_bytes_atomic
 
 # The curves of Spoon et al. (2021), Fig. 5: (training, drift compensated).
@@ -477,7 +477,7 @@ def _with_average(statistics: list[Statistic | None]) -> list[Statistic | None]:
 
 def published_numbers() -> list[Published]:
     """The numbers of the literature in `published.csv`, each with its source."""
-    text = files("analog_glue").joinpath("published.csv").read_text(encoding="utf-8")
+    text = files("analog_glue.reports").joinpath("published.csv").read_text(encoding="utf-8")
     return [
         Published(
             line=cells["line"],

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from analog_glue.figures import Line
-from analog_glue.grids import GLUE, NAMES, Statistic, summarise
-from analog_glue.in_situ_records import NO_DEVICE, Cells, InSituRun
+from analog_glue.reports.figures import Line
+from analog_glue.reports.grids import GLUE, NAMES, Statistic, summarise
+from analog_glue.reports.records import NO_DEVICE, Cells, InSituRun
 
 ALGORITHMS = {
     "sgd_digital": "floating point", "sgd_pulsed": "SGD", "tiki_taka": "Tiki-Taka", "ttv2": "TTv2",
@@ -134,7 +134,7 @@ def departures(group: Group) -> list[str]:
 
 def published_lines() -> list[Cells]:
     """The numbers of the literature in `published_in_situ.csv`, each with its source; lost values are empty."""
-    text = files("analog_glue").joinpath("published_in_situ.csv").read_text(encoding="utf-8")
+    text = files("analog_glue.reports").joinpath("published_in_situ.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 

@@ -6,10 +6,10 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from analog_glue.figures import Chart, Level, Line, line_figure
-from analog_glue.grids import Chapter, Grid, Picture, Statistic, score_cell, span, summarise
-from analog_glue.in_situ_groups import MOMENTUM, READING, TEXT, Group, belongs, headline, name_groups, sources, unit
-from analog_glue.in_situ_records import Cells, Extraction
+from analog_glue.reports.figures import Chart, Level, Line, line_figure
+from analog_glue.reports.grids import Chapter, Grid, Picture, Statistic, score_cell, span, summarise
+from analog_glue.reports.groups import MOMENTUM, READING, TEXT, Group, belongs, headline, name_groups, sources, unit
+from analog_glue.reports.records import Cells, Extraction
 
 PLACES = ("digital", "arrays without bounds", "fresh arrays")
 WEIGHTS = ("analog arrays", *(f"{weights}, {place}" for weights in ("extracted", "averaged") for place in PLACES))

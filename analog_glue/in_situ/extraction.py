@@ -7,7 +7,7 @@ It reads the state of an in-situ run, finished or not, and writes into `<run>/ex
     averaged.safetensors    the same of the mean over the last epochs, where training collected it (training/averaging.py)
     spread.safetensors      the same of the standard deviation over these epochs (training/statistics.py)
     extraction.json         products, errors of every array, scores
-    pruning.csv, perturbation.csv   scores of pruned and perturbed weights (in_situ_uncertainty.py), where they are asked for
+    pruning.csv, perturbation.csv   scores of pruned and perturbed weights (uncertainty.py), where they are asked for
 
 Scores are those of the task's whole test set: of the arrays themselves, and of the extracted weights in digital float32, on
 arrays that hold any weight ("without bounds"), and on fresh arrays, written without error as far as each device's own bounds
@@ -28,8 +28,8 @@ import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.extraction import Regression, extract, extract_one_hot
-from analog_glue.in_situ import check_data, run_of
-from analog_glue.in_situ_uncertainty import PERTURBATION, PRUNING, Weights, score_perturbation, score_pruning
+from analog_glue.in_situ.run import check_data, run_of
+from analog_glue.in_situ.uncertainty import PERTURBATION, PRUNING, Weights, score_perturbation, score_pruning
 from analog_glue.kernels.matvec import PERFECT
 from analog_glue.nn.in_situ.learner import Fixed, Learner, Stream
 from analog_glue.results import provenance, write_json_atomic

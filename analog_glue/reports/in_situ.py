@@ -7,10 +7,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from analog_glue.extraction_tables import altered_weights, array_errors, extractions, weights_table
-from analog_glue.figures import Chart, Level, Line, line_figure
-from analog_glue.grids import GLUE, MISSING, NAMES, Chapter, Grid, Picture, Record, Statistic, score_cell, span, summarise
-from analog_glue.in_situ_groups import (
+from analog_glue.reports.extraction import altered_weights, array_errors, extractions, weights_table
+from analog_glue.reports.figures import Chart, Level, Line, line_figure
+from analog_glue.reports.grids import (
+    GLUE,
+    MISSING,
+    NAMES,
+    Chapter,
+    Grid,
+    Picture,
+    Record,
+    Statistic,
+    score_cell,
+    span,
+    summarise,
+)
+from analog_glue.reports.groups import (
     ALGORITHMS,
     BASELINE,
     DEVICES,
@@ -30,7 +42,7 @@ from analog_glue.in_situ_groups import (
     sources,
     unit,
 )  # fmt: skip
-from analog_glue.in_situ_records import NO_DEVICE, Cells, find_array_errors, find_runs
+from analog_glue.reports.records import NO_DEVICE, Cells, find_array_errors, find_runs
 
 # Of TTv2 at 1,200 states (docs/in_situ.md, "Settings from a search").
 SLOWING = " training.transfer_rate=0.004 training.transfer_decay_every=2"

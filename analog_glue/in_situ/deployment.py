@@ -14,13 +14,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from analog_glue.deployment import workload_of
 from analog_glue.devices.device import Device
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.evaluation import Sentences, Workload
 from analog_glue.experiment import EncodedData, RunSummary, Subject, calibrated_ranges, runtime, sweep
-from analog_glue.heads import HeadTask
-from analog_glue.in_situ import RUN, check_data, run_of
+from analog_glue.in_situ.heads import HeadTask
+from analog_glue.in_situ.run import RUN, check_data, run_of
+from analog_glue.in_situ.workloads import workload_of
 from analog_glue.nn.linear import Periphery
 from analog_glue.nn.plain import on_linear_layers
 from analog_glue.settings import RunSettings, require

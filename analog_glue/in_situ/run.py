@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
-from analog_glue.in_situ_records import CHANGES_NOTHING, CONFIG, CURVE, NO_DEVICE, RUN
+from analog_glue.reports.records import CHANGES_NOTHING, CONFIG, CURVE, NO_DEVICE, RUN
 from analog_glue.results import provenance, write_json_atomic, write_text_atomic
 from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask

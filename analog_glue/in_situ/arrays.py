@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from analog_glue.extraction import CHUNK, Regression, expected_error, products, random_inputs, unsaturated_amplitude
-from analog_glue.in_situ_records import ARRAY_ERROR, RUN
 from analog_glue.kernels.matvec import IO
 from analog_glue.nn.in_situ.learner import Stream, zeros
+from analog_glue.reports.records import ARRAY_ERROR, RUN
 from analog_glue.results import provenance, write_json_atomic, write_text_atomic
 from analog_glue.seeding import key
 from analog_glue.settings import Extract, RandomArray, RunSettings

@@ -1,0 +1,1 @@
+"""Networks that learn on pulsed devices: runs, extraction, what altered weights cost, deployment on other chips."""
