@@ -248,7 +248,7 @@ def test_a_state_dict_resumes_bit_for_bit(kind):
 def test_names_choose_the_layers_and_mistakes_are_named():
     model = to_in_situ(small_network(), IDEAL, WIDE, 0, modules=("*", "!0"))
     assert type(model[0]) is nn.Conv2d and type(model[4]) is InSituLinear
-    with pytest.raises(ValueError, match=r"'decoder' matches none. The model's are 0, 4"):
+    with pytest.raises(ValueError, match=r"'decoder' matches none. The model's linear, convolutional or LSTM layers are 0, 4"):
         to_in_situ(small_network(), IDEAL, WIDE, 0, modules=("decoder",))
     with pytest.raises(ValueError, match="leaves none"):
         to_in_situ(small_network(), IDEAL, WIDE, 0, modules=("*", "!*"))

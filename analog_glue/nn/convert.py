@@ -7,7 +7,6 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from analog_glue.kernels.parallel import run
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import AnalogLinear, Periphery, ProgrammedLinear, effective_weight
+from analog_glue.nn.names import chosen_by_name
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.seeding import key
@@ -30,19 +30,7 @@ def analog_layers(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.L
         ValueError: a pattern that matches no linear layer, or none left.
     """
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    chosen: set[str] = set()
-    for pattern in patterns:
-        matched = {name for name in linears if fnmatchcase(name, pattern.removeprefix("!"))}
-        if not matched:
-            known = ", ".join(list(linears)[:8])
-            raise ValueError(
-                f"Setting `hardware.layers` must name linear layers, but {pattern!r} matches none. "
-                f"The model's linear layers are {known}{', …' if len(linears) > 8 else ''}."
-            )
-        chosen = chosen - matched if pattern.startswith("!") else chosen | matched
-    if not chosen:
-        raise ValueError(f"Setting `hardware.layers` must leave at least one layer, but {list(patterns)} leaves none.")
-    return {name: module for name, module in linears.items() if name in chosen}
+    return chosen_by_name(linears, patterns, "Setting `hardware.layers`", "linear")
 
 
 def to_analog(

@@ -11,7 +11,7 @@ import numpy as np
 
 from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice
 from analog_glue.kernels.pulsed import send_and_update, update, update_power
-from analog_glue.nn.in_situ.learner import SHARED_FROM, Learner, Pulses, Stream, share_rows
+from analog_glue.nn.in_situ.learner import SHARED_FROM, LearnerOnC, Pulses, Stream, share_rows
 from analog_glue.training.in_situ import InSituMode
 
 
@@ -26,18 +26,10 @@ class SGDPulsed(InSituMode):
 
 
 @dataclass(frozen=True)
-class SGDPulsedLearner(Learner):
+class SGDPulsedLearner(LearnerOnC):
     c: PulsedArray
     pulses: Pulses
     stream: Stream
-
-    @property
-    def outputs(self) -> int:
-        return self.c.outputs
-
-    @property
-    def inputs(self) -> int:
-        return self.c.inputs
 
     def weights(self) -> np.ndarray:
         return self.c.weights

@@ -24,7 +24,7 @@ from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice, aligned
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.matvec import IO, READ, converted
 from analog_glue.kernels.pulsed import GROUP, PURPOSES, TRAIN, draw_normals, draw_trains, one_pulse, update, update_power
-from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream, find_symmetry_point, share_rows
+from analog_glue.nn.in_situ.learner import LearnerOnC, Pulses, Stream, find_symmetry_point, share_rows
 from analog_glue.settings import require
 from analog_glue.training.in_situ import InSituMode, halved
 
@@ -65,7 +65,7 @@ class TikiTaka(InSituMode):
 
 
 @dataclass
-class TikiTakaLearner(Learner):
+class TikiTakaLearner(LearnerOnC):
     a: PulsedArray
     c: PulsedArray
     transfer_every: int
@@ -76,14 +76,6 @@ class TikiTakaLearner(Learner):
     pulses: Pulses
     stream: Stream
     sum: np.ndarray  # work space
-
-    @property
-    def outputs(self) -> int:
-        return self.c.outputs
-
-    @property
-    def inputs(self) -> int:
-        return self.c.inputs
 
     def begin_epoch(self, epoch: int) -> None:
         self.transfer_rate = self.transfer_rates(epoch)

@@ -32,7 +32,7 @@ from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.matvec import IO, READ, converted
 from analog_glue.kernels.pulsed import GROUP, PURPOSES, draw_normals, one_pulse, update, update_power
-from analog_glue.nn.in_situ.learner import Learner, Pulses, Stream, find_symmetry_point, share_rows
+from analog_glue.nn.in_situ.learner import LearnerOnC, Pulses, Stream, find_symmetry_point, share_rows
 from analog_glue.settings import require
 from analog_glue.training.in_situ import InSituMode, halved
 
@@ -78,7 +78,7 @@ class TTv2(InSituMode):
 
 
 @dataclass
-class TTv2Learner(Learner):
+class TTv2Learner(LearnerOnC):
     a: PulsedArray
     c: PulsedArray
     h: np.ndarray
@@ -91,14 +91,6 @@ class TTv2Learner(Learner):
     io: IO
     pulses: Pulses
     stream: Stream
-
-    @property
-    def outputs(self) -> int:
-        return self.c.outputs
-
-    @property
-    def inputs(self) -> int:
-        return self.c.inputs
 
     def begin_epoch(self, epoch: int) -> None:
         self.transfer_rate = self.transfer_rates(epoch)

@@ -6,7 +6,6 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.kernels.matvec import IO
 from analog_glue.nn.in_situ.layers import AnalogArray, InSituConv2d, InSituLayer, InSituLinear, InSituLSTM, arrays_of
 from analog_glue.nn.in_situ.learner import Learner, Stream
+from analog_glue.nn.names import chosen_by_name
 
 KINDS: dict[type[nn.Module], type[Any]] = {nn.Linear: InSituLinear, nn.Conv2d: InSituConv2d, nn.LSTM: InSituLSTM}
 
@@ -58,7 +58,8 @@ def to_in_situ(
     Raises:
         ValueError: a pattern that matches no such layer, none left, or a layer that no array can do.
     """
-    for name, layer in chosen_layers(model, modules).items():
+    known = {name: module for name, module in model.named_modules() if type(module) in KINDS}
+    for name, layer in chosen_by_name(known, modules, "Argument `modules`", "linear, convolutional or LSTM").items():
 
         def place(weight: Tensor, name: str = name) -> AnalogArray:
             nonlocal number
@@ -76,24 +77,6 @@ def to_in_situ(
             return in_situ
         model.set_submodule(name, in_situ)
     return model
-
-
-def chosen_layers(model: nn.Module, modules: Sequence[str]) -> dict[str, nn.Module]:
-    """The layers that `modules` choose, by name, in the model's order; see `to_in_situ`."""
-    known = {name: module for name, module in model.named_modules() if type(module) in KINDS}
-    chosen: set[str] = set()
-    for pattern in modules:
-        matched = {name for name in known if fnmatchcase(name, pattern.removeprefix("!"))}
-        if not matched:
-            shown = ", ".join(list(known)[:8])
-            raise ValueError(
-                f"Argument `modules` must name linear, convolutional or LSTM layers, but {pattern!r} matches none. "
-                f"The model's are {shown}{', …' if len(known) > 8 else ''}."
-            )
-        chosen = chosen - matched if pattern.startswith("!") else chosen | matched
-    if not chosen:
-        raise ValueError(f"Argument `modules` must leave at least one layer, but {list(modules)} leaves none.")
-    return {name: module for name, module in known.items() if name in chosen}
 
 
 def to_torch(model: nn.Module, weights: Sequence[np.ndarray] | None = None) -> nn.Module:

@@ -17,10 +17,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from analog_glue.kernels.lanes import LANES
 from analog_glue.kernels.matvec import BACKWARD, FORWARD, IO, transpose
-from analog_glue.kernels.rows import analog_row, analog_rows, gather_patches, scatter_patches
+from analog_glue.kernels.rows import analog_row, analog_rows
 from analog_glue.nn.in_situ.learner import Learner, Stream
 
 
@@ -79,17 +80,16 @@ class Patches:
         return down, across
 
     def rows(self, x: np.ndarray, width: int) -> np.ndarray:
-        down, across = self.positions(*x.shape[2:])
-        rows = np.zeros((len(x) * down * across, width), np.float32)
-        gather_patches(rows, x, self.kernel, self.stride, self.padding, self.dilation)
+        patches = F.unfold(torch.from_numpy(x), self.kernel, self.dilation, self.padding, self.stride).mT
+        rows = np.zeros((patches.shape[0] * patches.shape[1], width), np.float32)
+        rows[:, : self.inputs] = patches.flatten(0, 1).numpy()
         if self.bias:
             rows[:, self.inputs] = 1
         return rows
 
     def back(self, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        x = np.zeros(shape, np.float32)
-        scatter_patches(x, rows, self.kernel, self.stride, self.padding, self.dilation)
-        return x
+        patches = torch.from_numpy(rows[:, : self.inputs]).view(shape[0], -1, self.inputs).mT
+        return F.fold(patches, shape[2:], self.kernel, self.dilation, self.padding, self.stride).numpy()
 
 
 class AnalogArray(nn.Module):

@@ -91,6 +91,20 @@ class Learner(ABC):
         """Everything that changes while learning, by name; writing into these arrays restores it."""
 
 
+class LearnerOnC(Learner):
+    """A matrix whose model is held by array C; algorithms add what else they need."""
+
+    c: PulsedArray
+
+    @property
+    def outputs(self) -> int:
+        return self.c.outputs
+
+    @property
+    def inputs(self) -> int:
+        return self.c.inputs
+
+
 @dataclass(frozen=True)
 class Fixed(Learner):
     """Weights that no longer learn and lie on no devices, to score them."""
