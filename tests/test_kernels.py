@@ -2,6 +2,9 @@
 
 import logging
 import math
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -362,3 +365,32 @@ def test_rounding_to_8_bits_is_as_strong_as_it_is_said_to_be():
 )
 def test_weights_are_rounded_to_8_bits_only_far_below_their_own_noise(integer_units, noise_floor, kind):
     assert choose_product("auto", "cpu", noise_floor) == kind
+
+
+# --- what is kept on disk ------------------------------------------------------------------------------
+
+CALLER = """
+import numpy as np
+from analog_glue.kernels.jit import compiled
+from analog_glue.kernels.lstm import softmax_gradient
+
+@compiled
+def losses(logits, gradients):
+    total = 0.0
+    for t in range(len(logits)):
+        total += softmax_gradient(logits[t], logits.shape[1] - 9, t % 7, gradients[t])
+    return total
+
+logits = np.random.default_rng(0).normal(size=(200, 96)).astype(np.float32)
+print(repr(losses(logits, np.empty_like(logits))))
+"""
+
+
+def test_a_kernel_just_compiled_gives_the_bits_of_one_from_the_disk(tmp_path):
+    (tmp_path / "caller.py").write_text(CALLER)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    printed = [
+        subprocess.run([sys.executable, tmp_path / "caller.py"], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert printed[0].stdout == printed[1].stdout

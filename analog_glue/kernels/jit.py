@@ -17,8 +17,12 @@ FAST = {"contract", "arcp", "nsz", "nnan", "reassoc"}
 
 
 def compiled(function: Callable) -> Callable:
-    """A kernel: runs without Python's lock, so that every core can run one; compiled once per machine."""
-    return _cached(function, fastmath=FAST)
+    """A kernel: runs without Python's lock, so that every core can run one; compiled once per machine.
+
+    Kernels that it calls become part of it. Otherwise the process that compiles both calls the code of the callee's own, and one
+    that loads the caller from the disk the copy that lies beside it: optimised differently, so other last bits.
+    """
+    return _cached(function, fastmath=FAST, forceinline=True)
 
 
 def exact(function: Callable) -> Callable:

@@ -15,9 +15,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import float32, njit, uint32
+from numba import float32, uint32
 
-from analog_glue.kernels.jit import FAST, compiled
+from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.lanes import LANES
 from analog_glue.kernels.pulsed import draw_256_normals, draw_normals
 
@@ -39,7 +39,7 @@ class IO(NamedTuple):
 PERFECT = IO(0.0, 0.0, math.inf, 0.0, False, False)
 
 
-@njit(nogil=True, fastmath=FAST | {"reassoc"}, error_model="numpy", cache=True)
+@compiled
 def weighted_rows(out, matrix, values, rows, count):
     """out = Σ_k values_k · matrix[rows_k], k < `count`."""
     width = out.shape[0]
@@ -59,7 +59,7 @@ def weighted_rows(out, matrix, values, rows, count):
         k += 1
 
 
-@njit(nogil=True, fastmath=FAST | {"reassoc"}, error_model="numpy", cache=True)
+@compiled
 def dots(out, matrix, values):
     """out_o = Σ_i matrix[o, i] · values_i: for a matrix that changes with every sample, so that no transposed copy pays."""
     width = values.shape[0]
