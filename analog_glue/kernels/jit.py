@@ -19,7 +19,7 @@ FAST = {"contract", "arcp", "nsz", "nnan", "reassoc"}
 def compiled(function: Callable) -> Callable:
     """A kernel: runs without Python's lock, so that every core can run one; compiled once per machine.
 
-    Kernels that it calls become part of it. Otherwise the process that compiles both runs the code of the callee itself, and one
+    Kernels that it calls become part of it. Otherwise the process that compiles both runs the callee itself, and one
     that loads the caller from the disk a copy of it beside the caller: optimised differently, so other last bits.
     """
     return _cached(function, fastmath=FAST, forceinline=True)
