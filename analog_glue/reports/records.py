@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analog_glue.results import files_of_runs
+
 CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
 EXTRACTION, PRUNING, PERTURBATION = "extraction.json", "pruning.csv", "perturbation.csv"
 ARRAY_ERROR = "extraction_error.csv"  # of an array of random weights
@@ -85,7 +87,7 @@ class InSituRun:
 def find_runs(root: Path | str) -> list[InSituRun]:
     """Every in-situ run at or below `root`, in the order of the paths; runs of other trainings are left out."""
     runs = []
-    for file in sorted(Path(root).rglob(CONFIG)):
+    for file in files_of_runs(root, CONFIG):
         folder, config = file.parent, _json(file)
         if "periphery" not in (config.get("training") or {}):  # of pulsed arrays
             continue
@@ -114,7 +116,7 @@ def find_runs(root: Path | str) -> list[InSituRun]:
 
 def find_array_errors(root: Path | str) -> list[Cells]:
     """Rows of every `extraction_error.csv` at or below `root`."""
-    return [cells for file in sorted(Path(root).rglob(ARRAY_ERROR)) for cells in _rows(file)]
+    return [cells for file in files_of_runs(root, ARRAY_ERROR) for cells in _rows(file)]
 
 
 def array_error(folder: Path) -> str:

@@ -603,7 +603,8 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
     if not rows and in_situ is None:
         raise ValueError(
             f"Argument `root` must hold a results.csv or learning_curve.csv with measured scores, but `{root}` has none at "
-            "or below it. Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to."
+            "or below it (`records` not counted). Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to, "
+            "or one of outputs/records."
         )
     sections, remarks = pivot(rows)
     published = published_numbers()
