@@ -7,61 +7,84 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from analog_glue.reports.figures import Chart, Level, Line, line_figure
-from analog_glue.reports.grids import Chapter, Grid, Picture, Statistic, score_cell, span, summarise
+from analog_glue.reports.grids import MISSING, Chapter, Grid, Picture, Statistic, in_points, score_cell, span, summarise
 from analog_glue.reports.groups import MOMENTUM, READING, TEXT, Group, belongs, headline, name_groups, sources, unit
 from analog_glue.reports.records import Cells, Extraction
 
 PLACES = ("digital", "arrays without bounds", "fresh arrays")
 WEIGHTS = ("analog arrays", *(f"{weights}, {place}" for weights in ("extracted", "averaged") for place in PLACES))
 
+WITHOUT_DRAWS = ("analog arrays", "averaged, digital")  # of an extraction: one number of a run, however many found it
+# Of Figure 6, as far as it is known (conf/experiment/gokmen_figure6.yaml).
+PUBLISHED_ARRAY = {"outputs": "512", "inputs": "512", "weight_std": "0.333333", "w_max": "0.6", "output_noise": "0.06"}
+
 
 # --- Figure 6 and Table 1: extraction ----------------------------------------------------------------------
 
 
-def array_errors(made: Chapter, rows: Sequence[Cells], published: Sequence[Cells]) -> None:
-    """Error of extracted weights against the number of products, measured and by the law."""
-    arrays: dict[tuple[str, str], dict[tuple[str, int], dict[int, Cells]]] = defaultdict(lambda: defaultdict(dict))
-    for cells in rows:
-        size = f"{cells['outputs']} × {cells['inputs']}"
-        arrays[size, cells["output_noise"]][cells["form"], int(cells["products"])][int(cells["seed"])] = cells
-    for number, ((size, noise), points) in enumerate(sorted(arrays.items())):
-        name = "figure6" if not number else f"figure6-{number + 1}"
-        title = f"Figure 6: extraction from an array of {size}, noise of a product {float(noise):g}"
-        value = next(cells["value"] for cells in published if cells["table"] == "figure6")
-        table, lines = [], []
-        for form in sorted({form for form, _ in points}, reverse=True):
-            found = {count: by_seed for (own, count), by_seed in sorted(points.items()) if own == form}
-            measured = {n: _column(by_seed, "error") for n, by_seed in found.items()}
-            law = {n: float(next(iter(by_seed.values()))["law"]) for n, by_seed in found.items()}
+def array_errors(made: Chapter, arrays: Sequence[tuple[Cells, list[Cells]]], published: Sequence[Cells]) -> None:
+    """Error of extracted weights against the number of products, measured and by the law; a figure for each kind of array."""
+    kinds: dict[tuple[tuple[str, str], ...], list[Cells]] = defaultdict(list)
+    for chosen, rows in arrays:
+        for cells in rows:
+            own = chosen | {name: cells[name] for name in ("outputs", "inputs", "output_noise")}
+            kinds[tuple(sorted(own.items()))].append(cells)
+    paper = next(cells for cells in published if cells["table"] == "figure6")
+    for number, (kind, rows) in enumerate(sorted(kinds.items(), key=lambda item: (dict(item[0]) != PUBLISHED_ARRAY, item[0]))):
+        chosen = dict(kind)
+        lines: dict[tuple[str, str], dict[int, dict[int, Cells]]] = defaultdict(lambda: defaultdict(dict))
+        for cells in rows:
+            lines[cells["form"], cells.get("amplitude", "")][int(cells["products"])][int(cells["seed"])] = cells
+        table, drawn = [], []
+        for (form, amplitude), by_products in sorted(lines.items(), reverse=True):
+            largest = f" up to ±{float(amplitude):.3g}" if amplitude and form == "uniform" else ""
+            label = f"{form.replace('_', '-')} inputs{largest}"
+            comparable = (chosen, form, float(amplitude or 1)) == (PUBLISHED_ARRAY, "uniform", 1)
+            found = dict(sorted(by_products.items()))
             for n, by_seed in found.items():
-                estimated, correlation = _column(by_seed, "estimated_error"), _column(by_seed, "correlation")
-                near = value if form == "uniform" and abs(n - 10_000) < 500 else ""
+                error, estimated, correlation, law = (
+                    _column(by_seed, name) for name in ("error", "estimated_error", "correlation", "law")
+                )
                 table.append([
-                    f"{form.replace('_', '-')} inputs", f"{n:,}", str(len(by_seed)), score_cell(measured[n], decimals=5),
-                    score_cell(estimated, decimals=5), f"{law[n]:.5f}", score_cell(correlation, decimals=4), near,
+                    label, f"{n:,}", str(len(by_seed)), score_cell(error, decimals=5), score_cell(estimated, decimals=5),
+                    in_points(_mean(law), 5), score_cell(correlation, decimals=4),
+                    paper["value"] if comparable and abs(n - int(paper["at"])) < 500 else "",
                 ])  # fmt: skip
                 made.records.setdefault("figure6.csv", []).append({
-                    "size": size, "output_noise": float(noise), "inputs": form, "products": n, "seeds": len(by_seed),
-                    "error": _mean(measured[n]), "standard_error": measured[n].error if measured[n] else None,
-                    "estimated_error": _mean(estimated), "law": law[n], "correlation": _mean(correlation),
+                    "size": f"{chosen['outputs']} × {chosen['inputs']}", "output_noise": float(chosen["output_noise"]),
+                    "other_settings": _told(chosen), "inputs": form, "amplitude": amplitude, "products": n,
+                    "seeds": len(by_seed), "error": _mean(error), "standard_error": error.error if error else None,
+                    "estimated_error": _mean(estimated), "law": _mean(law), "correlation": _mean(correlation),
                 })  # fmt: skip
-            known = {n: s for n, s in measured.items() if s is not None}
-            label = f"{form.replace('_', '-')} inputs"
-            means, bars = [s.mean for s in known.values()], [s.error for s in known.values()]
-            lines.append(Line(label, list(known), means, bars, joined=False))
-            finite = {n: value for n, value in law.items() if math.isfinite(value)}
-            lines.append(Line(f"law, {label}", list(finite), list(finite.values()), [], law=True))
+            measured = {n: s for n, by_seed in found.items() if (s := _column(by_seed, "error"))}
+            means, bars = [s.mean for s in measured.values()], [s.error for s in measured.values()]
+            drawn.append(Line(label, list(measured), means, bars, joined=False))
+            law = {n: s.mean for n, by_seed in found.items() if (s := _column(by_seed, "law")) and math.isfinite(s.mean)}
+            drawn.append(Line("law", list(law), list(law.values()), [], law=True))
+        known = chosen == PUBLISHED_ARRAY
         note = (
             "Errors: standard deviations in units of the range [−1, 1] of the weights, ± standard error over arrays (seeds). "
-            "Law: √3 sd_y/√(N − n − 1) for N uniform inputs into n rows, sd_y/√reads one-hot. "
-            f"{sources(cells for cells in published if cells['table'] == 'figure6')}"
+            "Law: √3 sd_y/(a √(N − n − 1)) for N uniform inputs up to ±a into n rows, sd_y/√reads one-hot; a is 1, or the "
+            "largest 1/√2, 1/2 … at which no output of the array saturates, unless it was chosen."
+            f"{' ' + sources([paper]) if known else ''}"
         )
-        header = ["", "products", "arrays", "error", "estimated from the residuals", "law", "correlation", "published"]
-        made.parts.append((name, Grid(title, note, header, table)))
-        level = Level(f"published at about 10,000 products: {value}", float(value), dotted=True)
-        chart = Chart("error of a weight", "products", "standard deviation / range ±1", lines, [level], log_x=True, log_y=True)
-        drawn = line_figure([chart], title, "Points: measured on the simulated array; dashed: the law")
-        made.parts.append((name, Picture(title, drawn)))
+        name = "figure6" if not number else f"figure6-{number + 1}"
+        noise = f"noise of a product {float(chosen['output_noise']):g}"
+        title = f"Figure 6: extraction from an array of {chosen['outputs']} × {chosen['inputs']}, {noise}{_told(chosen)}"
+        header = ["", "products", "arrays", "error", "estimated from the residuals", "law", "correlation"]
+        made.parts.append((name, Grid(title, note, [*header, "published"], table)))
+        said = f"published at about {int(paper['at']):,} products: {paper['value']}"
+        levels = [Level(said, float(paper["value"]), dotted=True)] if known else []
+        chart = Chart("error of a weight", "products", "standard deviation [range ±1]", drawn, levels, log_x=True, log_y=True)
+        arrays_shown = span([len({cells["seed"] for cells in rows if cells["form"] == form}) for form, _ in lines])
+        about = f"Points: measured, arrays (seeds): {arrays_shown}, bars ± 1 standard error; dashed: the law"
+        made.parts.append((name, Picture(title, line_figure([chart], title, about))))
+
+
+def _told(chosen: Cells) -> str:
+    """What a random array has beside its size and noise that the published one has not, in words."""
+    told = {name: value for name, value in chosen.items() if name not in ("outputs", "inputs", "output_noise")}
+    return "".join(f", {name} {value}" for name, value in sorted(told.items()) if PUBLISHED_ARRAY.get(name) != value)
 
 
 def _column(by_seed: Mapping[int, Cells], name: str) -> Statistic | None:
@@ -73,59 +96,77 @@ def _mean(statistic: Statistic | None) -> float | None:
     return statistic.mean if statistic else None
 
 
-def weights_table(made: Chapter, models: Sequence[Group], published: Sequence[Cells]) -> None:
+def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Group], published: Sequence[Cells]) -> None:
     """Table 1: test cross-entropy of the arrays, of extracted and of averaged weights, in digital and on fresh arrays."""
     models = [group for group in models if extractions(group)]
     if not models:
         return
-    name_groups(models)
+    name_groups([*floating, *models])
     literature = [cells for cells in published if cells["table"] == "table1"]
-    found = {group.label: extractions(group) for group in models}
-    epochs = sorted({epoch for by_epoch in found.values() for epoch in by_epoch})
-    header = ["", *(f"{epoch} epochs" for epoch in epochs), "published, 50", "published, 200"]
+    by_group = [(group, extractions(group)) for group in models]
+    epochs = sorted({epoch for _, found in by_group for epoch in found} | {group.last for group in floating})
     rows, records, used = [], [], []
-    for group in models:
-        products = sorted({e.products for by_epoch in found[group.label].values() for _, e in by_epoch})
-        told = f" ({span(products)} products)" if products else ""
-        for name in WEIGHTS:
-            cells = [f"{group.label}: {name}{told if name.startswith('extracted') else ''}"]
-            for epoch in epochs:
-                score = _extracted(found[group.label].get(epoch, []), name)
-                cells.append(score_cell(score, decimals=3))
-                records.append({
-                    "label": group.label, "weights": name, "epochs": epoch, "mean": _mean(score),
-                    "standard_error": score.error if score else None, "seeds": score.seeds if score else 0,
-                    "extractions": score.chips if score else 0,
-                })  # fmt: skip
+
+    def add(label: str, weights: str, origin: str, scores: Mapping[int, Statistic | None], paper: Sequence[str]) -> None:
+        told = f" ({origin})" if origin else ""
+        rows.append([f"{label}: {weights}{told}", *(score_cell(scores.get(n), decimals=3) for n in epochs), *paper])
+        records.extend(
+            {
+                "label": label, "weights": weights, "got": origin, "epochs": epoch, "mean": score.mean,
+                "standard_error": score.error, "seeds": score.seeds, "extractions": score.chips,
+            }
+            for epoch, score in scores.items()
+            if score
+        )  # fmt: skip
+
+    for group, found in by_group:
+        named = dict.fromkeys((*WEIGHTS, *(name for own in found.values() for _, e in own for name in e.scores)))
+        for name in named:
             paper = [c for c in literature if belongs(c["line"], group) and c["weights"] == name and group.setting(MOMENTUM)]
             used += paper
-            cells += [next((c["value"] for c in paper if c["at"] == epoch), "") for epoch in ("50", "200")]
-            rows.append(cells)
+            values = [next((c["value"] for c in paper if c["at"] == epoch), "") for epoch in ("50", "200")]
+            own = {
+                epoch: [(seed, e) for seed, e in every if name in e.scores] for epoch, every in found.items()
+            }
+            origins = dict.fromkeys(e.origin(name.partition(",")[0]) for every in own.values() for _, e in every)
+            for origin in origins or [""]:
+                scores = {epoch: _extracted(every, name, origin) for epoch, every in own.items()}
+                add(group.label, name, origin, scores, values)
+    (paper,) = (cells for cells in published if cells["table"] == "curves" and cells["line"] == "floating point")
+    used.append(paper)
+    for group in floating:
+        scores = {n: group.at(n, "cross_entropy", True) for n in epochs}
+        add("FP model", group.label, "", scores, [f"≈ {paper['value']} (epoch not stated)", ""])
+    if not floating:
+        rows.append(["FP model", *[MISSING] * len(epochs), f"≈ {paper['value']} (epoch not stated)", ""])
     note = (
         "Test cross-entropy [nats], whole test set, ± standard error over seeds, or over extractions of one run. "
-        "Arrays without bounds hold any weight, fresh ones what their own bounds allow. "
-        f"Floating point: about 1.325 (published). {sources(used)} {READING}"
+        "Arrays without bounds hold any weight, fresh ones what their own bounds allow. Averaged: over the last epochs, by "
+        "regression from products sent while training, or exactly, which only a simulator can. FP: floating point. "
+        f"{sources(used)} {READING}"
     )
+    header = ["", *(f"{epoch} epochs" for epoch in epochs), "published, 50", "published, 200"]
     made.parts.append(("table1", Grid("Table 1: weights out of the arrays", note, header, rows)))
     made.records["table1.csv"] = records
 
 
 def extractions(group: Group) -> dict[int, list[tuple[int, Extraction]]]:
-    """Epoch → (seed of the run, extraction) right after training by uniform inputs, those with the most products."""
+    """Epoch → (seed of the run, extraction) right after training by uniform inputs, those with the most products of any."""
     found: dict[int, list[tuple[int, Extraction]]] = defaultdict(list)
     for seed, run in sorted(group.runs.items()):
-        for epoch in sorted({e.epoch for e in run.extractions}):
-            own = [e for e in run.extractions if e.epoch == epoch and e.inputs == "uniform" and not e.time]
-            most = max((e.products for e in own), default=0)
-            found[epoch] += [(seed, e) for e in own if e.products == most]
-    return {epoch: own for epoch, own in found.items() if own}
+        for extraction in run.extractions:
+            if extraction.inputs == "uniform" and not extraction.time:
+                found[extraction.epoch].append((seed, extraction))
+    most = {epoch: max(e.products for _, e in own) for epoch, own in found.items()}
+    return {epoch: [(seed, e) for seed, e in found[epoch] if e.products == most[epoch]] for epoch in sorted(found)}
 
 
-def _extracted(extractions: Sequence[tuple[int, Extraction]], name: str, metric: str = "cross_entropy") -> Statistic | None:
+def _extracted(extractions: Sequence[tuple[int, Extraction]], name: str, origin: str) -> Statistic | None:
+    """Of weights that were got in this way."""
     by_seed: dict[int, dict[int, float]] = defaultdict(dict)
     for seed, extraction in extractions:
-        if metric in extraction.scores.get(name, {}):
-            by_seed[seed][extraction.seed] = extraction.scores[name][metric]
+        if extraction.origin(name.partition(",")[0]) == origin and not (name in WITHOUT_DRAWS and by_seed[seed]):
+            by_seed[seed][extraction.seed] = extraction.scores[name]["cross_entropy"]
     return summarise(by_seed)
 
 
@@ -156,7 +197,9 @@ def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Grou
         for seed, extraction in _altered(group, attribute):
             for cells in getattr(extraction, attribute):
                 if cells["metric"] == metric:
-                    line = (group.any.task, group.label, *(cells[name] for name in names), metric)
+                    origin = extraction.origin(cells["weights"])
+                    weights = cells["weights"] + (f" ({origin})" if origin else "")
+                    line = (group.any.task, group.label, weights, *(cells[name] for name in names[1:]), metric)
                     by_draw = scores[line][float(cells[across])].setdefault(seed, {})
                     by_draw[int(cells.get("draw") or 0)] = float(cells["value"])
     if not scores:
