@@ -1,8 +1,10 @@
 """In-situ tables come from the files of runs alone: seeds are averaged, published numbers stand beside ours or stay blank."""
 
 import csv
+import io
 import json
 
+import matplotlib.image
 import pytest
 
 from analog_glue.cli import main
@@ -125,6 +127,16 @@ def test_runs_whose_encoder_the_seed_draws_are_one_line_and_other_encoders_anoth
     assert sorted(len(group.runs) for group in grouped(find_runs(tmp_path))) == [1, 1, 2]
 
 
+def test_drift_after_training_is_no_setting(tmp_path):
+    for seed, drift in ((0, {"nu": 0.05, "t0": 1.0}), (1, None)):
+        file = write_run(tmp_path, [1.8], seed=seed) / "run_config.json"
+        config = json.loads(file.read_text())
+        config["device"] |= {"drift": drift} if drift else {}
+        file.write_text(json.dumps(config))
+    (group,) = grouped(find_runs(tmp_path))
+    assert len(group.runs) == 2
+
+
 def test_the_device_that_floating_point_did_not_use_is_no_setting(tmp_path):
     for seed, step in ((0, 0.001), (1, 0.02)):
         write_run(tmp_path, [1.4], "no_device", "sgd_digital", seed=seed, dw_min=step)
@@ -225,10 +237,12 @@ def test_floating_point_stands_beside_its_published_value_in_table_1_and_figure_
     write_extraction(run, {"analog arrays": 1.80})
     assert rows(tmp_path, "table1")["FP model"]["published, 50"] == "≈ 1.325 (epoch not stated)"
     write_run(tmp_path, [1.5, 1.4, 1.35], "no_device", "sgd_digital")
-    line = rows(tmp_path, "table1")["FP model: floating point"]
-    assert [line[name] for name in ("2 epochs", "3 epochs", "published, 50")] == ["–", "1.350", "≈ 1.325 (epoch not stated)"]
+    line = rows(tmp_path, "table1")["FP model"]
+    assert (line["2 epochs"], line["3 epochs"], line["published, 50"]) == ("1.400°", "1.350", "≈ 1.325 (epoch not stated)")
+    write_run(tmp_path, [1.5, 1.4], "no_device", "sgd_digital", learning_rate=0.3, epochs=5)
+    assert rows(tmp_path, "table1")["FP model, learning_rate 0.3"]["2 epochs"] == "1.400°"
     for figure in ("figure3", "figure5"):
-        assert rows(tmp_path, figure)["floating point"]["published"] == "≈ 1.325"
+        assert rows(tmp_path, figure)["floating point, learning_rate 0.1"]["published"] == "≈ 1.325"
 
 
 def test_pruning_and_perturbation_are_tables_over_the_fraction_and_the_size_of_the_noise(tmp_path):
@@ -353,3 +367,13 @@ def test_a_figure_of_lines_is_a_png_with_fixed_bytes():
     charts = [Chart("one", "x", "y", lines, [Level("level", 0.2)], log_x=True, log_y=True), Chart("two", "x", "y", lines[:1])]
     first = line_figure(charts, "title", "note")
     assert first.startswith(b"\x89PNG") and line_figure(charts, "title", "note") == first
+
+
+def test_no_text_of_a_figure_runs_over_the_edge_of_the_page():
+    long = "soft bounds TTv2, dw_min 0.1, output_noise 0.006, transfer_decay_every 2, transfer_rate 0.004"
+    lines = [Line(f"{long} {i}", [1, 2], [0.5, 0.4], [None, None]) for i in range(9)]
+    chart = Chart("one", "epoch", "y", lines, [Level("level", 0.45, told="0.45")])
+    for charts in ([chart], [chart, chart]):
+        png = line_figure(charts, f"Figure 6: {long} {long}", f"Seeds a curve: {long} {long}")
+        pixels = matplotlib.image.imread(io.BytesIO(png))
+        assert (pixels[:, -3:, :3] == 1).all()  # white

@@ -6,9 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from analog_glue.reports.figures import Chart, Level, Line, line_figure
+from analog_glue.reports.figures import Chart, Line, line_figure
 from analog_glue.reports.grids import MISSING, Chapter, Grid, Picture, Statistic, in_points, score_cell, span, summarise
-from analog_glue.reports.groups import MOMENTUM, READING, TEXT, Group, belongs, headline, name_groups, sources, unit
+from analog_glue.reports.groups import ALGORITHMS, MOMENTUM, READING, TEXT, Group, belongs, headline, name_groups, sources, unit
 from analog_glue.reports.records import Cells, Extraction
 
 PLACES = ("digital", "arrays without bounds", "fresh arrays")
@@ -73,9 +73,11 @@ def array_errors(made: Chapter, arrays: Sequence[tuple[Cells, list[Cells]]], pub
         title = f"Figure 6: extraction from an array of {chosen['outputs']} × {chosen['inputs']}, {noise}{_told(chosen)}"
         header = ["", "products", "arrays", "error", "estimated from the residuals", "law", "correlation"]
         made.parts.append((name, Grid(title, note, [*header, "published"], table)))
-        said = f"published at about {int(paper['at']):,} products: {paper['value']}"
-        levels = [Level(said, float(paper["value"]), dotted=True)] if known else []
-        chart = Chart("error of a weight", "products", "standard deviation [range ±1]", drawn, levels, log_x=True, log_y=True)
+        if known:
+            said = f"published: {paper['value']} at about {int(paper['at']):,} products"
+            drawn.append(Line(said, [float(paper["at"])], [float(paper["value"])], [None], joined=False))
+        label = "standard deviation [range of the weights: ±1]"
+        chart = Chart("error of a weight", "products", label, drawn, log_x=True, log_y=True)
         arrays_shown = span([len({cells["seed"] for cells in rows if cells["form"] == form}) for form, _ in lines])
         about = f"Points: measured, arrays (seeds): {arrays_shown}, bars ± 1 standard error; dashed: the law"
         made.parts.append((name, Picture(title, line_figure([chart], title, about))))
@@ -107,16 +109,20 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
     epochs = sorted({epoch for _, found in by_group for epoch in found} | {group.last for group in floating})
     rows, records, used = [], [], []
 
-    def add(label: str, weights: str, origin: str, scores: Mapping[int, Statistic | None], paper: Sequence[str]) -> None:
-        told = f" ({origin})" if origin else ""
-        rows.append([f"{label}: {weights}{told}", *(score_cell(scores.get(n), decimals=3) for n in epochs), *paper])
+    def add(
+        label: str, weights: str, origin: str, scores: Mapping[int, Statistic | None], paper: Sequence[str],
+        on_part: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        told = (f": {weights}" if weights else "") + (f" ({origin})" if origin else "")
+        cells = [score_cell(scores.get(n), decimals=3) + ("°" if n in on_part else "") for n in epochs]
+        rows.append([f"{label}{told}", *cells, *paper])
         records.extend(
             {
                 "label": label, "weights": weights, "got": origin, "epochs": epoch, "mean": score.mean,
                 "standard_error": score.error, "seeds": score.seeds, "extractions": score.chips,
             }
             for epoch, score in scores.items()
-            if score
+            if score and epoch not in on_part
         )  # fmt: skip
 
     for group, found in by_group:
@@ -134,13 +140,16 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
                 add(group.label, name, origin, scores, values)
     (paper,) = (cells for cells in published if cells["table"] == "curves" and cells["line"] == "floating point")
     used.append(paper)
+    stated = [f"≈ {paper['value']} (epoch not stated)", ""]
     for group in floating:
-        scores = {n: group.at(n, "cross_entropy", True) for n in epochs}
-        add("FP model", group.label, "", scores, [f"≈ {paper['value']} (epoch not stated)", ""])
+        scores = {n: group.score("cross_entropy", n) for n in epochs}
+        on_part = [n for n in epochs if n <= group.last and not group.whole(n)]
+        add(group.label.replace(ALGORITHMS["sgd_digital"], "FP model"), "", "", scores, stated, on_part)
     if not floating:
-        rows.append(["FP model", *[MISSING] * len(epochs), f"≈ {paper['value']} (epoch not stated)", ""])
+        rows.append(["FP model", *[MISSING] * len(epochs), *stated])
     note = (
-        "Test cross-entropy [nats], whole test set, ± standard error over seeds, or over extractions of one run. "
+        "Test cross-entropy [nats], whole test set (° its first part), ± standard error over seeds, or over extractions of one "
+        "run. "
         "Arrays without bounds hold any weight, fresh ones what their own bounds allow. Averaged: over the last epochs, by "
         "regression from products sent while training, or exactly, which only a simulator can. FP: floating point. "
         f"{sources(used)} {READING}"

@@ -25,7 +25,6 @@ DEVICES = {
     NO_DEVICE: "", "symmetric_linear": "symmetric", "soft_bounds": "soft bounds", "model_i": "Model-I",
     "model_ii": "Model-II", "model_iii": "Model-III",
 }  # fmt: skip
-TASKS = {"digits": "Digits", "mnist": "MNIST, fully connected", "mnist_lenet5": "MNIST, LeNet5"}
 BASELINE = (NO_DEVICE, "symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4
 MODELS = ("model_i", "model_ii", "model_iii")  # Figure 5 and Table 1
 TEXT = "war_and_peace"
@@ -34,7 +33,7 @@ MOMENTUM, OUTPUT_NOISE = "training.momentum", "training.periphery.output_noise"
 SWEEPS = (
     ("device.dw_min", 0.001, (0.001, 0.005, 0.02, 0.05, 0.1, 0.15), "states of a device"),
     ("device.dw_min_std", 0.3, (0.3, 1.0, 3.0, 10.0), "update noise [steps]"),
-    (OUTPUT_NOISE, 0.06, (0.006, 0.06, 0.6), "noise of a product"),
+    (OUTPUT_NOISE, 0.06, (0.006, 0.06, 0.6), "noise of a product [units of weights]"),
 )
 READING = "Learning rates and the devices of Models I–III are lost; ours are our reading (docs/in_situ.md)."
 
@@ -91,9 +90,9 @@ class Group:
         asked = max((run.epochs for run in self.runs.values() if run.curve[-1]["epoch"] < run.epochs), default=0)
         return f"{self.last} of {asked}" if asked else str(self.last)
 
-    def line(self, name: str, whole: bool | None = None) -> Line:
+    def line(self, name: str, whole: bool | None = None, until: int = 10**9) -> Line:
         """A column over the epochs; of scores those of the whole test set, as single points, or of its part if all have it."""
-        found = {epoch: self.at(epoch, name, whole) for epoch in range(1, self.last + 1)}
+        found = {epoch: self.at(epoch, name, whole) for epoch in range(1, min(self.last, until) + 1)}
         least = 1 if whole else len(self.runs)
         known = {epoch: s for epoch, s in found.items() if s is not None and s.seeds >= least}
         means, errors = [s.mean for s in known.values()], [s.error for s in known.values()]
@@ -173,7 +172,7 @@ def headline(run: InSituRun) -> str:
 
 
 def unit(metric: str) -> str:
-    return {"cross_entropy": "cross-entropy [nats]", "accuracy": "accuracy [%]"}.get(metric, NAMES.get(metric, metric))
+    return "accuracy [%]" if metric == "accuracy" else NAMES.get(metric, metric)
 
 
 def belongs(line: str, group: Group) -> bool:

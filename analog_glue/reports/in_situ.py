@@ -31,7 +31,6 @@ from analog_glue.reports.groups import (
     MOMENTUM,
     READING,
     SWEEPS,
-    TASKS,
     TEXT,
     Group,
     belongs,
@@ -81,7 +80,7 @@ def chapter(root: Path | str) -> Chapter | None:
     heads = {task: by_task.pop(task) for task in GLUE if task in by_task}
     _heads(made, heads)
     for task, own in sorted(by_task.items()):
-        title = f"{TASKS.get(task, task.replace('_', ' '))}, trained in situ"
+        title = f"{NAMES.get(task, task.replace('_', ' '))}, trained in situ"
         _curves(made, f"in_situ-{task}", title, own, _symmetric(own), [])
     _missing(made, texts, groups, errors)
     made.records["learning_curves.csv"] = _curve_records(groups)
@@ -155,13 +154,17 @@ def _curves(
         note += f" In brackets behind published values: epochs. {sources([*ours, *floors])} {READING}"
     made.parts.append((name, Grid(title, note, header, rows)))
     levels = [
-        Level(f"{_published_cell([cells])}: {cells['line']}, published", float(cells["value"]), dotted=True)
+        Level(f"{_published_cell([cells])}: {cells['line']}, published", float(cells["value"]), "", True, cells["value"])
         for cells in [*ours, *(floors if name == "figure5" else [])]
         if cells["value"]
     ]
-    lines = [group.line(metric, whole) for whole in (False, True) for group in groups]
+    levels.sort(key=lambda level: -level.value)
+    # Floating point is there to compare with: a long run of it must not squeeze the others.
+    until = max((group.last for group in groups if group.any.device != NO_DEVICE), default=groups[0].last)
+    lines = [group.line(metric, whole, until) for whole in (False, True) for group in groups]
     charts = [Chart("test", "epoch", unit(metric), lines, levels)]
-    charts.append(Chart("training", "epoch", "train loss [nats]", [group.line("train_loss") for group in groups]))
+    losses = [group.line("train_loss", until=until) for group in groups]
+    charts.append(Chart("training", "epoch", "train loss [nats]", losses))
     seeds = span([len(group.runs) for group in groups])
     drawn = f"Seeds a curve: {seeds}; single points: the whole test set, lines: the first part of it"
     made.parts.append((name, Picture(title, line_figure(charts, title, drawn))))

@@ -109,8 +109,8 @@ def find_runs(root: Path | str) -> list[InSituRun]:
         for group in ("task", "model", "device", "training"):
             used = group != "device" or choices.get("device") != NO_DEVICE
             if used and isinstance(config.get(group), dict):
-                idle, values = CHANGES_NOTHING.get(group, ()), _flat(config[group])
-                chosen |= {f"{group}.{name}": v for name, v in values.items() if name not in idle and v is not None}
+                counts = {name: v for name, v in config[group].items() if name not in CHANGES_NOTHING.get(group, ())}
+                chosen |= {f"{group}.{name}": v for name, v in _flat(counts).items() if v is not None}
         curve = [{name: _number(cell) for name, cell in cells.items()} for cells in _rows(folder / CURVE)]
         if not any(name.startswith(TEST_PART) for name in chosen):
             curve = [row | {"whole_test_set": 1.0} for row in curve]
