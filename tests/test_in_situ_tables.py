@@ -219,6 +219,9 @@ def test_table_1_averages_only_extractions_of_as_many_products(tmp_path):
         write_extraction(run, {"extracted, digital": 1.7 + seed / 10}, products=products)
     found = rows(tmp_path, "table1")
     assert found["Model-I TTv2 hysteretic (m = 0.6): extracted, digital (by 10,000 products)"]["2 epochs"] == "1.800"
+    write_extraction(run, {"extracted, digital": 1.9}, products=1000)  # which both have
+    found = rows(tmp_path, "table1")
+    assert found["Model-I TTv2 hysteretic (m = 0.6): extracted, digital (by 1,000 products)"]["2 epochs"] == "1.800 ± 0.100"
 
 
 def test_table_1_says_how_a_mean_was_got_and_repeats_no_number_as_its_own_error(tmp_path):
@@ -261,6 +264,13 @@ def test_pruning_and_perturbation_are_tables_over_the_fraction_and_the_size_of_t
     assert pruned["published: unpruned"]["0"] == "1.326"
     assert any(name.startswith("published: mean over spread 1.331") for name in pruned)
     assert rows(tmp_path, "table3")[f"{start}, spread (cross-entropy [nats])"]["1"] == "1.650 ± 0.050"
+    write_extraction(run, {"analog arrays": 1.8}, products=40_000)  # not pruned: hides nothing
+    other = write_run(tmp_path, [{"accuracy": 90.0}], task="digits")
+    file = write_extraction(other, {"analog arrays": 1.8}, epoch=1) / "pruning.csv"
+    file.write_text("weights,criterion,fraction,metric,value\nextracted,magnitude,0.5,accuracy,80\n")
+    both = rows(tmp_path, "table2")
+    assert both[f"War and Peace, {start}, magnitude (cross-entropy [nats])"]["0.5"] == "1.700"
+    assert both["Digits, soft bounds TTv2, extracted (by 10,000 products), magnitude (accuracy [%])"]["0.5"] == "80.00"
 
 
 def write_chosen(folder, **changes):

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from analog_glue.reports.figures import Chart, Line, line_figure
-from analog_glue.reports.grids import MISSING, Chapter, Grid, Picture, Statistic, in_points, score_cell, span, summarise
+from analog_glue.reports.grids import MISSING, NAMES, Chapter, Grid, Picture, Statistic, in_points, score_cell, span, summarise
 from analog_glue.reports.groups import ALGORITHMS, MOMENTUM, READING, TEXT, Group, belongs, headline, name_groups, sources, unit
 from analog_glue.reports.records import Cells, Extraction
 
@@ -131,9 +131,7 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
             paper = [c for c in literature if belongs(c["line"], group) and c["weights"] == name and group.setting(MOMENTUM)]
             used += paper
             values = [next((c["value"] for c in paper if c["at"] == epoch), "") for epoch in ("50", "200")]
-            own = {
-                epoch: [(seed, e) for seed, e in every if name in e.scores] for epoch, every in found.items()
-            }
+            own = {epoch: [(seed, e) for seed, e in every if name in e.scores] for epoch, every in found.items()}
             origins = dict.fromkeys(e.origin(name.partition(",")[0]) for every in own.values() for _, e in every)
             for origin in origins or [""]:
                 scores = {epoch: _extracted(every, name, origin) for epoch, every in own.items()}
@@ -148,10 +146,9 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
     if not floating:
         rows.append(["FP model", *[MISSING] * len(epochs), *stated])
     note = (
-        "Test cross-entropy [nats], whole test set (° its first part), ± standard error over seeds, or over extractions of one "
-        "run. "
-        "Arrays without bounds hold any weight, fresh ones what their own bounds allow. Averaged: over the last epochs, by "
-        "regression from products sent while training, or exactly, which only a simulator can. FP: floating point. "
+        "Test cross-entropy [nats], whole test set (° its first part), ± standard error over seeds, or over extractions of "
+        "one run. Arrays without bounds hold any weight, fresh ones what their own bounds allow. Averaged: over the last "
+        "epochs, by regression from products sent while training, or exactly, which only a simulator can. FP: floating point. "
         f"{sources(used)} {READING}"
     )
     header = ["", *(f"{epoch} epochs" for epoch in epochs), "published, 50", "published, 200"]
@@ -160,14 +157,18 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
 
 
 def extractions(group: Group) -> dict[int, list[tuple[int, Extraction]]]:
-    """Epoch → (seed of the run, extraction) right after training by uniform inputs, those with the most products of any."""
-    found: dict[int, list[tuple[int, Extraction]]] = defaultdict(list)
-    for seed, run in sorted(group.runs.items()):
-        for extraction in run.extractions:
-            if extraction.inputs == "uniform" and not extraction.time:
-                found[extraction.epoch].append((seed, extraction))
-    most = {epoch: max(e.products for _, e in own) for epoch, own in found.items()}
-    return {epoch: [(seed, e) for seed, e in found[epoch] if e.products == most[epoch]] for epoch in sorted(found)}
+    """Epoch → (seed of the run, extraction): of those by equally many products, which most seeds have, the most products."""
+    found: dict[int, dict[int, list[tuple[int, Extraction]]]] = defaultdict(lambda: defaultdict(list))
+    for seed, extraction in _right_after(group):
+        found[extraction.epoch][extraction.products].append((seed, extraction))
+    chosen = {epoch: max(own, key=lambda n: (len(dict(own[n])), n)) for epoch, own in sorted(found.items())}
+    return {epoch: found[epoch][products] for epoch, products in chosen.items()}
+
+
+def _right_after(group: Group) -> list[tuple[int, Extraction]]:
+    """(Seed of the run, extraction by uniform inputs before anything drifted)."""
+    every = [(seed, e) for seed, run in sorted(group.runs.items()) for e in run.extractions]
+    return [(seed, e) for seed, e in every if e.inputs == "uniform" and not e.time]
 
 
 def _extracted(extractions: Sequence[tuple[int, Extraction]], name: str, origin: str) -> Statistic | None:
@@ -189,21 +190,24 @@ ALTERED: dict[str, tuple[str, tuple[str, ...], str, str]] = {
 
 
 def _altered(group: Group, attribute: str) -> list[tuple[int, Extraction]]:
-    """(Seed of the run, extraction) with such scores: of every run one, of its latest epoch."""
-    known = {epoch: [(seed, e) for seed, e in own if getattr(e, attribute)] for epoch, own in extractions(group).items()}
-    latest = max((epoch for epoch, own in known.items() if own), default=0)
-    return list({seed: (seed, e) for seed, e in reversed(known.get(latest, []))}.values())
+    """(Seed of the run, extraction) with such scores: of the latest epoch, of every run the one by the most products."""
+    known = [(seed, e) for seed, e in _right_after(group) if getattr(e, attribute)]
+    latest = max((e.epoch for _, e in known), default=0)
+    known.sort(key=lambda item: (item[1].products, -item[1].seed))
+    return list({seed: (seed, e) for seed, e in known if e.epoch == latest}.values())
 
 
 def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Group], published: Sequence[Cells]) -> None:
     """Scores of extracted weights that were pruned or perturbed, a line for each way and a column for how much."""
     attribute, names, across, what = ALTERED[table]
     scores: dict[tuple[str, ...], dict[float, dict[int, dict[int, float]]]] = defaultdict(lambda: defaultdict(dict))
-    own = [group for group in groups if any(getattr(e, attribute) for run in group.runs.values() for e in run.extractions)]
+    own = [group for group in groups if _altered(group, attribute)]
     name_groups(own)
+    several_tasks, epochs = len({group.any.task for group in own}) > 1, []
     for group in own:
         metric = headline(group.any)
         for seed, extraction in _altered(group, attribute):
+            epochs.append(extraction.epoch)
             for cells in getattr(extraction, attribute):
                 if cells["metric"] == metric:
                     origin = extraction.origin(cells["weights"])
@@ -218,7 +222,8 @@ def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Grou
     for line, by_value in sorted(scores.items()):
         found = {value: summarise(by_value.get(value, {})) for value in values}
         decimals = 3 if line[-1] == "cross_entropy" else 2
-        label = ", ".join([line[1], *(word.replace("_", " ") for word in line[2:-1])])
+        task = [NAMES.get(line[0], line[0])] if several_tasks else []
+        label = ", ".join([*task, line[1], *(word.replace("_", " ") for word in line[2:-1])])
         rows.append([f"{label} ({unit(line[-1])})", *(score_cell(found[value], decimals=decimals) for value in values)])
         records += [
             {
@@ -235,6 +240,7 @@ def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Grou
             at = [cells["value"] if cells["at"] and float(cells["at"]) == value else "" for value in values]
             lost = "" if cells["at"] else f" {cells['value']} ({cells['note']})"
             rows.append([f"published: {cells['line'].replace('_', ' ')}{lost}", *at])
-    note = f"Across: {what}. ± standard error over seeds, or over draws of one run. {sources(literature)}"
+    note = f"Across: {what}. After {span(epochs)} epochs; ± standard error over seeds, or over draws of one run. "
+    note += sources(literature)
     made.parts.append((table, Grid(title, note, ["", *(f"{value:g}" for value in values)], rows)))
     made.records[f"{table}.csv"] = records

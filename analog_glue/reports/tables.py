@@ -685,9 +685,9 @@ def _panel(section: Section) -> Panel:
     levels = []
     for training, by_seed in sorted(section.digital.items()):
         score = summarise(by_seed)
-        own = [f"{keys[variant]}: {variant.title}" for variant in section.variants if variant.training == training]
+        own = sorted((v for v in section.variants if v.training == training), key=lambda v: v.compensated)
         if score is not None:
-            like = own[-1] if own and training.name != "digital" else ""  # compensated, where one is
+            like = f"{keys[own[-1]]}: {own[-1].title}" if own and training.name != "digital" else ""
             levels.append(Level(f"{training.title}, digital score", score.mean, like=like))
     if section.majority is not None and math.isfinite(section.majority):
         levels.append(Level("always the majority class", section.majority, dotted=True))
