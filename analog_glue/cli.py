@@ -532,6 +532,8 @@ def _quoted(text: str) -> str:
 
 # --- tables, list, verify -------------------------------------------------------------------------------
 
+RECORDS_APART = "Runs of a folder `records` below ROOT, which came with the source, are left out: name it, or a record in it."
+
 
 class _Parser(argparse.ArgumentParser):
     """argparse with this project's exit code and form of message."""
@@ -549,8 +551,9 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
 
 def _tables(words: list[str]) -> int:
     parser = _Parser(
-        "analog-glue tables", description="Tables and figures from every results.csv of a folder."
-    )
+        "analog-glue tables",
+        description="Tables and figures from every results.csv and learning curve of a folder.", epilog=RECORDS_APART,
+    )  # fmt: skip
     parser.add_argument("root", nargs="?", default="outputs", help="a folder of runs (default: outputs)")
     parser.add_argument("--out", help="where to write (default: ROOT/tables)")
     given = _parse(parser, words)
@@ -591,7 +594,7 @@ def _verify(words: list[str]) -> int:
 
 
 def _list(words: list[str]) -> int:
-    parser = _Parser("analog-glue list", description="What can be chosen, and what has been run.")
+    parser = _Parser("analog-glue list", description="What can be chosen, and what has been run.", epilog=RECORDS_APART)
     parser.add_argument(
         "what", nargs="?", default="options", choices=["options", "runs"], help="default: options"
     )
@@ -624,16 +627,15 @@ def _description(file: Path) -> str:
 def _list_runs(root: Path) -> int:
     """Every training run below `root`, and below it the hardware that its weights were put on."""
     from analog_glue.reports.records import array_error, find_runs
-    from analog_glue.results import ResultsFile
+    from analog_glue.results import ResultsFile, files_of_runs
 
     in_situ = {run.folder: run for run in find_runs(root)}
-    runs = {
-        file.parent: json.loads(file.read_text(encoding="utf-8")) for file in sorted(root.rglob("run.json"))
-    }
+    runs = {file.parent: json.loads(file.read_text(encoding="utf-8")) for file in files_of_runs(root, "run.json")}
     trained = [folder for folder, run in runs.items() if run.get("command") == "train"]
     arrays = {folder: said for folder in runs if (said := array_error(folder))}
     if not trained and not arrays:
-        return _wrong(f"Folder `{root}` has no runs. `analog-glue train …` makes one.")
+        return _wrong(f"Folder `{root}` has no runs (those of a folder `records` below it are not counted). "
+                      "`analog-glue train …` makes one.")  # fmt: skip
     for folder in trained:
         print(f"{runs[folder].get('status', 'unknown'):9} {folder}")
         if folder in in_situ:

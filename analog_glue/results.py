@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas
 
 RESULTS_FILE = "results.csv"
+KEPT = "records"  # folder of measured runs that came with the source
 STAGES = ("digital", "majority", "ideal_devices", "chip")
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "hydra-core", "numpy")
 
@@ -170,9 +171,14 @@ class ResultsFile:
             return len(rows) - before
 
 
+def files_of_runs(root: Path | str, name: str) -> list[Path]:
+    """Files called `name` at or below `root`, sorted; not those of a folder `records` below it, which came with the source."""
+    return sorted(file for file in Path(root).rglob(name) if KEPT not in file.relative_to(root).parts)
+
+
 def find_rows(root: Path | str) -> list[Measurement]:
-    """Every row of every `results.csv` at or below `root`, in the order of the paths."""
-    return [row for path in sorted(Path(root).rglob(RESULTS_FILE)) for row in ResultsFile(path).rows()]
+    """Every row of every `results.csv` at or below `root` (not of `records` below it), in the order of the paths."""
+    return [row for path in files_of_runs(root, RESULTS_FILE) for row in ResultsFile(path).rows()]
 
 
 def read_rows(root: Path | str) -> pandas.DataFrame:

@@ -364,6 +364,15 @@ def test_list_runs_shows_each_run_with_its_hardware(run, tmp_path):
     assert f"next: analog-glue tables {tmp_path}" in answer.out
 
 
+def test_list_runs_shows_no_records_unless_they_are_asked_for(run, tmp_path):
+    for folder in (tmp_path / "own", tmp_path / "records" / "demo" / "theirs"):
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"command": "train", "status": "done"}))
+    own, theirs = run("list", "runs", str(tmp_path)), run("list", "runs", str(tmp_path / "records" / "demo"))
+    assert "own" in own.out and "theirs" not in own.out
+    assert "theirs" in theirs.out
+
+
 def test_list_runs_shows_the_last_score_of_an_in_situ_run_and_its_extractions(run, tmp_path):
     trained, begun = tmp_path / "digits-a", tmp_path / "digits-b"
     for folder in (trained, begun):

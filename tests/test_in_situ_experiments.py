@@ -49,7 +49,7 @@ def test_tables_2_and_3_come_from_one_run_of_their_commands(text, tmp_path, caps
     assert main(["tables", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "## Table 1" in out and "## Table 2" in out and "## Table 3" in out
-    assert "averaged, mean over spread" in out and "averaged, spread" in out
+    assert "averaged (by 60 products), mean over spread" in out and "averaged (by 60 products), spread" in out
     for done in ("Table 1, Model-III", "Table 2:", "Table 3:"):
         assert f"- {done}" not in out
     assert "- Table 1, Model-I:" in out and "experiment=gokmen_table1 device=model_i," in out
@@ -61,5 +61,5 @@ def test_figure_4_is_a_sweep_of_the_command_line(text, tmp_path, capsys):
     capsys.readouterr()
     assert main(["tables", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "## Figure 4: step of one pulse" in out and "12 states" in out
+    assert "## Figure 4: states of a device" in out and "12 states" in out
     assert (tmp_path / "tables" / "figure4.png").is_file()

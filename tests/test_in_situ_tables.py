@@ -1,11 +1,14 @@
 """In-situ tables come from the files of runs alone: seeds are averaged, published numbers stand beside ours or stay blank."""
 
 import csv
+import io
 import json
 
+import matplotlib.image
 import pytest
 
 from analog_glue.cli import main
+from analog_glue.reports import in_situ
 from analog_glue.reports.figures import Chart, Level, Line, line_figure
 from analog_glue.reports.grids import Grid
 from analog_glue.reports.groups import grouped, name_groups, published_lines
@@ -14,12 +17,14 @@ from analog_glue.reports.records import find_runs
 from analog_glue.reports.tables import build
 
 DEVICE = {"_target_": "d.D", "dw_min": 0.001, "dw_min_std": 0.3, "w_max": 0.6}
+PARTS = {"war_and_peace": {"test_characters": 32_500}, "mnist": {"test_images": 2000}}  # of the test set
 MODEL_I = DEVICE | {"dw_min": 0.1, "dw_min_std": 1.0, "w_max": 1.0}
 
 
 def write_run(
-    root, scores, device="soft_bounds", training="ttv2", seed=0, task="war_and_peace", epochs=None, done=True, **changes
-):
+    root, scores, device="soft_bounds", training="ttv2", seed=0, task="war_and_peace", epochs=None, done=True, data=None,
+    **changes,
+):  # fmt: skip
     """A run with one score per finished epoch; `changes` are settings of device (dw_min …) and training."""
     on_device = MODEL_I if device.startswith("model_") else DEVICE
     mode = {"_target_": "t.T", "epochs": epochs or len(scores), "learning_rate": 0.1, "average_products": 0}
@@ -29,12 +34,13 @@ def write_run(
     folder = root / f"run-{len(list(root.iterdir())) if root.exists() else 0}"
     folder.mkdir(parents=True)
     config = {
-        "task": {"_target_": "x.X"}, "seed": seed, "training": mode,
+        "task": {"_target_": "x.X", **PARTS.get(task, {})}, "seed": seed, "training": mode,
         "device": on_device | {name: value for name, value in changes.items() if name in DEVICE},
     }  # fmt: skip
     (folder / "run_config.json").write_text(json.dumps(config))
     choices = {"task": task, "device": device, "training": training, "model": "bert_base"}
-    status = {"command": "train", "status": "done" if done else "running", "choices": choices, "data": {"fingerprint": "f00d"}}
+    status = {"command": "train", "status": "done" if done else "running", "choices": choices}
+    status["data"] = data or {"fingerprint": "f00d"}
     (folder / "run.json").write_text(json.dumps(status))
     metrics = list(scores[0]) if isinstance(scores[0], dict) else ["cross_entropy"]
     with (folder / "learning_curve.csv").open("w", newline="") as file:
@@ -46,10 +52,10 @@ def write_run(
     return folder
 
 
-def write_extraction(run, scores, seed=0, products=10_000, epoch=2, inputs="uniform"):
+def write_extraction(run, scores, seed=0, products=10_000, epoch=2, inputs="uniform", averaged=()):
     folder = run / f"extraction-{inputs}-{products}-seed{seed}"
     folder.mkdir()
-    record = {"seed": seed, "inputs": inputs, "products": products, "epoch": epoch}
+    record = {"seed": seed, "inputs": inputs, "products": products, "epoch": epoch, "averaged": list(averaged)}
     record["scores"] = {name: {"cross_entropy": value} for name, value in scores.items()}
     (folder / "extraction.json").write_text(json.dumps(record))
     return folder
@@ -83,14 +89,59 @@ def test_one_seed_has_no_error_and_an_interrupted_run_shows_its_epoch_and_the_pa
     write_run(tmp_path, [1.6, 1.5], "symmetric_linear", "sgd_pulsed", epochs=10, done=False)
     ours = rows(tmp_path, "figure3")["soft bounds TTv2"]
     assert (ours["epochs"], ours["test cross-entropy [nats]"]) == ("3 of 10", "1.800°")
-    assert ours["− symmetric SGD"] == "+0.350 (epoch 2)"
+    assert ours["− symmetric SGD"] == "+0.350° (epoch 2)"
 
 
 def test_a_gap_is_never_taken_between_the_whole_test_set_and_a_part_of_it(tmp_path):
     write_run(tmp_path, [1.9, 1.8])  # the whole set after epoch 2
     write_run(tmp_path, [1.6, 1.5, 1.4], "symmetric_linear", "sgd_pulsed", epochs=9)
-    assert rows(tmp_path, "figure3")["soft bounds TTv2"]["− symmetric SGD"] == "+0.300 (epoch 1)"
+    assert rows(tmp_path, "figure3")["soft bounds TTv2"]["− symmetric SGD"] == "+0.300° (epoch 1)"
 
+
+def test_a_mean_over_seeds_never_mixes_scores_of_the_whole_test_set_with_those_of_a_part(tmp_path):
+    write_run(tmp_path, [1.9, 1.8, 1.7], seed=0)  # ended after epoch 3
+    write_run(tmp_path, [1.7, 1.6, 1.5, 1.4], seed=1, epochs=4)  # went on
+    write_run(tmp_path, [1.5, 1.4, 1.3, 1.2], "symmetric_linear", "sgd_pulsed", seed=0, epochs=9)
+    write_run(tmp_path, [1.5, 1.4, 1.3], "symmetric_linear", "sgd_pulsed", seed=1)
+    ours = rows(tmp_path, "figure3")["soft bounds TTv2"]
+    assert (ours["epochs"], ours["seeds"], ours["test cross-entropy [nats]"]) == ("3", "1 of 2", "1.700")
+    # After epoch 3 no seed of both was scored on the same examples; after epoch 2 both were: 0.4 and 0.2.
+    assert ours["− symmetric SGD"] == "+0.300 ± 0.100° (epoch 2)"
+    _, group = grouped(find_runs(tmp_path))
+    part, whole = group.line("cross_entropy", False), group.line("cross_entropy", True)
+    assert (part.x, part.y) == ([1, 2], pytest.approx([1.8, 1.7])) and (whole.x, whole.y) == ([3], [1.7])
+
+
+def test_what_is_always_scored_on_all_its_examples_is_averaged_over_all_seeds(tmp_path):
+    write_run(tmp_path, [{"accuracy": 50.0}], task="digits", seed=0)
+    write_run(tmp_path, [{"accuracy": 60.0}, {"accuracy": 70.0}], task="digits", seed=1)
+    assert rows(tmp_path, "in_situ-digits")["soft bounds TTv2"]["test accuracy [%]"] == "55.00 ± 5.00"
+
+
+def test_runs_whose_encoder_the_seed_draws_are_one_line_and_other_encoders_another(tmp_path):
+    for seed in (0, 1):
+        drawn = {"fingerprint": f"text and encoder {seed}", "without_seed": "text"}
+        write_run(tmp_path, [{"f1": 70.0 + seed}], task="mrpc", seed=seed, data=drawn)
+    for seed, encoder in ((0, "aaaa"), (1, "bbbb")):
+        write_run(tmp_path, [{"f1": 80.0}], task="mrpc", seed=seed, data={"fingerprint": encoder})
+    assert sorted(len(group.runs) for group in grouped(find_runs(tmp_path))) == [1, 1, 2]
+
+
+def test_drift_after_training_is_no_setting(tmp_path):
+    for seed, drift in ((0, {"nu": 0.05, "t0": 1.0}), (1, None)):
+        file = write_run(tmp_path, [1.8], seed=seed) / "run_config.json"
+        config = json.loads(file.read_text())
+        config["device"] |= {"drift": drift} if drift else {}
+        file.write_text(json.dumps(config))
+    (group,) = grouped(find_runs(tmp_path))
+    assert len(group.runs) == 2
+
+
+def test_the_device_that_floating_point_did_not_use_is_no_setting(tmp_path):
+    for seed, step in ((0, 0.001), (1, 0.02)):
+        write_run(tmp_path, [1.4], "no_device", "sgd_digital", seed=seed, dw_min=step)
+    (group,) = grouped(find_runs(tmp_path))
+    assert len(group.runs) == 2
 
 def test_settings_that_differ_are_other_lines_and_say_what_differs(tmp_path):
     for rate in (0.1, 0.3):
@@ -114,7 +165,7 @@ def test_a_curve_never_joins_scores_of_the_whole_test_set_to_those_of_a_part(tmp
     assert (part.x, part.joined, whole.x, whole.y, whole.joined) == ([1, 2], True, [3], [2.0], False)
 
 
-def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_baseline(tmp_path):
+def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_baseline(tmp_path, monkeypatch):
     write_run(tmp_path, [1.7])
     write_run(tmp_path, [1.8], dw_min=0.02)
     write_run(tmp_path, [1.95, 1.9], dw_min=0.1, epochs=5)
@@ -123,7 +174,7 @@ def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_bas
     write_run(tmp_path, [3.0], output_noise=0.006, dw_min=0.1)  # both: in no sweep, but not lost
     states = rows(tmp_path, "figure4-dw_min")
     assert states["soft bounds TTv2"] == {
-        "": "soft bounds TTv2", "1200 states": "1.700 (1)", "240 states": "–", "60 states": "1.800 (1)", "24 states": "–",
+        "": "soft bounds TTv2", "1,200 states": "1.700 (1)", "240 states": "–", "60 states": "1.800 (1)", "24 states": "–",
         "12 states": "1.900° (2)", "8 states": "–",
     }  # fmt: skip
     assert states["soft bounds SGD"]["60 states"] == "2.500 (1)"
@@ -131,7 +182,12 @@ def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_bas
         "": "soft bounds TTv2", "0.006": "1.600", "0.06": "1.700", "0.6": "–"
     }  # fmt: skip
     assert list(rows(tmp_path, "war_and_peace-other")) == ["soft bounds TTv2, dw_min 0.1, output_noise 0.006"]
+    charts, draw = [], in_situ.line_figure
+    monkeypatch.setattr(in_situ, "line_figure", lambda found, *rest: charts.extend(found) or draw(found, *rest))
     missing = "\n".join(chapter(tmp_path).missing)
+    (states,) = (chart for chart in charts if chart.title == "states of a device")
+    drawn = [list(map(round, line.x)) for line in states.lines if line.label == "soft bounds TTv2"]
+    assert drawn == [[1200, 60], [12]]  # the whole test set, a part of it
     assert "experiment=gokmen_figure4 device.dw_min_std=1,3,10" in missing and "figure4 device.dw_min=" not in missing
 
 
@@ -150,11 +206,46 @@ def test_table_1_takes_the_extraction_with_the_most_products_and_averages_within
     write_extraction(run, {"analog arrays": 1.80, "extracted, digital": 1.70, "averaged, digital": 1.5})
     write_extraction(run, {"analog arrays": 1.80, "extracted, digital": 1.74, "averaged, digital": 1.5}, seed=1)
     found = rows(tmp_path, "table1")
-    line = found["Model-I TTv2 hysteretic (m = 0.6): extracted, digital (10000 products)"]
+    line = found["Model-I TTv2 hysteretic (m = 0.6): extracted, digital (by 10,000 products)"]
     assert line["2 epochs"] == "1.720 ± 0.020" and (line["published, 50"], line["published, 200"]) == ("1.583", "1.524")
     averaged = found["Model-I TTv2 hysteretic (m = 0.6): averaged, digital"]
     assert (averaged["published, 50"], averaged["published, 200"]) == ("", "1.454")
     assert found["Model-I TTv2 hysteretic (m = 0.6): averaged, fresh arrays"]["2 epochs"] == "–"
+
+
+def test_table_1_averages_only_extractions_of_as_many_products(tmp_path):
+    for seed, products in ((0, 1000), (1, 10_000)):
+        run = write_run(tmp_path, [2.0, 1.8], "model_i", momentum=0.6, seed=seed)
+        write_extraction(run, {"extracted, digital": 1.7 + seed / 10}, products=products)
+    found = rows(tmp_path, "table1")
+    assert found["Model-I TTv2 hysteretic (m = 0.6): extracted, digital (by 10,000 products)"]["2 epochs"] == "1.800"
+    write_extraction(run, {"extracted, digital": 1.9}, products=1000)  # which both have
+    found = rows(tmp_path, "table1")
+    assert found["Model-I TTv2 hysteretic (m = 0.6): extracted, digital (by 1,000 products)"]["2 epochs"] == "1.800 ± 0.100"
+
+
+def test_table_1_says_how_a_mean_was_got_and_repeats_no_number_as_its_own_error(tmp_path):
+    start = "Model-I TTv2 hysteretic (m = 0.6): averaged, digital"
+    for seed, averaged, score in ((0, {"products": 20_000, "looks": 294}, 1.5), (1, {"products": 0, "looks": 294}, 1.4)):
+        run = write_run(tmp_path, [2.0, 1.8], "model_i", momentum=0.6, seed=seed)
+        for draw in (0, 1):  # the mean of the run stays what it is
+            write_extraction(run, {"averaged, digital": score}, seed=draw, averaged=[averaged])
+    found = rows(tmp_path, "table1")
+    assert found[f"{start} (by 20,000 products)"]["2 epochs"] == "1.500"
+    assert found[f"{start} (exact mean of 294 looks)"]["2 epochs"] == "1.400"
+
+
+def test_floating_point_stands_beside_its_published_value_in_table_1_and_figure_5(tmp_path):
+    run = write_run(tmp_path, [2.0, 1.8], "model_i", momentum=0.6)
+    write_extraction(run, {"analog arrays": 1.80})
+    assert rows(tmp_path, "table1")["FP model"]["published, 50"] == "≈ 1.325 (epoch not stated)"
+    write_run(tmp_path, [1.5, 1.4, 1.35], "no_device", "sgd_digital")
+    line = rows(tmp_path, "table1")["FP model"]
+    assert (line["2 epochs"], line["3 epochs"], line["published, 50"]) == ("1.400°", "1.350", "≈ 1.325 (epoch not stated)")
+    write_run(tmp_path, [1.5, 1.4], "no_device", "sgd_digital", learning_rate=0.3, epochs=5)
+    assert rows(tmp_path, "table1")["FP model, learning_rate 0.3"]["2 epochs"] == "1.400°"
+    for figure in ("figure3", "figure5"):
+        assert rows(tmp_path, figure)["floating point, learning_rate 0.1"]["published"] == "≈ 1.325"
 
 
 def test_pruning_and_perturbation_are_tables_over_the_fraction_and_the_size_of_the_noise(tmp_path):
@@ -173,6 +264,48 @@ def test_pruning_and_perturbation_are_tables_over_the_fraction_and_the_size_of_t
     assert pruned["published: unpruned"]["0"] == "1.326"
     assert any(name.startswith("published: mean over spread 1.331") for name in pruned)
     assert rows(tmp_path, "table3")[f"{start}, spread (cross-entropy [nats])"]["1"] == "1.650 ± 0.050"
+    write_extraction(run, {"analog arrays": 1.8}, products=40_000)  # not pruned: hides nothing
+    other = write_run(tmp_path, [{"accuracy": 90.0}], task="digits")
+    file = write_extraction(other, {"analog arrays": 1.8}, epoch=1) / "pruning.csv"
+    file.write_text("weights,criterion,fraction,metric,value\nextracted,magnitude,0.5,accuracy,80\n")
+    both = rows(tmp_path, "table2")
+    assert both[f"War and Peace, {start}, magnitude (cross-entropy [nats])"]["0.5"] == "1.700"
+    assert both["Digits, soft bounds TTv2, extracted (by 10,000 products), magnitude (accuracy [%])"]["0.5"] == "80.00"
+
+
+def write_chosen(folder, **changes):
+    array = {"outputs": 512, "inputs": 512, "weight_std": 0.3333333, "w_max": 0.6, "output_noise": 0.06} | changes
+    (folder / "run.json").write_text(json.dumps({"command": "extract", "extract": {"array": array}}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "title"),
+    [
+        ({}, "Figure 6: extraction from an array of 512 × 512, noise of a product 0.06"),
+        ({"inputs": 256}, "Figure 6: extraction from an array of 512 × 256, noise of a product 0.06"),
+        ({"weight_std": 0.2}, "Figure 6: extraction from an array of 512 × 512, noise of a product 0.06, weight_std 0.2"),
+        ({"w_max": 1.0}, "Figure 6: extraction from an array of 512 × 512, noise of a product 0.06, w_max 1"),
+        ({"adc_bits": 7}, "Figure 6: extraction from an array of 512 × 512, noise of a product 0.06, adc_bits 7"),
+    ],
+)
+def test_figure_6_tells_arrays_apart_and_has_the_published_error_beside_the_published_setting_alone(tmp_path, changes, title):
+    for name, own in (("published", {}), ("other", changes)):
+        (tmp_path / name).mkdir()
+        write_chosen(tmp_path / name, **own)
+        for seed, amplitude, error in ((0, 1.0, 0.0018), (1, 0.5, 0.0036)):
+            folder = tmp_path / name / str(seed)
+            folder.mkdir()
+            write_chosen(folder, **own)
+            lines = ["outputs,inputs,output_noise,form,amplitude,seed,products,error,estimated_error,law,correlation"]
+            size = f"512,{own.get('inputs', 512)},0.06"
+            lines += [f"{size},uniform,{amplitude},{seed},{n},{error},{error},{error},0.99" for n in (5000, 10_240)]
+            (folder / "extraction_error.csv").write_text("\n".join(lines) + "\n")
+    found = [part for name, part in chapter(tmp_path).parts if name.startswith("figure6") and isinstance(part, Grid)]
+    assert [part.title for part in found][: len(changes) + 1][-1] == title
+    told = {row[0] + " " + row[1]: (row[3], row[5], row[-1]) for row in found[0].rows}
+    assert told["uniform inputs up to ±1 10,240"] == ("0.00180", "0.00180", "0.002")
+    assert told["uniform inputs up to ±0.5 10,240"] == ("0.00360", "0.00360", "")  # its own law, no published error
+    assert not any(row[-1] for part in found[1:] for row in part.rows)
 
 
 def test_figure_6_has_the_law_beside_the_measured_error(tmp_path):
@@ -181,6 +314,7 @@ def test_figure_6_has_the_law_beside_the_measured_error(tmp_path):
     lines += [f"512,512,0.06,uniform,{seed},10000,{error},0.0018,0.00182,0.9999" for seed, error in ((0, 0.0018), (1, 0.0020))]
     lines += ["512,512,0.06,one_hot,0,512,0.1,,0.1025,0.95"]
     (tmp_path / "array" / "extraction_error.csv").write_text("\n".join(lines) + "\n")
+    write_chosen(tmp_path / "array")
     found = grid(tmp_path, "figure6")
     measured, estimated, law = "0.00190 ± 0.00010", "0.00180 ± 0.00000", "0.00182"
     assert found.rows[0] == ["uniform inputs", "10,000", "2", measured, estimated, law, "0.9999 ± 0.0000", "0.002"]
@@ -194,7 +328,21 @@ def test_images_are_reported_by_accuracy_and_glue_heads_by_the_tasks_own_metric(
         write_run(tmp_path, [{"accuracy": 50.0, metric: 80.0}], task=task)
     assert rows(tmp_path, "in_situ-mnist")["soft bounds TTv2"]["test accuracy [%]"] == "90.00"
     heads = rows(tmp_path, "glue-heads")["soft bounds TTv2"]
-    assert (heads["MRPC (F1)"], heads["CoLA (Matthews)"]) == ("80.00", "80.00")
+    assert (heads["MRPC (F1)"], heads["CoLA (Matthews)"]) == ("80.00 (1)", "80.00 (1)")
+
+
+def test_heads_of_unlike_settings_are_lines_of_their_own_and_say_what_differs_and_how_far_they_came(tmp_path):
+    write_run(tmp_path, [{"f1": 80.0}, {"f1": 81.0}], task="mrpc", output_scale=1.0)
+    write_run(tmp_path, [{"matthews": 40.0}], task="cola", output_scale=1.0, epochs=5)
+    write_run(tmp_path, [{"matthews": 41.0}], task="cola", output_scale=1.0, learning_rate=0.3)
+    write_run(tmp_path, [{"matthews": 42.0}], task="cola", output_scale=1.0, dw_min=0.02)
+    found = grid(tmp_path, "glue-heads")
+    assert found.header == ["", "learning rate", "scale", "MRPC (F1)", "CoLA (Matthews)"]
+    assert sorted(found.rows) == [
+        ["soft bounds TTv2, dw_min 0.001", "0.1", "1", "81.00 (2)", "40.00 (1 of 5)"],
+        ["soft bounds TTv2, dw_min 0.001", "0.3", "1", "–", "41.00 (1)"],
+        ["soft bounds TTv2, dw_min 0.02", "0.1", "1", "–", "42.00 (1)"],
+    ]
 
 
 def test_every_published_number_has_a_source_and_a_lost_one_says_so():
@@ -229,3 +377,13 @@ def test_a_figure_of_lines_is_a_png_with_fixed_bytes():
     charts = [Chart("one", "x", "y", lines, [Level("level", 0.2)], log_x=True, log_y=True), Chart("two", "x", "y", lines[:1])]
     first = line_figure(charts, "title", "note")
     assert first.startswith(b"\x89PNG") and line_figure(charts, "title", "note") == first
+
+
+def test_no_text_of_a_figure_runs_over_the_edge_of_the_page():
+    long = "soft bounds TTv2, dw_min 0.1, output_noise 0.006, transfer_decay_every 2, transfer_rate 0.004"
+    lines = [Line(f"{long} {i}", [1, 2], [0.5, 0.4], [None, None]) for i in range(9)]
+    chart = Chart("one", "epoch", "y", lines, [Level("level", 0.45, told="0.45")])
+    for charts in ([chart], [chart, chart]):
+        png = line_figure(charts, f"Figure 6: {long} {long}", f"Seeds a curve: {long} {long}")
+        pixels = matplotlib.image.imread(io.BytesIO(png))
+        assert (pixels[:, -3:, :3] == 1).all()  # white

@@ -27,6 +27,7 @@ from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.in_situ import heads
 from analog_glue.in_situ.heads import HeadTask
 from analog_glue.models import PretrainedModel, TinyModel, save_model
+from analog_glue.reports.records import find_runs
 from analog_glue.tasks.demo import DemoTask
 from analog_glue.tasks.images import MnistLeNet5
 from analog_glue.tasks.task import encode
@@ -150,6 +151,15 @@ def test_features_are_computed_once_for_all_seeds_and_settings(head_run, monkeyp
     words = [*TINY, "training=ttv2", "training.epochs=1", f"output_root={head_run.parent}"]
     assert main(["train", *words]) == 0
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == files
+
+
+def test_seeds_that_draw_their_own_encoder_are_runs_of_one_group(tmp_path):
+    words = [*TINY, "training=sgd_pulsed", "training.epochs=1", "training.output_scale=1", f"output_root={tmp_path}"]
+    for seed in (0, 1):
+        assert main(["train", *words, f"seed={seed}"]) == 0
+    first, second = find_runs(tmp_path)
+    assert len(list((tmp_path / "features").iterdir())) == 2  # two encoders
+    assert (first.seed, second.seed) == (0, 1) and first.settings == second.settings
 
 
 def test_a_dry_run_computes_no_features(tmp_path, capsys):

@@ -210,6 +210,14 @@ def test_rows_of_all_runs_are_found_as_a_data_frame(tmp_path):
     assert read_rows(tmp_path / "none").empty
 
 
+def test_records_that_came_with_the_source_stand_apart_from_the_users_own_runs(tmp_path):
+    ResultsFile(tmp_path / "own").append([DIGITAL])
+    ResultsFile(tmp_path / "records" / "demo" / "run").append([on_chip(0)])
+    assert [row.chip for row in find_rows(tmp_path)] == [None]
+    for root in ("records", "records/demo"):
+        assert [row.chip for row in find_rows(tmp_path / root)] == [0]
+
+
 def test_provenance_says_what_ran_and_nothing_of_who(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "ada"))
     model, data = tmp_path / "ada" / "models" / "minilm", tmp_path / "glue"

@@ -18,6 +18,7 @@ from analog_glue.reports.tables import (
     GLUE,
     Training,
     Variant,
+    _panel,
     build,
     drift_table,
     missing_commands,
@@ -170,6 +171,13 @@ def test_another_hardware_of_the_same_name_is_another_table():
     assert sections[0].statistic(B, MONTH).mean == 82.0
     assert sections[1].statistic(B, MONTH).mean == 99.0
     assert sections[1].change(B, MONTH).mean == 9.0  # the digital score does not depend on the hardware
+
+
+def test_a_digital_score_takes_the_colour_of_its_compensated_curve_and_stays_grey_for_digital_training():
+    section = pivot([*DEMO, *chips([60.0], MONTH, False, "hardware_aware")])[0][0]
+    likes = {level.label: level.like for level in _panel(section).levels}
+    assert likes["hardware-aware training, digital score"] == "C: hardware-aware training, compensated"
+    assert likes["digital training, digital score"] == ""
 
 
 def test_weights_trained_in_situ_are_tables_of_their_own_and_ask_for_no_other_training():

@@ -112,7 +112,10 @@ class HeadTask(InSituTask):
             _squared_error if regression else torch.nn.functional.cross_entropy, self.task.score, mode, seed, "example",
             partial(_with_head, loaded.model, names),
         )  # fmt: skip
-        return trainable, {"source": raw.source, "fingerprint": _hash([raw.fingerprint, identity]), "model": loaded.source}
+        data = {"source": raw.source, "fingerprint": _hash([raw.fingerprint, identity]), "model": loaded.source}
+        if isinstance(self.model, TinyModel):  # the seed draws the encoder
+            data["without_seed"] = _hash([raw.fingerprint])
+        return trainable, data
 
 
 def kept_features(model: PreTrainedModel, encoded: Encoded, file: Path, split: str) -> Tensor:

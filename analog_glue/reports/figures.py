@@ -55,14 +55,16 @@ class Level:
     Args:
         label: What the legend says.
         value: Score [points].
-        like: Letter of the curve whose colour the line takes; empty for grey.
+        like: Label of the curve whose colour the line takes; empty for grey.
         dotted: Dotted (a floor, such as the majority class) rather than dashed.
+        told: What stands at its end.
     """
 
     label: str
     value: float
     like: str = ""
     dotted: bool = False
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,22 +132,22 @@ def drift_figure(panels: Sequence[Panel], title: str, note: str) -> bytes:
 def line_figure(charts: Sequence[Chart], title: str, note: str) -> bytes:
     """PNG of charts side by side, a line of one label in the same colour in all of them; fixed bytes like `drift_figure`."""
     labels = dict.fromkeys(line.label for chart in charts for line in chart.lines if not line.law)
-    cycle = [*STYLES.values(), *SPARE_STYLES]
+    cycle = [(*look, dashes) for dashes in ("-", "--", ":") for look in (*STYLES.values(), *SPARE_STYLES)]
     styles = {label: cycle[i % len(cycle)] for i, label in enumerate(labels)}
 
     def style(line: Line) -> dict[str, Any]:
         if line.law:
             return {"color": GREY, "lw": 1.1, "ls": (0, (5, 2.5))}
-        colour, marker = styles[line.label]
+        colour, marker, dashes = styles[line.label]
         size = 4.0 if len(line.x) < 20 else 2.5
-        return {"color": colour, "marker": marker, "ms": size, "ls": "-" if line.joined else "none", "lw": 1.4}
+        return {"color": colour, "marker": marker, "ms": size, "ls": dashes if line.joined else "none", "lw": 1.4}
 
     def legend() -> dict[str, Any]:
         from matplotlib.lines import Line2D
 
         handles: dict[str, Any] = {}
         for chart in charts:
-            for line in chart.lines:
+            for line in sorted(chart.lines, key=lambda line: line.law):
                 handles.setdefault(line.label, Line2D([], [], **style(line)))
             for level in chart.levels:
                 handles.setdefault(level.label, Line2D([], [], **_level_style(level)))
@@ -155,11 +157,18 @@ def line_figure(charts: Sequence[Chart], title: str, note: str) -> bytes:
         chart = charts[i]
         for level in chart.levels:
             axes.axhline(level.value, zorder=1, **_level_style(level))
+        for value, told in {level.value: level.told for level in reversed(chart.levels)}.items():
+            place = {"xycoords": ("axes fraction", "data"), "xytext": (2, 0), "textcoords": "offset points"}
+            axes.annotate(told, (1.0, value), va="center", size=FONT_SIZE - 1.5, color=GREY, **place)
         for line in chart.lines:
             bars = [error or 0.0 for error in line.error] if any(line.error) else None
             axes.errorbar(line.x, line.y, yerr=bars, elinewidth=1.1, capsize=2.5, zorder=2 if line.law else 3, **style(line))
         axes.set_xscale("log" if chart.log_x else "linear")
         axes.set_yscale("log" if chart.log_y else "linear")
+        if chart.x_label == "epoch":
+            from matplotlib.ticker import MaxNLocator
+
+            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         axes.set_xlabel(chart.x_label, color=INK)
         _trim(axes, chart.title, chart.y_label)
 
@@ -192,7 +201,8 @@ def _page(
         matplotlib.rcdefaults()  # the user's matplotlibrc must not change what a table of ours looks like
         matplotlib.rcParams.update({"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE + 1})
         handles = legend()
-        legend_columns = max(1, min(len(handles), int(columns * width / 3.1)))
+        entry = max(3.1, 0.065 * max(map(len, handles), default=0) + 0.6)  # [inch] the widest, with its line
+        legend_columns = max(1, min(len(handles), int(columns * width / entry)))
         legend_height = 0.19 * math.ceil(len(handles) / legend_columns) + 0.12
         size = (columns * width, rows * height + 0.62 + legend_height)  # [inch]
         figure = Figure(figsize=size, dpi=160, facecolor="white")
@@ -203,9 +213,11 @@ def _page(
         for i in range(number):
             axes = figure.add_subplot(rows, columns, i + 1)
             draw(axes, i, width - 0.6, i + columns >= number)
-        left, top = 0.12 / size[0], 1.0
-        figure.text(left, top - 0.10 / size[1], title, va="top", size=FONT_SIZE + 2, weight="bold", color=INK)
-        figure.text(left, top - 0.33 / size[1], note, va="top", size=FONT_SIZE - 1, color=GREY)
+        left, top, room = 0.12 / size[0], 1.0, size[0] - 0.24  # long lines in smaller letters
+        title_size = min(FONT_SIZE + 2, room / (0.0092 * max(len(title), 1)))
+        note_size = min(FONT_SIZE - 1, room / (0.0084 * max(len(note), 1)))
+        figure.text(left, top - 0.10 / size[1], title, va="top", size=title_size, weight="bold", color=INK)
+        figure.text(left, top - 0.33 / size[1], note, va="top", size=note_size, color=GREY)
         figure.legend(
             handles=list(handles.values()),
             labels=list(handles),
@@ -245,12 +257,13 @@ def _legend_handles(panels: Sequence[Panel]) -> dict[str, Any]:
             handles.setdefault(curve.label, Line2D([], [], color=colour, marker=marker, ms=5, lw=1.6))
     for panel in panels:
         for level in panel.levels:
-            handles.setdefault(level.label, Line2D([], [], **_level_style(level)))
+            handles.setdefault(level.label, Line2D([], [], **_level_style(level, panel)))
     return handles
 
 
-def _level_style(level: Level) -> dict[str, Any]:
-    colour = STYLES[level.like][0] if level.like else GREY
+def _level_style(level: Level, panel: Panel | None = None) -> dict[str, Any]:
+    curves = zip(panel.curves, _styles(panel), strict=True) if panel else ()
+    colour = next((colour for curve, (colour, _) in curves if curve.label == level.like), GREY)
     return {"color": colour, "lw": 1.1, "ls": (0, (1, 1.6)) if level.dotted else (0, (5, 2.5)), "alpha": 0.9}
 
 
@@ -258,7 +271,7 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
     """One task; `width` [inch] of the axes decides how close the labels of the times may stand."""
     for level in panel.levels:
         if math.isfinite(level.value):
-            axes.axhline(level.value, zorder=1, **_level_style(level))
+            axes.axhline(level.value, zorder=1, **_level_style(level, panel))
     ends = []
     for curve, (colour, marker) in zip(panel.curves, _styles(panel), strict=True):
         error = [e or 0.0 for e in curve.error]

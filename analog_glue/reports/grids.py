@@ -26,6 +26,9 @@ NAMES = {
     **{name: name.upper() for name in ("rte", "mrpc", "qnli", "qqp", "mnli", "f1")},
     **{name: name.capitalize() for name in ("spearman", "pearson", "matthews")},
     **{"stsb": "STS-B", "cola": "CoLA", "sst2": "SST-2"},
+    **{"war_and_peace": "War and Peace", "digits": "Digits"},
+    **{"mnist": "MNIST, fully connected", "mnist_lenet5": "MNIST, LeNet5"},
+    "cross_entropy": "cross-entropy [nats]",
 }
 MISSING = "–"
 Record = dict[str, object]  # one line of a csv file: column → value

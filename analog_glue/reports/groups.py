@@ -15,7 +15,7 @@ from importlib.resources import files
 
 from analog_glue.reports.figures import Line
 from analog_glue.reports.grids import GLUE, NAMES, Statistic, summarise
-from analog_glue.reports.records import NO_DEVICE, Cells, InSituRun
+from analog_glue.reports.records import NO_DEVICE, Cells, InSituRun, in_words
 
 ALGORITHMS = {
     "sgd_digital": "floating point", "sgd_pulsed": "SGD", "tiki_taka": "Tiki-Taka", "ttv2": "TTv2",
@@ -25,16 +25,15 @@ DEVICES = {
     NO_DEVICE: "", "symmetric_linear": "symmetric", "soft_bounds": "soft bounds", "model_i": "Model-I",
     "model_ii": "Model-II", "model_iii": "Model-III",
 }  # fmt: skip
-TASKS = {"digits": "Digits", "mnist": "MNIST, fully connected", "mnist_lenet5": "MNIST, LeNet5"}
 BASELINE = (NO_DEVICE, "symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4
 MODELS = ("model_i", "model_ii", "model_iii")  # Figure 5 and Table 1
 TEXT = "war_and_peace"
 MOMENTUM, OUTPUT_NOISE = "training.momentum", "training.periphery.output_noise"
 # What Figure 4 sweeps: key, baseline, the values of papers that could be read or else ours, what it is.
 SWEEPS = (
-    ("device.dw_min", 0.001, (0.001, 0.005, 0.02, 0.05, 0.1, 0.15), "step of one pulse"),
+    ("device.dw_min", 0.001, (0.001, 0.005, 0.02, 0.05, 0.1, 0.15), "states of a device"),
     ("device.dw_min_std", 0.3, (0.3, 1.0, 3.0, 10.0), "update noise [steps]"),
-    (OUTPUT_NOISE, 0.06, (0.006, 0.06, 0.6), "noise of a product"),
+    (OUTPUT_NOISE, 0.06, (0.006, 0.06, 0.6), "noise of a product [units of weights]"),
 )
 READING = "Learning rates and the devices of Models I–III are lost; ours are our reading (docs/in_situ.md)."
 
@@ -58,26 +57,44 @@ class Group:
         """The latest epoch that every seed has finished."""
         return min(int(run.curve[-1]["epoch"]) for run in self.runs.values())
 
-    def at(self, epoch: int, name: str) -> Statistic | None:
-        """A column of the learning curve after an epoch."""
-        values = {seed: [row[name] for row in run.curve if row["epoch"] == epoch] for seed, run in sorted(self.runs.items())}
-        return summarise({seed: dict(enumerate(value)) for seed, value in values.items()})
+    def scores(self, epoch: int, name: str, whole: bool | None = None) -> dict[int, float]:
+        """Seed → a column of the learning curve after an epoch; `whole`: only of the whole test set, or only of its part."""
+        return {
+            seed: row[name]
+            for seed, run in sorted(self.runs.items())
+            for row in run.curve
+            if row["epoch"] == epoch and whole in (None, bool(row["whole_test_set"]))
+        }
+
+    def at(self, epoch: int, name: str, whole: bool | None = None) -> Statistic | None:
+        """`scores`, averaged."""
+        return summarise({seed: {0: value} for seed, value in self.scores(epoch, name, whole).items()})
 
     def whole(self, epoch: int) -> bool:
-        """Whether the scores of an epoch are those of the whole test set."""
-        return all(row["whole_test_set"] for run in self.runs.values() for row in run.curve if row["epoch"] == epoch)
+        """Whether a seed was scored on the whole test set after an epoch."""
+        return bool(self.scores(epoch, "whole_test_set", True))
+
+    def score(self, name: str, epoch: int | None = None) -> Statistic | None:
+        """After an epoch (default: the last) over the seeds that were scored on the whole test set, else on its part."""
+        epoch = epoch or self.last
+        return self.at(epoch, name, self.whole(epoch))
+
+    @property
+    def mark(self) -> str:
+        """What stands behind the last scores if they are those of a part of the test set."""
+        return "" if self.whole(self.last) else "°"
 
     @property
     def progress(self) -> str:
         """The epoch, and of how many where a run has not reached its end."""
-        asked = max(run.epochs for run in self.runs.values())
-        return str(self.last) if self.last >= asked else f"{self.last} of {asked}"
+        asked = max((run.epochs for run in self.runs.values() if run.curve[-1]["epoch"] < run.epochs), default=0)
+        return f"{self.last} of {asked}" if asked else str(self.last)
 
-    def line(self, name: str, whole: bool | None = None) -> Line:
-        """A column over the epochs; `whole`: only scores of the whole test set, as single points, or only of its part."""
-        epochs = [epoch for epoch in range(1, self.last + 1) if whole is None or self.whole(epoch) == whole]
-        found = {epoch: self.at(epoch, name) for epoch in epochs}
-        known = {epoch: s for epoch, s in found.items() if s is not None}
+    def line(self, name: str, whole: bool | None = None, until: int = 10**9) -> Line:
+        """A column over the epochs; of scores those of the whole test set, as single points, or of its part if all have it."""
+        found = {epoch: self.at(epoch, name, whole) for epoch in range(1, min(self.last, until) + 1)}
+        least = 1 if whole else len(self.runs)
+        known = {epoch: s for epoch, s in found.items() if s is not None and s.seeds >= least}
         means, errors = [s.mean for s in known.values()], [s.error for s in known.values()]
         return Line(self.label, list(known), means, errors, joined=not whole)
 
@@ -100,29 +117,38 @@ def grouped(runs: Iterable[InSituRun]) -> list[Group]:
     )  # fmt: skip
 
 
-def name_groups(groups: Sequence[Group], beside: str = "") -> None:
-    """Device and algorithm, and what tells a group from others of the same names, except the setting `beside`."""
+def name_groups(groups: Sequence[Group], beside: Sequence[str] = (), across: bool = False) -> None:
+    """Device and algorithm, and what tells a group from others of the same names.
+
+    Args:
+        beside: Settings that stand elsewhere.
+        across: Tell it from groups of other tasks, too; then two groups of one name differ in their task (and `beside`) alone.
+    """
     alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
     for group in groups:
         run = group.any
-        alike[run.task, run.model, run.device, run.training].append(group)
+        alike["" if across else run.task, run.model, run.device, run.training].append(group)
     for (_, model, device, training), own in alike.items():
         keys = sorted({key for group in own for key in group.any.settings})
-        differing = [key for key in keys if len({repr(group.setting(key)) for group in own}) > 1]
-        differing = [key for key in differing if key != MOMENTUM]
+        differing = [key for key in keys if key != MOMENTUM and _differ(key, own)]
         hysteretic = MOMENTUM in keys and len({group.setting(MOMENTUM) for group in own}) > 1
         for group in own:
             words = [model, DEVICES.get(device, device.replace("_", " ")), ALGORITHMS.get(training, training.replace("_", " "))]
             if MOMENTUM in keys and (hysteretic or device in MODELS):
                 kept = group.setting(MOMENTUM)
                 words.append("plain" if not kept else f"hysteretic (m = {kept})")
-            own_keys = ({*differing, *(departures(group) if device in BASELINE else ())} - {beside}) & set(group.any.settings)
-            told = [f"{key.rpartition('.')[2]} {_short(group.setting(key))}" for key in sorted(own_keys)]
+            own_keys = {*differing, *(departures(group) if device in BASELINE else ())} & set(group.any.settings) - set(beside)
+            told = [f"{key.rpartition('.')[2]} {in_words(group.setting(key))}" for key in sorted(own_keys)]
             group.label = " ".join(filter(None, words)) + (f", {', '.join(told)}" if told else "")
 
 
-def _short(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _differ(key: str, groups: Iterable[Group]) -> bool:
+    """Whether a setting differs, one of the task or its data: among groups of the same task."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for group in groups:
+        of_task = key == "data" or key.startswith("task.")
+        values[group.any.task if of_task else ""].add(repr(group.setting(key)))
+    return any(len(found) > 1 for found in values.values())
 
 
 def departures(group: Group) -> list[str]:
@@ -146,7 +172,7 @@ def headline(run: InSituRun) -> str:
 
 
 def unit(metric: str) -> str:
-    return {"cross_entropy": "cross-entropy [nats]", "accuracy": "accuracy [%]"}.get(metric, NAMES.get(metric, metric))
+    return "accuracy [%]" if metric == "accuracy" else NAMES.get(metric, metric)
 
 
 def belongs(line: str, group: Group) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from analog_glue.reports.extraction import altered_weights, array_errors, extractions, weights_table
 from analog_glue.reports.figures import Chart, Level, Line, line_figure
@@ -30,7 +31,6 @@ from analog_glue.reports.groups import (
     MOMENTUM,
     READING,
     SWEEPS,
-    TASKS,
     TEXT,
     Group,
     belongs,
@@ -42,7 +42,7 @@ from analog_glue.reports.groups import (
     sources,
     unit,
 )  # fmt: skip
-from analog_glue.reports.records import NO_DEVICE, Cells, find_array_errors, find_runs
+from analog_glue.reports.records import NO_DEVICE, TEST_PART, Cells, find_array_errors, find_runs
 
 # Of TTv2 at 1,200 states (docs/in_situ.md, "Settings from a search").
 SLOWING = " training.transfer_rate=0.004 training.transfer_decay_every=2"
@@ -65,20 +65,22 @@ def chapter(root: Path | str) -> Chapter | None:
     base = [group for group in plain if not departures(group)]
     swept = [group for group in plain if len(departures(group)) == 1]
     others = [group for group in texts if group not in [*models, *base, *swept]]
+    floating = [group for group in base if group.any.device == NO_DEVICE]
     reference = _symmetric(base)
 
     _curves(made, "figure3", "Figure 3: War and Peace on devices with 1,200 states", base, reference, published)
     _sweeps(made, base, swept, reference)
-    _curves(made, "figure5", "Figure 5: War and Peace on extremely noisy devices", models, reference, published)
+    noisy = [*floating, *models] if models else []
+    _curves(made, "figure5", "Figure 5: War and Peace on extremely noisy devices", noisy, reference, published)
     _curves(made, "war_and_peace-other", "War and Peace, other devices and settings", others, reference, [])
     array_errors(made, errors, published)
-    weights_table(made, models, published)
+    weights_table(made, models, floating, published)
     altered_weights(made, "table2", "Table 2: pruning", groups, published)
     altered_weights(made, "table3", "Table 3: perturbed weights", groups, published)
     heads = {task: by_task.pop(task) for task in GLUE if task in by_task}
     _heads(made, heads)
     for task, own in sorted(by_task.items()):
-        title = f"{TASKS.get(task, task.replace('_', ' '))}, trained in situ"
+        title = f"{NAMES.get(task, task.replace('_', ' '))}, trained in situ"
         _curves(made, f"in_situ-{task}", title, own, _symmetric(own), [])
     _missing(made, texts, groups, errors)
     made.records["learning_curves.csv"] = _curve_records(groups)
@@ -112,20 +114,21 @@ def _curves(
     ours = [cells for cells in literature if any(belongs(cells["line"], group) for group in groups)]
     floors = [cells for cells in literature if cells["line"] in ("symmetric SGD", "floating point") and cells not in ours]
     others = [other for other in groups[0].any.metrics if other != metric][:1]
-    header = ["", "seeds", "epochs", "train loss", f"test {unit(metric)}", *(f"test {unit(other)}" for other in others)]
+    header = ["", "seeds", "epochs", "train loss [nats]", f"test {unit(metric)}", *(f"test {unit(other)}" for other in others)]
     header += ["− symmetric SGD"] if reference else []
     header += ["time", *(["published"] if published else [])]
     rows, records = [], []
     for group in groups:
         end = group.last
-        score, loss = group.at(end, metric), group.at(end, "train_loss")
-        part = "" if group.whole(end) else "°"
+        score, loss = group.score(metric), group.at(end, "train_loss")
+        scored = score.seeds if score else 0
+        seeds = str(scored) if scored == len(group.runs) else f"{scored} of {len(group.runs)}"
         hours = max(run.curve[-1]["seconds"] for run in group.runs.values()) / 3600
-        cells = [group.label, str(len(group.runs)), group.progress, score_cell(loss, decimals=3)]
-        cells.append(score_cell(score, decimals=decimals) + part)
-        cells += [score_cell(group.at(end, other), decimals=3) + part for other in others]
+        cells = [group.label, seeds, group.progress, score_cell(loss, decimals=3)]
+        cells.append(score_cell(score, decimals=decimals) + group.mark)
+        cells += [score_cell(group.score(other), decimals=3) + group.mark for other in others]
         gap = _gap(group, reference, metric) if reference else None
-        cells += [_gap_cell(gap, group, decimals)] if reference else []
+        cells += [_gap_cell(gap, group, decimals) if group is not reference else ""] if reference else []
         numbers = [c for c in ours if belongs(c["line"], group)]
         cells += [_duration(hours), *([_published_cell(numbers)] if published else [])]
         rows.append(cells)
@@ -134,28 +137,34 @@ def _curves(
                 "table": name, "task": group.any.task, "device": group.any.device, "training": group.any.training,
                 "label": group.label, "epochs": end, "asked_epochs": max(run.epochs for run in group.runs.values()),
                 "metric": metric, "mean": score.mean if score else None, "standard_error": score.error if score else None,
-                "seeds": len(group.runs), "whole_test_set": group.whole(end), "train_loss": loss.mean if loss else None,
-                "gap_to_symmetric_sgd": gap[1].mean if gap else None, "gap_at_epoch": gap[0] if gap else None, "hours": hours,
+                "seeds": scored, "whole_test_set": group.whole(end), "train_loss": loss.mean if loss else None,
+                "gap_to_symmetric_sgd": gap.by.mean if gap else None, "gap_at_epoch": gap.epoch if gap else None,
+                "hours": hours,
                 "published": " ".join(f"{c['value']}@{c['at'] or '?'}" for c in numbers if c["value"]),
             }
         )  # fmt: skip
     for cells in floors:
         rows.append([f"{cells['line']}, published", *[""] * (len(header) - 2), _published_cell([cells])])
     note = "Mean ± standard error over seeds (one seed: none), after the epochs shown. ° on the first part of the test set"
-    note += " (values of it do not compare with the whole set and with published ones). Time: the longest run."
+    note += " (values of it do not compare with the whole set and with published ones); where seeds differ in this, of those on"
+    note += " the whole set. Time: the longest run."
     if reference:
         note += f" Gaps are from {reference.label} ({len(reference.runs)} seed(s)) at the same epoch and on the same test set."
     if published:
         note += f" In brackets behind published values: epochs. {sources([*ours, *floors])} {READING}"
     made.parts.append((name, Grid(title, note, header, rows)))
     levels = [
-        Level(f"{_published_cell([cells])}: {cells['line']}, published", float(cells["value"]), dotted=True)
+        Level(f"{_published_cell([cells])}: {cells['line']}, published", float(cells["value"]), "", True, cells["value"])
         for cells in [*ours, *(floors if name == "figure5" else [])]
         if cells["value"]
     ]
-    lines = [group.line(metric, whole) for whole in (False, True) for group in groups]
+    levels.sort(key=lambda level: -level.value)
+    # Floating point is there to compare with: a long run of it must not squeeze the others.
+    until = max((group.last for group in groups if group.any.device != NO_DEVICE), default=groups[0].last)
+    lines = [group.line(metric, whole, until) for whole in (False, True) for group in groups]
     charts = [Chart("test", "epoch", unit(metric), lines, levels)]
-    charts.append(Chart("training", "epoch", "train loss [nats]", [group.line("train_loss") for group in groups]))
+    losses = [group.line("train_loss", until=until) for group in groups]
+    charts.append(Chart("training", "epoch", "train loss [nats]", losses))
     seeds = span([len(group.runs) for group in groups])
     drawn = f"Seeds a curve: {seeds}; single points: the whole test set, lines: the first part of it"
     made.parts.append((name, Picture(title, line_figure(charts, title, drawn))))
@@ -166,22 +175,30 @@ def _duration(hours: float) -> str:
     return f"{hours:.2f} h" if hours >= 0.1 else f"{3600 * hours:.0f} s"
 
 
-def _gap(group: Group, reference: Group, metric: str) -> tuple[int, Statistic] | None:
-    """(epoch, group − reference) at the latest epoch that both have, on the same part of the test set; paired by seed."""
+class Gap(NamedTuple):
+    """Group − reference after an epoch, on the whole test set or on the same part of it, paired by seed."""
+
+    epoch: int
+    by: Statistic
+    whole: bool
+
+
+def _gap(group: Group, reference: Group, metric: str) -> Gap | None:
+    """At the latest epoch at which a seed of both was scored on the same examples."""
+    parts = [{k: v for k, v in g.any.settings.items() if k.startswith(TEST_PART)} for g in (group, reference)]
     for epoch in range(min(group.last, reference.last), 0, -1):
-        if group.whole(epoch) == reference.whole(epoch):
-            one, other = ({s: r.curve[epoch - 1][metric] for s, r in g.runs.items()} for g in (group, reference))
-            found = summarise({seed: {0: one[seed] - other[seed]} for seed in one.keys() & other.keys()})
-            if found:
-                return epoch, found
+        for whole in (True, False) if parts[0] == parts[1] else (True,):
+            one, other = group.scores(epoch, metric, whole), reference.scores(epoch, metric, whole)
+            if found := summarise({seed: {0: one[seed] - other[seed]} for seed in one.keys() & other.keys()}):
+                return Gap(epoch, found, whole)
     return None
 
 
-def _gap_cell(gap: tuple[int, Statistic] | None, group: Group, decimals: int) -> str:
+def _gap_cell(gap: Gap | None, group: Group, decimals: int) -> str:
     if gap is None:
         return MISSING
-    text = score_cell(gap[1], signed=True, decimals=decimals)
-    return text if gap[0] == group.last else f"{text} (epoch {gap[0]})"
+    text = score_cell(gap.by, signed=True, decimals=decimals) + ("" if gap.whole else "°")
+    return text if gap.epoch == group.last else f"{text} (epoch {gap.epoch})"
 
 
 def _published_cell(numbers: Iterable[Cells]) -> str:
@@ -198,28 +215,33 @@ def _published_cell(numbers: Iterable[Cells]) -> str:
 
 def _sweeps(made: Chapter, base: Sequence[Group], swept: Sequence[Group], reference: Group | None) -> None:
     """Final cross-entropy over each of the swept settings, the two others at the baseline."""
-    charts, records = [], []
+    charts, records, shown = [], [], []
     for key, baseline, planned, what in SWEEPS:
         own = [group for group in swept if departures(group) == [key]]
         if not own:
             continue
         kinds = {(group.any.device, group.any.training) for group in own}
         own = [*(group for group in base if (group.any.device, group.any.training) in kinds), *own]
-        name_groups(own, beside=key)
+        name_groups(own, beside=[key])
+        shown += own
         lines: dict[str, dict[float, Group]] = defaultdict(dict)
         for group in own:
             lines[group.label][float(str(group.setting(key)))] = group
         values = sorted({*planned, *(value for points in lines.values() for value in points)})
         bound = float(str(own[0].setting("device.w_max") or 0.6))
-        heads = [f"{2 * bound / v:.0f} states" if key == "device.dw_min" else f"{v:g}" for v in values]
+        heads = [f"{2 * bound / v:,.0f} states" if key == "device.dw_min" else f"{v:g}" for v in values]
         uneven = len({group.last for group in own}) > 1
+        told = "" if uneven else f", after {own[0].last} epoch(s)"
         rows, drawn = [], []
         for name, points in sorted(lines.items()):
-            scores = {value: group.at(group.last, "cross_entropy") for value, group in sorted(points.items())}
+            scores = {value: group.score("cross_entropy") for value, group in sorted(points.items())}
             rows.append([name, *(_sweep_cell(scores.get(value), points.get(value), uneven) for value in values)])
             known = {value: s for value, s in scores.items() if s is not None}
-            x = [2 * bound / value if key == "device.dw_min" else value for value in known]
-            drawn.append(Line(name, x, [s.mean for s in known.values()], [s.error for s in known.values()]))
+            like: dict[tuple[int, str], dict[float, Statistic]] = defaultdict(dict)  # epoch, part of the test set
+            for value, s in known.items():
+                group = points[value]
+                like[group.last, group.mark][2 * bound / value if key == "device.dw_min" else value] = s
+            drawn += [Line(name, list(p), [s.mean for s in p.values()], [s.error for s in p.values()]) for p in like.values()]
             records += [
                 {
                     "setting": key, "value": value, "line": name, "epochs": points[value].last, "mean": s.mean,
@@ -228,62 +250,67 @@ def _sweeps(made: Chapter, base: Sequence[Group], swept: Sequence[Group], refere
                 for value, s in known.items()
             ]  # fmt: skip
         note = (
-            "Test cross-entropy [nats] ± standard error over seeds; in brackets the epoch where runs differ in it or go on; "
-            f"° on the first part of the test set. {key}; the rest as in Figure 3 (baseline {baseline:g}). The paper's values "
-            "and curves are lost; it claims tens of states instead of thousands, about 100 times the update noise, 10 times "
-            "that of products."
+            f"Test cross-entropy [nats] ± standard error over seeds{told}; in brackets the epoch where runs differ in it or go "
+            f"on; ° on the first part of the test set. {key}; the rest as in Figure 3 (baseline {baseline:g}). The paper's "
+            "values and curves are lost; it claims tens of states instead of thousands, about 100 times the update noise, "
+            "10 times that of products."
         )
         made.parts.append((f"figure4-{key.rpartition('.')[2]}", Grid(f"Figure 4: {what}", note, ["", *heads], rows)))
-        label = "states of a device" if key == "device.dw_min" else what
         levels = []
-        if reference and (score := reference.at(reference.last, "cross_entropy")):
-            levels = [Level(f"{reference.label}, epoch {reference.last}", score.mean)]
-        charts.append(Chart(what, label, "cross-entropy [nats]", drawn, levels, log_x=True))
+        if reference and (score := reference.score("cross_entropy")):
+            levels = [Level(f"{reference.label}, epoch {reference.last}{reference.mark}", score.mean)]
+        charts.append(Chart(what, what, "cross-entropy [nats]", drawn, levels, log_x=True))
     if charts:
         title = "Figure 4: War and Peace against states and noise"
-        made.parts.append(("figure4", Picture(title, line_figure(charts, title, "Bars: ± 1 standard error over seeds"))))
+        epochs, seeds = span([group.last for group in shown]), span([len(group.runs) for group in shown])
+        about = f"Epochs: {epochs}, seeds: {seeds} a point; lines join points of the same epoch and part of the test set"
+        made.parts.append(("figure4", Picture(title, line_figure(charts, title, about))))
         made.records["figure4.csv"] = records
 
 
 def _sweep_cell(score: Statistic | None, group: Group | None, uneven: bool) -> str:
     if score is None or group is None:
         return MISSING
-    part = "" if group.whole(group.last) else "°"
-    told = uneven or group.last < max(run.epochs for run in group.runs.values())
-    return score_cell(score, decimals=3) + part + (f" ({group.last})" if told else "")
+    return score_cell(score, decimals=3) + group.mark + (f" ({group.last})" if uneven or " of " in group.progress else "")
 
 
 # --- GLUE heads, and what is missing -----------------------------------------------------------------------
 
 
+RATE, SCALE = "training.learning_rate", "training.output_scale"  # columns of the heads
+
+
 def _heads(made: Chapter, by_task: Mapping[str, Sequence[Group]]) -> None:
-    """Headline scores of GLUE tasks whose pooler and classifier were trained in situ, a line for each algorithm."""
+    """Headline scores of GLUE tasks whose pooler and classifier were trained in situ, a line for each setting."""
     if not by_task:
         return
-    lines: dict[str, dict[str, Group]] = defaultdict(dict)
-    for task, groups in by_task.items():
-        name_groups(groups)
-        for group in groups:
-            lines[group.label][task] = group
+    groups = [group for own in by_task.values() for group in own]
+    name_groups(groups, beside=(RATE, SCALE), across=True)
+    lines: dict[tuple[str, str, str], dict[str, Group]] = defaultdict(dict)
+    for group in groups:
+        settings = [group.setting(RATE), group.setting(SCALE)]
+        lines[group.label, *(MISSING if value is None else f"{value:g}" for value in settings)][group.any.task] = group
     rows, records = [], []
-    for label, own in lines.items():
-        cells = [label]
+    for (label, rate, scale), own in lines.items():
+        cells = [label, rate, scale]
         for task in by_task:
             group = own.get(task)
-            metric = headline(group.any) if group else ""
-            score = group.at(group.last, metric) if group else None
-            cells.append(score_cell(score) + (f" ({group.progress})" if group and " of " in group.progress else ""))
+            score = group.score(headline(group.any)) if group else None
+            cells.append(score_cell(score) + (f" ({group.progress})" if group else ""))
             if group and score:
                 records.append({
-                    "label": label, "task": task, "metric": metric, "epochs": group.last, "mean": score.mean,
+                    "label": label, "learning_rate": rate, "output_scale": scale, "task": task, "metric": headline(group.any),
+                    "epochs": group.last, "asked_epochs": max(run.epochs for run in group.runs.values()), "mean": score.mean,
                     "standard_error": score.error, "seeds": score.seeds,
                 })  # fmt: skip
         rows.append(cells)
     note = (
         "Pooler and classifier on pulsed devices behind the frozen encoder; headline metric of each task [points] on "
-        "validation, ± standard error over seeds; in brackets the epoch of a run that goes on. Not part of the paper."
+        "validation, ± standard error over seeds; in brackets the epoch, and of how many where a run is not at its end. "
+        "Scale: weights of the network / weights of the devices. Not part of the paper."
     )
-    header = ["", *(f"{NAMES.get(task, task.upper())} ({NAMES.get(GLUE[task], GLUE[task])})" for task in by_task)]
+    header = ["", "learning rate", "scale"]
+    header += [f"{NAMES.get(task, task.upper())} ({NAMES.get(GLUE[task], GLUE[task])})" for task in by_task]
     made.parts.append(("glue-heads", Grid("GLUE heads trained in situ", note, header, rows)))
     made.records["glue_heads.csv"] = records
 

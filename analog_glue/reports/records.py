@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analog_glue.results import files_of_runs
+
 CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
 EXTRACTION, PRUNING, PERTURBATION = "extraction.json", "pruning.csv", "perturbation.csv"
 ARRAY_ERROR = "extraction_error.csv"  # of an array of random weights
@@ -18,6 +20,8 @@ CHANGES_NOTHING = {  # of what an epoch learns
     "device": ("drift",),  # begins after training
     "model": ("path",),  # its weights count with the data
 }
+
+TEST_PART = "task.test_"  # settings that say which part of the test set is scored between epochs
 
 Cells = dict[str, str]  # one line of a csv file: column → text
 
@@ -35,6 +39,16 @@ class Extraction:
     scores: dict[str, dict[str, float]]  # weights and where they run → metric → value
     pruning: list[Cells]
     perturbation: list[Cells]
+    averaged: list[dict[str, int]]  # of every array: by how many products its mean was got, and of how many looks
+
+    def origin(self, weights: str) -> str:
+        """How "extracted" or "averaged" weights were got, in words; empty for others and where no record tells."""
+        if weights == "extracted":
+            return f"by {self.products:,} products" if self.inputs == "uniform" else f"by {self.products:,} one-hot reads"
+        if weights != "averaged" or not self.averaged:
+            return ""
+        products = max(mean.get("products", 0) for mean in self.averaged)
+        return f"by {products:,} products" if products else f"exact mean of {self.averaged[0].get('looks', 0):,} looks"
 
     @property
     def best_score(self) -> str:
@@ -50,9 +64,10 @@ class InSituRun:
 
     Args:
         task, device, training: Options of the config groups (class names where no command line chose them).
-        settings: Everything else that was chosen and is not null, flat ("device.dw_min"), without what changes nothing.
+        settings: Everything else that was chosen and is not null, flat ("device.dw_min"), without what changes nothing, and
+            "data", a fingerprint of what was learnt, without what the seed draws.
         epochs: How many were asked for; `curve` has as many rows as are finished.
-        curve: Rows of the learning curve, numbers as floats; `whole_test_set` is 0 or 1.
+        curve: Rows of the learning curve, numbers as floats; `whole_test_set` is 0 or 1 (1 where there is no part of it).
     """
 
     folder: Path
@@ -85,16 +100,21 @@ class InSituRun:
 def find_runs(root: Path | str) -> list[InSituRun]:
     """Every in-situ run at or below `root`, in the order of the paths; runs of other trainings are left out."""
     runs = []
-    for file in sorted(Path(root).rglob(CONFIG)):
+    for file in files_of_runs(root, CONFIG):
         folder, config = file.parent, _json(file)
         if "periphery" not in (config.get("training") or {}):  # of pulsed arrays
             continue
         run = _json(folder / RUN)
         choices, chosen = run.get("choices") or {}, {}
         for group in ("task", "model", "device", "training"):
-            if isinstance(config.get(group), dict):
-                idle, values = CHANGES_NOTHING.get(group, ()), _flat(config[group])
-                chosen |= {f"{group}.{name}": v for name, v in values.items() if name not in idle and v is not None}
+            used = group != "device" or choices.get("device") != NO_DEVICE
+            if used and isinstance(config.get(group), dict):
+                counts = {name: v for name, v in config[group].items() if name not in CHANGES_NOTHING.get(group, ())}
+                chosen |= {f"{group}.{name}": v for name, v in _flat(counts).items() if v is not None}
+        curve = [{name: _number(cell) for name, cell in cells.items()} for cells in _rows(folder / CURVE)]
+        if not any(name.startswith(TEST_PART) for name in chosen):
+            curve = [row | {"whole_test_set": 1.0} for row in curve]
+        data = run.get("data") or {}
         runs.append(
             InSituRun(
                 folder=folder,
@@ -103,18 +123,27 @@ def find_runs(root: Path | str) -> list[InSituRun]:
                 training=str(choices.get("training", "")),
                 model=str(choices.get("model", "")) if isinstance(config.get("model"), dict) else "",
                 seed=int(config.get("seed", 0)),
-                settings=chosen | {"data": str((run.get("data") or {}).get("fingerprint", ""))[:6]},
+                settings=chosen | {"data": str(data.get("without_seed") or data.get("fingerprint", ""))[:6]},
                 epochs=int(config["training"].get("epochs", 0)),
-                curve=[{name: _number(cell) for name, cell in cells.items()} for cells in _rows(folder / CURVE)],
+                curve=curve,
                 extractions=[_extraction(record) for record in sorted(folder.glob(f"*/{EXTRACTION}"))],
             )
         )
     return runs
 
 
-def find_array_errors(root: Path | str) -> list[Cells]:
-    """Rows of every `extraction_error.csv` at or below `root`."""
-    return [cells for file in sorted(Path(root).rglob(ARRAY_ERROR)) for cells in _rows(file)]
+def find_array_errors(root: Path | str) -> list[tuple[Cells, list[Cells]]]:
+    """Of every random array at or below `root`: what was chosen of it, in words, and the rows of its `extraction_error.csv`."""
+    found = []
+    for file in files_of_runs(root, ARRAY_ERROR):
+        chosen = (_json(file.with_name(RUN)).get("extract") or {}).get("array") or {}
+        found.append(({name: in_words(value) for name, value in _flat(chosen).items()}, _rows(file)))
+    return found
+
+
+def in_words(value: object) -> str:
+    """A setting as tables show it."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def array_error(folder: Path) -> str:
@@ -135,6 +164,7 @@ def _extraction(file: Path) -> Extraction:
         scores=record.get("scores") or {},
         pruning=_rows(file.with_name(PRUNING)),
         perturbation=_rows(file.with_name(PERTURBATION)),
+        averaged=record.get("averaged") or [],
     )
 
 
@@ -150,7 +180,7 @@ def _rows(file: Path) -> list[Cells]:
 
 
 def _number(cell: str) -> float:
-    return {"True": 1.0, "False": 0.0}.get(cell) if cell in ("True", "False") else float(cell or "nan")
+    return float(cell == "True") if cell in ("True", "False") else float(cell or "nan")
 
 
 def _flat(node: Mapping[str, Any], above: str = "") -> dict[str, object]:

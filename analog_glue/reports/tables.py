@@ -40,7 +40,7 @@ from analog_glue.reports.grids import (
     span,
     summarise,
 )
-from analog_glue.reports.groups import ALGORITHMS, unit
+from analog_glue.reports.groups import ALGORITHMS, DEVICES
 from analog_glue.reports.in_situ import chapter
 from analog_glue.results import Measurement, find_rows, write_bytes_atomic
 
@@ -144,7 +144,7 @@ class Section:
     @property
     def hardware_title(self) -> str:
         hardware = f" (hardware {self.hardware})" if self.hardware else ""
-        return f"{self.bundle.model}, {self.bundle.noise} on {self.bundle.tile}{hardware}"
+        return f"{DEVICES.get(self.bundle.model, self.bundle.model)}, {self.bundle.noise} on {self.bundle.tile}{hardware}"
 
     @property
     def variants(self) -> list[Variant]:
@@ -359,7 +359,7 @@ def _drift_grid(section: Section) -> Grid:
     note = f"Mean ± standard error {repeated_over(s for line in found for s in line)}"
     note += ", in brackets the change from the digital score of the same networks" if section.cells else ""
     note += "; differences are paired by chip and seed" if pairs else ""
-    note += f". {section.examples} examples of {section.score.split}."
+    note += f". {section.examples:,} examples of {section.score.split}."
     if section.extrapolated:
         note += " * beyond the measurements behind the device model."
     legend = [f"{key}: {variant.title}" for variant, key in keys.items()]
@@ -603,7 +603,8 @@ def build(root: Path | str, out: Path | str | None = None) -> Report:
     if not rows and in_situ is None:
         raise ValueError(
             f"Argument `root` must hold a results.csv or learning_curve.csv with measured scores, but `{root}` has none at "
-            "or below it. Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to."
+            "or below it (`records` not counted). Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to, "
+            "or one of outputs/records."
         )
     sections, remarks = pivot(rows)
     published = published_numbers()
@@ -684,13 +685,14 @@ def _panel(section: Section) -> Panel:
     levels = []
     for training, by_seed in sorted(section.digital.items()):
         score = summarise(by_seed)
+        own = sorted((v for v in section.variants if v.training == training), key=lambda v: v.compensated)
         if score is not None:
-            like = "C" if training.name == "hardware_aware" else ""
+            like = f"{keys[own[-1]]}: {own[-1].title}" if own and training.name != "digital" else ""
             levels.append(Level(f"{training.title}, digital score", score.mean, like=like))
     if section.majority is not None and math.isfinite(section.majority):
         levels.append(Level("always the majority class", section.majority, dotted=True))
     task, metric = (NAMES.get(name, name) for name in (section.score.task, section.score.metric))
-    return Panel(task, unit(metric) if metric == "cross_entropy" else f"{metric} [points]", curves, levels)
+    return Panel(task, metric if metric.endswith("]") else f"{metric} [points]", curves, levels)
 
 
 def _figure_note(sections: Sequence[Section]) -> str:
