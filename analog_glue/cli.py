@@ -208,7 +208,12 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
             )
         return config, {}
     if command in ("evaluate", "extract"):
-        checkpoint = Path(str(composed.settings.checkpoint))
+        if composed.settings.checkpoint is None:
+            raise WrongInput(
+                "Setting `checkpoint` must name the folder of a training run, but is not given. "
+                "Write checkpoint=outputs/…; `analog-glue list runs` shows the runs."
+            )
+        checkpoint = Path(composed.settings.checkpoint)
         if not checkpoint.is_dir():
             raise WrongInput(
                 f"Setting `checkpoint` must be the folder of a training run, but `{checkpoint}` is none. "
@@ -289,7 +294,7 @@ def _sweep_job(config: "DictConfig") -> None:
     folder, number = Path(hydra.sweep.dir), int(hydra.job.num)
     total = json.loads((folder / "sweep.json").read_text())["jobs"]
     print(f"[{number + 1}/{total}] {' '.join(overrides)}", flush=True)
-    _recorded(folder, number, overrides, lambda: composed_job(config, dict(hydra.runtime.choices), command), command)
+    _recorded(folder, number, overrides, lambda: composed_job(config, dict(hydra.runtime.choices)), command)
 
 
 def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, number: int) -> None:
