@@ -45,7 +45,7 @@ class Runtime:
 
 @dataclass
 class Data:
-    root: str | None = None  # folder with {task}/{split}.parquet; null: the hub
+    root: str | None = None  # folder with glue/, warpeace/, mnist/, or what is in one of them; null: downloaded
 
 
 @dataclass
