@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Read when torch is loaded: its idle threads sleep instead of burning the cores of `kernels.parallel`.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows progress when it is printed
     try:
         return _dispatch(words)
     except KeyboardInterrupt:
@@ -151,7 +154,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
             print("Nothing was run. The same command without dry_run=true runs it.")
         else:
             print(f"rows: {summary.run_dir}")
-            print("\n".join(f"next: {step}" for step in summary.next_steps), flush=True)
+            print("\n".join(f"next: {step}" for step in summary.next_steps))
     return str(summary.run_dir)
 
 
@@ -293,7 +296,7 @@ def _sweep_job(config: "DictConfig") -> None:
     command, overrides = str(hydra.job.config_name), [str(word) for word in hydra.overrides.task]
     folder, number = Path(hydra.sweep.dir), int(hydra.job.num)
     total = json.loads((folder / "sweep.json").read_text())["jobs"]
-    print(f"[{number + 1}/{total}] {' '.join(overrides)}", flush=True)
+    print(f"[{number + 1}/{total}] {' '.join(overrides)}")
     _recorded(folder, number, overrides, lambda: composed_job(config, dict(hydra.runtime.choices)), command)
 
 
@@ -302,7 +305,7 @@ def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folde
     from analog_glue.configuration import Composer
 
     own = [word for word in jobs[number] if not word.startswith("hydra.")]
-    print(" ".join(own), flush=True)
+    print(" ".join(own))
     with Composer(command, extra_dir) as composer:
         _recorded(folder, number, own, lambda: composer.compose(jobs[number]), command)
 
@@ -357,7 +360,7 @@ def _hydra(command: str, words: list[str]) -> int:
     for job in composed:  # all that can be said without running is said before the first job runs
         build_components(job, command)
     folder = _sweep_folder(composed[0].settings.output_root, command, jobs)
-    print(f"{len(jobs)} jobs; their records go to {folder}", flush=True)
+    print(f"{len(jobs)} jobs; their records go to {folder}")
     try:
         if composed[0].settings.runtime.jobs > 1:
             _run_apart(command, extra_dir, jobs, folder, composed[0].settings.runtime.jobs)

@@ -6,6 +6,7 @@ No torch here: `seed=abc` is refused before anything heavy is imported.
 from dataclasses import dataclass, field
 from typing import Any
 
+MOST_PRODUCTS = 2**32  # of an array, since the noise of each is named by 32 bits
 MISSING: Any = "???"  # OmegaConf's word for "must be given"
 
 
@@ -140,7 +141,9 @@ class Extract:
         if self.array is not None and self.inputs == "uniform":
             least = self.array.inputs + 2
             require(self.products >= least, "extract.products", f"be at least inputs + 2 = {least}", self.products)
-        require(self.products >= 1, "extract.products", "be at least 1", self.products)
+        fits = 1 <= self.products < MOST_PRODUCTS
+        require(fits, "extract.products", f"lie in 1 … {MOST_PRODUCTS - 1:,}", self.products,
+                "More would see the same noise again.")  # fmt: skip
         require(self.inputs in ("uniform", "one_hot"), "extract.inputs", "be uniform or one_hot", self.inputs)
 
 
