@@ -162,6 +162,7 @@ def _run_in_situ(
     settings: "RunSettings", parts: dict[str, Any], config: dict[str, Any], choices: dict[str, str], overrides: list[str]
 ) -> str:
     from analog_glue.in_situ.run import train_in_situ
+    from analog_glue.settings import typed
 
     folder, table = train_in_situ(
         settings, parts["task"], parts["device"], parts["training"], config, choices, overrides
@@ -170,7 +171,7 @@ def _run_in_situ(
     print(
         "Nothing was run. The same command without dry_run=true runs it."
         if settings.dry_run
-        else f"run: {folder}\nnext: analog-glue extract checkpoint={shlex.quote(str(folder))}"
+        else f"run: {folder}\nnext: analog-glue extract {typed('checkpoint', folder)}"
     )
     return str(folder)
 
@@ -201,6 +202,7 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         ValueError: a value that a component refuses, or data or model files that are not there.
     """
     from analog_glue.configuration import COMPONENTS, WrongInput, as_annotated, build
+    from analog_glue.settings import typed
 
     config = dict(composed.config)
     if composed.settings.extract.array is not None:
@@ -236,9 +238,10 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
             if str(trained["training"]["_target_"]).split(".")[-2] in IN_SITU_MODES:
                 raise WrongInput(
                     "Setting `checkpoint` must be an extraction of a run that was trained in situ, but is the run itself, "
-                    f"{str(checkpoint)!r}. `analog-glue extract checkpoint={checkpoint}` makes one."
+                    f"{str(checkpoint)!r}. `analog-glue extract {typed('checkpoint', checkpoint)}` makes one."
                 )
             config["task"] = trained["task"]
+            composed.settings.data.root = composed.settings.data.root or trained.get("data", {}).get("root")
     from analog_glue.tasks.in_situ import InSituTask
 
     parts: dict[str, Any] = {}
@@ -333,6 +336,7 @@ FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun
 
 def _hydra(command: str, words: list[str]) -> int:
     from analog_glue.configuration import Composer, WrongInput, plain
+    from analog_glue.settings import quoted
 
     flags, overrides = split_flags(words)
     overrides = [plain(word) for word in overrides]
@@ -365,7 +369,7 @@ def _hydra(command: str, words: list[str]) -> int:
         if composed[0].settings.runtime.jobs > 1:
             _run_apart(command, extra_dir, jobs, folder, composed[0].settings.runtime.jobs)
         else:
-            _call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={_quoted(str(folder))}"])
+            _call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={quoted(str(folder))}"])
     finally:
         (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
         code = _summary(command, folder, jobs)
@@ -532,10 +536,6 @@ def _summary(command: str, folder: Path, jobs: list[list[str]]) -> int:
             print(f"  [{number + 1}] {outcome.status}: {outcome.error or ' '.join(job)}")
             print(f"      again: analog-glue {command} {shlex.join(job)}")
     return DONE if counts["done"] == len(jobs) else FAILED
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 # --- tables, list, verify -------------------------------------------------------------------------------

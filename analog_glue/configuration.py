@@ -32,7 +32,7 @@ from hydra.errors import HydraException
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from analog_glue.settings import RunSettings
+from analog_glue.settings import RunSettings, quoted
 
 HYDRA_VERSION = "1.3"
 COMPONENTS = (
@@ -83,7 +83,7 @@ class Composer:
 
     def __init__(self, command: str, extra_dir: str | None = None) -> None:
         self.command = command
-        self._search = [f"hydra.searchpath=[{_quoted(str(Path(extra_dir).resolve()))}]"] if extra_dir else []
+        self._search = [f"hydra.searchpath=[{quoted(str(Path(extra_dir).resolve()))}]"] if extra_dir else []
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def __enter__(self) -> "Composer":
@@ -436,7 +436,3 @@ def _yaml(value: Any) -> Any:
         if value is None or isinstance(value, bool)
         else value
     )
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

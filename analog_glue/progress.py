@@ -48,7 +48,8 @@ class Progress:
             self._last = time.monotonic()
             pace = (self._done - self._begun_with) / (self._last - self._started)
             left = duration((self._total - self._done) / pace)
-            self._log(f"  {self.what}: {100 * self._done / self._total:.0f} %, {pace:,.0f} {self._unit}s/s, {left} left")
+            speed = f"{pace:,.0f} {self._unit}s/s" if pace >= 1 else f"{1 / pace:.1f} s for each {self._unit}"
+            self._log(f"  {self.what}: {100 * self._done / self._total:.0f} %, {speed}, {left} left")
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -572,6 +573,27 @@ def test_weights_at_the_bounds_of_their_devices_do_not_fit_on_others_and_only_bo
     loss = {name: values["cross_entropy"] for name, values in record["scores"].items()}
     assert loss["extracted, arrays without bounds"] == pytest.approx(loss["analog arrays"], rel=0.1)
     assert loss["extracted, fresh arrays"] > 1.2 * loss["extracted, arrays without bounds"]
+
+
+def test_every_command_that_is_printed_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    root = "\"output_root='a (b), c'\""
+    waiting = [f"analog-glue train task=digits training=sgd_pulsed training.epochs=1 task.train_images=50 {root}"]
+    done: list[str] = []
+    chips = ["evaluation.chips=1", "evaluation.times=[1]", "evaluation.ideal_devices=false"]
+    while waiting:
+        line = waiting.pop(0)
+        command = shlex.split(line, comments=True)[1:]
+        kind = " ".join([command[0], *(word for word in command if word.startswith(("noise=", "seed=", "extract.")))])
+        if kind in done:
+            continue
+        done.append(kind)
+        assert main(command + (chips if command[0] == "evaluate" else [])) == 0, line
+        if len(done) < 6:
+            waiting += [said.removeprefix("next: ") for said in capsys.readouterr().out.splitlines() if "next: an" in said]
+    assert {"train", "extract", "evaluate noise=pcm", "extract seed=1", "extract extract.products=40000", "tables",
+            "evaluate noise=pcm_reduced"} <= set(done)  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["a (b), c"]  # nothing was written elsewhere
 
 
 def test_force_removes_what_was_extracted_from_the_old_run_and_leaves_files_of_others(tmp_path):

@@ -33,6 +33,14 @@ def test_the_pace_is_that_of_this_process_and_not_of_what_was_done_before(clock)
     assert lines == ["  work: 75 %, 1 images/s, 50 s left"]
 
 
+def test_the_pace_of_slow_work_is_said_in_seconds(clock):
+    lines: list[str] = []
+    with Progress("drift sweep", 3, "score", log=lines.append) as work:
+        clock[0] += 40
+        work.update(1)
+    assert lines == ["  drift sweep: 33 %, 40.0 s for each score, 80 s left"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"), [(99, "99 s"), (170, "3 min"), (5_940, "99 min"), (7_500, "2 h 5 min"), (9e6, "2,500 h 0 min")],
 )

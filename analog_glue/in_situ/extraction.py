@@ -17,7 +17,6 @@ training drove to the bounds of their devices lie beyond those of others.
 
 import json
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +35,7 @@ from analog_glue.progress import Progress
 from analog_glue.reports.records import EXTRACTION, PERTURBATION, PRUNING
 from analog_glue.results import provenance, write_json_atomic
 from analog_glue.seeding import key
-from analog_glue.settings import Extract, RunSettings, require
+from analog_glue.settings import Extract, RunSettings, output_root_typed, require, typed
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Trainable, restore
@@ -95,15 +94,14 @@ def extract_run(
     else:
         log(f"Extracted already: {folder}")
     _score_uncertainty(trainable, spread, folder, record["epoch"], mode, chosen, seed)
-    beside = run.resolve().parent  # where `tables` finds the rows beside the run
-    root = "" if Path(settings.output_root).resolve() == beside else f" output_root={shlex.quote(str(run.parent))}"
-    again = f"analog-glue extract checkpoint={shlex.quote(str(run))}"
+    root = output_root_typed(run.parent)  # rows beside the run are where `tables` finds them
+    again = f"analog-glue extract {typed('checkpoint', run)}"
     steps = [
-        f"analog-glue evaluate checkpoint={shlex.quote(str(folder))} noise=pcm{root}   on phase-change memory, as it drifts",
-        f"{again} seed={settings.seed + 1}   other inputs, other fresh arrays",
+        f"analog-glue evaluate {typed('checkpoint', folder)} noise=pcm{root}   # on phase-change memory, as it drifts",
+        f"{again} seed={settings.seed + 1}   # other inputs, other fresh arrays",
     ]
     if chosen.inputs == "uniform":
-        steps.append(f"{again} extract.products={4 * chosen.products}   half the error")
+        steps.append(f"{again} extract.products={4 * chosen.products}   # half the error")
     return folder, _errors(record["arrays"]) + "\n\n" + _table(record["scores"]), steps
 
 
