@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Read when torch is loaded: its idle threads sleep instead of burning the cores of `kernels.parallel`.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows progress when it is printed
     try:
         return _dispatch(words)
     except KeyboardInterrupt:
@@ -151,7 +154,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
             print("Nothing was run. The same command without dry_run=true runs it.")
         else:
             print(f"rows: {summary.run_dir}")
-            print("\n".join(f"next: {step}" for step in summary.next_steps), flush=True)
+            print("\n".join(f"next: {step}" for step in summary.next_steps))
     return str(summary.run_dir)
 
 
@@ -159,6 +162,7 @@ def _run_in_situ(
     settings: "RunSettings", parts: dict[str, Any], config: dict[str, Any], choices: dict[str, str], overrides: list[str]
 ) -> str:
     from analog_glue.in_situ.run import train_in_situ
+    from analog_glue.settings import typed
 
     folder, table = train_in_situ(
         settings, parts["task"], parts["device"], parts["training"], config, choices, overrides
@@ -167,7 +171,7 @@ def _run_in_situ(
     print(
         "Nothing was run. The same command without dry_run=true runs it."
         if settings.dry_run
-        else f"run: {folder}\nnext: analog-glue extract checkpoint={shlex.quote(str(folder))}"
+        else f"run: {folder}\nnext: analog-glue extract {typed('checkpoint', folder)}"
     )
     return str(folder)
 
@@ -198,6 +202,7 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         ValueError: a value that a component refuses, or data or model files that are not there.
     """
     from analog_glue.configuration import COMPONENTS, WrongInput, as_annotated, build
+    from analog_glue.settings import typed
 
     config = dict(composed.config)
     if composed.settings.extract.array is not None:
@@ -208,7 +213,12 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
             )
         return config, {}
     if command in ("evaluate", "extract"):
-        checkpoint = Path(str(composed.settings.checkpoint))
+        if composed.settings.checkpoint is None:
+            raise WrongInput(
+                "Setting `checkpoint` must name the folder of a training run, but is not given. "
+                "Write checkpoint=outputs/…; `analog-glue list runs` shows the runs."
+            )
+        checkpoint = Path(composed.settings.checkpoint)
         if not checkpoint.is_dir():
             raise WrongInput(
                 f"Setting `checkpoint` must be the folder of a training run, but `{checkpoint}` is none. "
@@ -228,9 +238,10 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
             if str(trained["training"]["_target_"]).split(".")[-2] in IN_SITU_MODES:
                 raise WrongInput(
                     "Setting `checkpoint` must be an extraction of a run that was trained in situ, but is the run itself, "
-                    f"{str(checkpoint)!r}. `analog-glue extract checkpoint={checkpoint}` makes one."
+                    f"{str(checkpoint)!r}. `analog-glue extract {typed('checkpoint', checkpoint)}` makes one."
                 )
             config["task"] = trained["task"]
+            composed.settings.data.root = composed.settings.data.root or trained.get("data", {}).get("root")
     from analog_glue.tasks.in_situ import InSituTask
 
     parts: dict[str, Any] = {}
@@ -288,8 +299,8 @@ def _sweep_job(config: "DictConfig") -> None:
     command, overrides = str(hydra.job.config_name), [str(word) for word in hydra.overrides.task]
     folder, number = Path(hydra.sweep.dir), int(hydra.job.num)
     total = json.loads((folder / "sweep.json").read_text())["jobs"]
-    print(f"[{number + 1}/{total}] {' '.join(overrides)}", flush=True)
-    _recorded(folder, number, overrides, lambda: composed_job(config, dict(hydra.runtime.choices), command), command)
+    print(f"[{number + 1}/{total}] {' '.join(overrides)}")
+    _recorded(folder, number, overrides, lambda: composed_job(config, dict(hydra.runtime.choices)), command)
 
 
 def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, number: int) -> None:
@@ -297,7 +308,7 @@ def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folde
     from analog_glue.configuration import Composer
 
     own = [word for word in jobs[number] if not word.startswith("hydra.")]
-    print(" ".join(own), flush=True)
+    print(" ".join(own))
     with Composer(command, extra_dir) as composer:
         _recorded(folder, number, own, lambda: composer.compose(jobs[number]), command)
 
@@ -325,6 +336,7 @@ FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun
 
 def _hydra(command: str, words: list[str]) -> int:
     from analog_glue.configuration import Composer, WrongInput, plain
+    from analog_glue.settings import quoted
 
     flags, overrides = split_flags(words)
     overrides = [plain(word) for word in overrides]
@@ -352,12 +364,12 @@ def _hydra(command: str, words: list[str]) -> int:
     for job in composed:  # all that can be said without running is said before the first job runs
         build_components(job, command)
     folder = _sweep_folder(composed[0].settings.output_root, command, jobs)
-    print(f"{len(jobs)} jobs; their records go to {folder}", flush=True)
+    print(f"{len(jobs)} jobs; their records go to {folder}")
     try:
         if composed[0].settings.runtime.jobs > 1:
             _run_apart(command, extra_dir, jobs, folder, composed[0].settings.runtime.jobs)
         else:
-            _call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={_quoted(str(folder))}"])
+            _call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={quoted(str(folder))}"])
     finally:
         (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
         code = _summary(command, folder, jobs)
@@ -524,10 +536,6 @@ def _summary(command: str, folder: Path, jobs: list[list[str]]) -> int:
             print(f"  [{number + 1}] {outcome.status}: {outcome.error or ' '.join(job)}")
             print(f"      again: analog-glue {command} {shlex.join(job)}")
     return DONE if counts["done"] == len(jobs) else FAILED
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 # --- tables, list, verify -------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from hydra.errors import HydraException
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from analog_glue.settings import RunSettings
+from analog_glue.settings import RunSettings, quoted
 
 HYDRA_VERSION = "1.3"
 COMPONENTS = (
@@ -83,7 +83,7 @@ class Composer:
 
     def __init__(self, command: str, extra_dir: str | None = None) -> None:
         self.command = command
-        self._search = [f"hydra.searchpath=[{_quoted(str(Path(extra_dir).resolve()))}]"] if extra_dir else []
+        self._search = [f"hydra.searchpath=[{quoted(str(Path(extra_dir).resolve()))}]"] if extra_dir else []
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def __enter__(self) -> "Composer":
@@ -234,7 +234,7 @@ class Composer:
         choices = {
             group: option for group, option in composed.hydra.runtime.choices.items() if group in GROUPS
         }
-        return composed_job(_without_hydra(composed), choices, self.command)
+        return composed_job(_without_hydra(composed), choices)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -244,7 +244,7 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     return own
 
 
-def composed_job(config: DictConfig, choices: dict[str, Any], command: str) -> Composed:
+def composed_job(config: DictConfig, choices: dict[str, Any]) -> Composed:
     """Resolve a composed job and check its settings; components are checked when they are built.
 
     Raises:
@@ -258,11 +258,6 @@ def composed_job(config: DictConfig, choices: dict[str, Any], command: str) -> C
     except ValueError as error:  # from __post_init__ of the settings
         raise WrongInput(str(error)) from None
     assert isinstance(settings, RunSettings) and isinstance(resolved, dict)
-    if command in ("evaluate", "extract") and settings.checkpoint is None and settings.extract.array is None:
-        raise WrongInput(
-            "Setting `checkpoint` must name the folder of a training run, but is not given. "
-            "Write checkpoint=outputs/…; `analog-glue list runs` shows the runs."
-        )
     chosen = {group: str(choices[group]) for group in GROUPS if choices.get(group) is not None}
     return Composed(settings, {str(k): v for k, v in resolved.items()}, chosen)
 
@@ -376,8 +371,10 @@ def _unknown_key(key: str, known: Sequence[str], top: Sequence[str]) -> str:
     siblings = [
         k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent and not k.endswith("_target_")
     ]
+    beside = difflib.get_close_matches(name, siblings, n=1)
     same_name = [k for k in known if k.rpartition(".")[2] == name]
-    hint = f" Did you mean `{same_name[0]}`?" if same_name else _did_you_mean(key, known)
+    meant = [key.removesuffix(name) + near for near in beside] or same_name
+    hint = f" Did you mean `{meant[0]}`?" if meant else _did_you_mean(key, [k for k in known if not key.startswith(f"{k}.")])
     if siblings:
         if parent:
             where = f"`{parent}` has {', '.join(siblings)}"
@@ -439,7 +436,3 @@ def _yaml(value: Any) -> Any:
         if value is None or isinstance(value, bool)
         else value
     )
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

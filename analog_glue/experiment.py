@@ -11,6 +11,7 @@ command twice finds its work done; more chips or times add rows; an interrupted 
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points, score
@@ -33,15 +33,17 @@ from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_pe
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import Periphery
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.progress import Progress
 from analog_glue.reports.tables import drift_table
 from analog_glue.results import (
     Measurement,
     ResultsFile,
     provenance,
+    working_in,
     write_json_atomic,
 )
 from analog_glue.seeding import generator
-from analog_glue.settings import Calibration, RunSettings, require
+from analog_glue.settings import Calibration, RunSettings, output_root_typed, require, typed
 from analog_glue.summary import describe
 from analog_glue.tasks.task import Encoded, RawData, Task, encode, evaluation_batches, training_batches
 from analog_glue.tiles.crossbar import Crossbar
@@ -146,7 +148,8 @@ def train(
             write_json_atomic(folder / CONFIG_FILE_OF_RUN, {**config, **_scalars(settings)})
             write_json_atomic(folder / RUN_FILE, {**facts, "status": "running"})
             log(f"Training {name} in {folder}")
-        _train(settings, task, mode, hardware, loaded, encoded, folder, facts, where, log)
+        with working_in(folder):
+            _train(settings, task, mode, hardware, loaded, encoded, folder, facts, where, log)
     if not _is_main_process():
         return RunSummary(folder, "")  # the sweep is the main process's work
     if not done:
@@ -402,25 +405,22 @@ def sweep(
         scored = drift_sweep(model, hardware, periphery, subject.workload, evaluation, is_known)
         if len(measured):
             log(f"Resuming the sweep: {len(wanted) - len(missing)} of {len(wanted)} scores are measured.")
-        bar = tqdm(total=len(missing), desc="drift sweep", unit="score", disable=None)
-        last = time.monotonic()
-        for count, one in enumerate(scored, start=1):
-            rows = _rows(one, subject.workload.headline, facts, choices, hardware_id, folder.name)
-            results.append(rows)
-            bar.update()
-            if bar.disable and (time.monotonic() - last > 20 or count == len(missing)):
-                last = time.monotonic()
-                pace = (last - started) / count
-                left = (len(missing) - count) * pace / 60
-                log(f"  score {count}/{len(missing)}  {pace:.2f} s each  {left:.1f} min left")
-        bar.close()
+        with working_in(folder), Progress("drift sweep", len(missing), "score", log=log) as progress:
+            for one in scored:
+                results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, folder.name))
+                progress.update(1)
         seconds = time.monotonic() - started
         write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "done", "seconds": seconds})
     rows = [row for row in results.rows() if row.hardware_id == hardware_id]
+    another = "pcm" if choices["noise"] != "pcm" else "pcm_reduced"
+    root = output_root_typed(settings.output_root)
     return RunSummary(
         folder,
         drift_table(rows),
-        (f"analog-glue tables {settings.output_root}", f"analog-glue evaluate checkpoint={subject.checkpoint} noise=…"),
+        (
+            f"analog-glue tables {shlex.quote(settings.output_root)}",
+            f"analog-glue evaluate {typed('checkpoint', subject.checkpoint)} noise={another}{root}   # on other devices",
+        ),
     )
 
 

@@ -13,6 +13,7 @@ a is the largest amplitude at which the ADC does not saturate (`unsaturated_ampl
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -145,14 +146,16 @@ def unsaturated_amplitude(weights: np.ndarray, inputs: int, io: IO, stream: Stre
 
 
 def extract(
-    weights: np.ndarray, inputs: int, io: IO, number: int, stream: Stream, amplitude: float | None = None
-) -> Regression:
+    weights: np.ndarray, inputs: int, io: IO, number: int, stream: Stream, amplitude: float | None = None,
+    done: Callable[[int], None] = lambda _: None,
+) -> Regression:  # fmt: skip
     """Apply `number` random inputs to an array and collect the sums.
 
     Args:
         weights: float32 (outputs, padded inputs).
         io: Converters and noise of one product; noise and bound management are not used.
         amplitude: Largest input; None: `unsaturated_amplitude`.
+        done: Called with a number of products after them.
     """
     io = io._replace(noise_management=False, bound_management=False)
     sums = Regression(len(weights), inputs)
@@ -160,16 +163,20 @@ def extract(
     for first in range(0, number, CHUNK):
         x = random_inputs(first, min(CHUNK, number - first), inputs, amplitude, stream)
         sums.apply(weights, x, io, first, stream)
+        done(len(x))
     return sums
 
 
-def extract_one_hot(weights: np.ndarray, inputs: int, io: IO, repeats: int, stream: Stream) -> Regression:
+def extract_one_hot(
+    weights: np.ndarray, inputs: int, io: IO, repeats: int, stream: Stream, done: Callable[[int], None] = lambda _: None
+) -> Regression:
     """Read every column `repeats` times: for comparison, it uses little of the ADC's range.
 
-    The sums are those of single columns: Ŵ is the mean of the reads, and its error sd_y / √`repeats`.
+    The sums are those of single columns: Ŵ is the mean of the reads, and its error sd_y / √`repeats`. `done` as in `extract`.
     """
     io = io._replace(noise_management=False, bound_management=False)
     x, sums = np.eye(inputs, dtype=np.float32), Regression(len(weights), inputs)
     for repeat in range(repeats):
         sums.add(x, products(weights, inputs, x, io, repeat * inputs, stream))
+        done(inputs)
     return sums

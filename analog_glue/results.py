@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RESULTS_FILE = "results.csv"
 KEPT = "records"  # folder of measured runs that came with the source
+LOCK = ".lock"  # held by every process that works on a run; the lock is gone when the process is
 STAGES = ("digital", "majority", "ideal_devices", "chip")
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "hydra-core", "numpy")
 
@@ -217,6 +218,47 @@ def write_bytes_atomic(path: Path | str, content: bytes) -> None:
 def write_json_atomic(path: Path | str, content: Mapping[str, Any]) -> None:
     """Write readable JSON atomically; nan and infinities, which JSON does not know, become null."""
     write_text_atomic(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
+    """Hold a run's folder while it is worked on, so that `status_of` knows a run that goes on from one that was killed.
+
+    Args:
+        alone: Whether no other process may work in the folder at the same time.
+
+    Raises:
+        ValueError: `alone`, and another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        except BlockingIOError:
+            raise ValueError(
+                f"Folder {folder} must be free, but another process is working in it. "
+                "Wait for that one, or give this one another `output_root`."
+            ) from None
+        except OSError:
+            pass  # some network file systems know no locks
+        yield
+
+
+def status_of(folder: Path) -> str:
+    """What run.json says, but "interrupted" for a run that was going on and that no process works on any more."""
+    status = str(json.loads((folder / "run.json").read_text(encoding="utf-8")).get("status", "unknown"))
+    if status != "running":
+        return status
+    try:
+        with (folder / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "running"
+    except FileNotFoundError:
+        return "interrupted"
+    except OSError:
+        return "running"  # as far as can be known
+    return "interrupted"
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

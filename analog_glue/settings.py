@@ -3,9 +3,14 @@
 No torch here: `seed=abc` is refused before anything heavy is imported.
 """
 
+import re
+import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+OUTPUT_ROOT = "outputs"
+MOST_PRODUCTS = 2**32  # of an array, since the noise of each is named by 32 bits
 MISSING: Any = "???"  # OmegaConf's word for "must be given"
 
 
@@ -17,6 +22,23 @@ def require(condition: bool, setting: str, must: str, found: object, advice: str
     """
     if not condition:
         raise ValueError(f"Setting `{setting}` must {must}, but is {found!r}.{' ' + advice if advice else ''}")
+
+
+def quoted(text: str) -> str:
+    """Text between the quotes that Hydra's grammar wants around special signs."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
+
+
+def typed(setting: str, value: object) -> str:
+    """`setting=value` as it is typed in a shell."""
+    text = str(value)
+    word = f"{setting}={text if re.fullmatch('[a-zA-Z0-9_./+-]+', text) else quoted(text)}"
+    return f'"{word}"' if "'" in word and not re.search(r'["$`!\\]', word) else shlex.quote(word)
+
+
+def output_root_typed(root: Path | str) -> str:
+    """What a command needs to write below `root`, with a space before it; nothing where it would anyway."""
+    return "" if Path(root).resolve() == Path(OUTPUT_ROOT).resolve() else f" {typed('output_root', root)}"
 
 
 @dataclass
@@ -45,7 +67,7 @@ class Runtime:
 
 @dataclass
 class Data:
-    root: str | None = None  # folder with {task}/{split}.parquet; null: the hub
+    root: str | None = None  # folder with glue/, warpeace/, mnist/, or what is in one of them; null: downloaded
 
 
 @dataclass
@@ -140,7 +162,9 @@ class Extract:
         if self.array is not None and self.inputs == "uniform":
             least = self.array.inputs + 2
             require(self.products >= least, "extract.products", f"be at least inputs + 2 = {least}", self.products)
-        require(self.products >= 1, "extract.products", "be at least 1", self.products)
+        fits = 1 <= self.products < MOST_PRODUCTS
+        require(fits, "extract.products", f"lie in 1 … {MOST_PRODUCTS - 1:,}", self.products,
+                "More would see the same noise again.")  # fmt: skip
         require(self.inputs in ("uniform", "one_hot"), "extract.inputs", "be uniform or one_hot", self.inputs)
 
 
@@ -151,7 +175,7 @@ class RunSettings:
     seed: int = 0
     dry_run: bool = False  # print what would run, then stop
     force: bool = False  # measure and train again although it was done
-    output_root: str = "outputs"
+    output_root: str = OUTPUT_ROOT
     checkpoint: str | None = None  # evaluate, extract: the folder of a training run
     runtime: Runtime = field(default_factory=Runtime)
     data: Data = field(default_factory=Data)

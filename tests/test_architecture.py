@@ -13,7 +13,7 @@ PACKAGE = Path(analog_glue.__file__).parent
 
 # From the top: each step may import itself and what stands above it. A folder is one step, unless it is a ladder of its own.
 LADDER = (
-    ("settings", "seeding", "side_by_side"),
+    ("settings", "seeding", "side_by_side", "progress"),
     ("kernels",),
     ("devices",),
     ("tiles",),

@@ -118,6 +118,15 @@ def test_help_of_train_shows_every_group_and_setting(run):
     assert "Powered by Hydra" not in answer.out
 
 
+@pytest.mark.parametrize("command", ["evaluate", "extract"])
+@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
+def test_what_a_command_takes_is_shown_without_the_checkpoint_that_it_needs(run, command, flags):
+    answer = run(command, *flags)
+    assert answer.code == 0 and answer.err == ""
+    assert "checkpoint: null\n" in answer.out and "  products: 10000\n" in answer.out
+    assert ("checkpoint=FOLDER" in answer.out) == (flags == ["--help"])
+
+
 def test_cfg_prints_the_configuration_that_would_run_with_flags_on_either_side(run):
     one = run("train", "task=rte", "--cfg", "job", "seed=3")
     assert one.code == 0
@@ -132,6 +141,8 @@ MISTAKES = {
     "noise.g_maxx=3": ["`noise.g_maxx`", "g_max, noise_scale", "Did you mean `noise.g_max`?"],
     "nois=pcm": ["`nois`", "Groups: task, model, noise, tile, device, training", "Did you mean `noise`?"],
     "evaluation.chip=3": ["`evaluation.chip`", "chips, times", "Did you mean `evaluation.chips`?"],
+    "extract.product=3": ["`extract.product`", "Did you mean `extract.products`?"],  # rather than runtime.product
+    "extract.kernel=3": ["`extract.kernel`", "Did you mean `runtime.kernel`?"],
     "chips=3": ["`chips`", "Did you mean `evaluation.chips`?"],
     "evaluatoin.chips=3": ["`evaluatoin.chips`", "Did you mean `evaluation.chips`?"],
     "noise=pmc": ["`noise`", "ideal, pcm, pcm_reduced, reram", "`pmc`", "Did you mean `pcm`?"],

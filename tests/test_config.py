@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from omegaconf import OmegaConf
 
 import analog_glue
 from analog_glue.configuration import COMPONENTS, GROUPS, Composer, WrongInput, as_annotated, build, conf_dir
-from analog_glue.settings import RunSettings
+from analog_glue.settings import RunSettings, typed
 
 OPTIONS = [(group, file.stem) for group in COMPONENTS for file in sorted((conf_dir() / group).glob("*.yaml"))]
 EXPERIMENTS = sorted(file.stem for file in (conf_dir() / "experiment").glob("*.yaml"))
@@ -169,3 +170,12 @@ def test_the_wheel_holds_the_configuration(tmp_path):
     expected = {f"analog_glue/conf/{file.relative_to(conf_dir()).as_posix()}" for file in FILES}
     assert expected <= names
     assert {"analog_glue/py.typed", "analog_glue/reports/published.csv", "analog_glue/reports/published_in_situ.csv"} <= names
+
+
+@pytest.mark.parametrize(
+    "value", ["outputs/a-b_c", "/a b", "it's", "a\\'b", "/x\\", "a,b", "a=b", "$HOME", "(x)", "a'b\"c", "ä", "[a]"]
+)
+def test_a_setting_as_it_is_printed_comes_through_the_shell_and_hydra(value):
+    (word,) = shlex.split(typed("checkpoint", value))
+    with Composer("train") as composer:
+        assert composer.parse(word).value() == value

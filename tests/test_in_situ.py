@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 import math
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from analog_glue.in_situ.uncertainty import certainty, perturbed, pruned
 from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
 from analog_glue.nn.in_situ import lstm, perceptron
 from analog_glue.nn.in_situ.learner import Pulses, Stream, find_symmetry_point, zeros
+from analog_glue.results import status_of
 from analog_glue.settings import RunSettings
 from analog_glue.tasks.images import Digits
 from analog_glue.training.characters import Characters
@@ -390,6 +393,44 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
     assert len(curve) == 2
 
 
+def test_more_epochs_go_on_as_one_run_of_so_many_would_have_gone_though_rates_decay(tmp_path):
+    whole, parts = (tmp_path / name for name in ("whole", "parts"))
+    schedule = {"learning_rate": 0.05, "decay_every": 1, "transfer_rate": 0.1, "transfer_decay_every": 2}
+    for folder, epochs in ((whole, 3), (parts, 1), (parts, 3)):
+        folder.mkdir(exist_ok=True)
+        curve = fit_in_situ(characters(TTv2(**schedule)), TTv2(epochs=epochs, **schedule), folder, log=lambda _: None)
+    assert len(curve) == 3
+    one, other = (load_file(folder / "training_state.safetensors") for folder in (whole, parts))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_time_of_a_run_begins_when_its_kernels_are_compiled_and_nothing_of_that_is_learnt(tmp_path, monkeypatch):
+    mode, now = SGDPulsed(epochs=1, learning_rate=0.05), [0.0]
+    monkeypatch.setattr("analog_glue.training.in_situ_loop.time.monotonic", lambda: now[0])
+    network, plain = characters(mode), characters(mode)
+    learn, calls = network.train, []
+
+    def slow_at_first(*what):
+        now[0] += 1 if calls else 1000
+        calls.append(what)
+        return learn(*what)
+
+    network.train = slow_at_first
+    (row,) = fit_in_situ(network, mode, tmp_path, log=lambda _: None)
+    assert row.seconds == network.units == len(calls) - 1
+    for unit in range(plain.units):
+        plain.train(0, unit, mode.rate(0))
+    assert all(np.array_equal(array, plain.state()[name]) for name, array in network.state().items())
+
+
+def test_a_log_file_sees_progress_within_an_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr("analog_glue.progress.LINE_EVERY", 0.0)
+    lines: list[str] = []
+    fit_in_situ(characters(SGDPulsed()), SGDPulsed(epochs=2), tmp_path, log=lines.append)
+    assert re.fullmatch(r"  epoch 1/2: 4 %, [\d,]+ chars/s, \d+ s left", lines[0])
+    assert re.fullmatch(r"  epoch 2/2: 100 %, [\d,]+ chars/s, 0 s left", lines[-2])
+
+
 def test_threads_do_not_change_a_run():
     results = []
     before = torch.get_num_threads()
@@ -411,8 +452,31 @@ def test_digits_are_learnt_on_soft_bounds_by_ttv2_and_written_down(tmp_path):
     folder, table = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=lambda _: None)
     rows = list(csv.DictReader((folder / "learning_curve.csv").open()))
     assert len(rows) == 4 and float(rows[-1]["accuracy"]) > 55, table
-    again, _ = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=lambda _: None)
+    record, said = (folder / "run.json").read_bytes(), []
+    again, _ = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=said.append)
     assert again == folder and list(csv.DictReader((folder / "learning_curve.csv").open())) == rows
+    assert said == [f"Already done: {folder}"] and (folder / "run.json").read_bytes() == record
+
+
+def test_a_run_that_is_trained_cannot_be_trained_twice_at_once_and_one_that_was_killed_says_so(tmp_path):
+    settings, seen = RunSettings(output_root=str(tmp_path)), []
+
+    def log(line):
+        (folder,) = tmp_path.iterdir()
+        if (folder / "run.json").is_file():
+            seen.append(status_of(folder))
+        if len(seen) == 1:
+            with pytest.raises(ValueError, match="another process is working in it"):
+                train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(), SGDPulsed(epochs=2), log=lambda _: None)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(), SGDPulsed(epochs=2), log=log)
+    (folder,) = tmp_path.iterdir()
+    assert seen == ["running", "running"] and status_of(folder) == "interrupted"
+    train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(), SGDPulsed(epochs=2), log=lambda _: None)
+    assert status_of(folder) == "done"
 
 
 def test_digital_training_takes_the_step_of_the_gradient():
@@ -509,6 +573,56 @@ def test_weights_at_the_bounds_of_their_devices_do_not_fit_on_others_and_only_bo
     loss = {name: values["cross_entropy"] for name, values in record["scores"].items()}
     assert loss["extracted, arrays without bounds"] == pytest.approx(loss["analog arrays"], rel=0.1)
     assert loss["extracted, fresh arrays"] > 1.2 * loss["extracted, arrays without bounds"]
+
+
+def test_every_command_that_is_printed_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    root = "\"output_root='a (b), c'\""
+    waiting = [f"analog-glue train task=digits training=sgd_pulsed training.epochs=1 task.train_images=50 {root}"]
+    done: list[str] = []
+    chips = ["evaluation.chips=1", "evaluation.times=[1]", "evaluation.ideal_devices=false"]
+    while waiting:
+        line = waiting.pop(0)
+        command = shlex.split(line, comments=True)[1:]
+        kind = " ".join([command[0], *(word for word in command if word.startswith(("noise=", "seed=", "extract.")))])
+        if kind in done:
+            continue
+        done.append(kind)
+        assert main(command + (chips if command[0] == "evaluate" else [])) == 0, line
+        if len(done) < 6:
+            waiting += [said.removeprefix("next: ") for said in capsys.readouterr().out.splitlines() if "next: an" in said]
+    assert {"train", "extract", "evaluate noise=pcm", "extract seed=1", "extract extract.products=40000", "tables",
+            "evaluate noise=pcm_reduced"} <= set(done)  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["a (b), c"]  # nothing was written elsewhere
+
+
+def test_force_removes_what_was_extracted_from_the_old_run_and_leaves_files_of_others(tmp_path):
+    words = ["task=digits", "training=sgd_pulsed", "training.epochs=1", "task.train_images=50", f"output_root={tmp_path}"]
+    assert main(["train", *words]) == 0
+    (run,) = tmp_path.iterdir()
+    for seed in (0, 1):
+        assert main(["extract", f"checkpoint={run}", "extract.products=100", f"seed={seed}", "extract.prune=[0.5]"]) == 0
+    first, second = sorted(run.glob("extraction-*"))
+    (first / "notes.txt").write_text("mine")
+    chips = ["evaluation.chips=1", "evaluation.times=[1]", "hardware.calibration.examples=8"]
+    assert main(["evaluate", f"checkpoint={second}", "noise=pcm", *chips, f"output_root={tmp_path}"]) == 0
+    assert list(second.rglob("results.csv"))
+    assert main(["train", *words, "force=true"]) == 0
+    assert sorted(path.name for path in run.rglob("*") if path.is_file()) == [
+        ".lock", "learning_curve.csv", "notes.txt", "run.json", "run_config.json", "training_state.safetensors"
+    ]  # fmt: skip
+
+
+def test_more_products_than_there_are_names_for_their_noise_are_refused(capsys):
+    assert main(["extract", "checkpoint=x", "extract.products=1000000000000"]) == 2
+    assert "`extract.products` must lie in 1 … 4,294,967,295" in capsys.readouterr().err
+
+
+def test_extraction_says_how_far_it_is(digits_run, monkeypatch, capsys):
+    monkeypatch.setattr("analog_glue.progress.LINE_EVERY", 0.0)
+    assert main(["extract", f"checkpoint={digits_run}", "extract.products=600", "force=true"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"  extraction: 50 %, [\d,]+ products/s, \d+ s left\n", said) and "  scores: 100 %" in said
 
 
 def test_one_hot_reads_are_worse_than_the_regression_and_say_so(digits_run):

@@ -117,6 +117,15 @@ def test_every_task_reads_every_layout_without_a_network(name, layout, tmp_path,
         assert data.labels == expected.column("label").to_pylist()
 
 
+def test_one_data_root_may_hold_glue_beside_the_data_of_other_tasks(tmp_path, no_network):
+    write(tmp_path / "glue", "mrpc", LAYOUTS[0])
+    glue("mrpc").check(str(tmp_path))
+    below, above = (glue("mrpc").load(str(root)) for root in (tmp_path / "glue", tmp_path))
+    assert above.fingerprint == below.fingerprint and above.source == f"{tmp_path}/glue/mrpc"
+    with pytest.raises(ValueError, match=r"`data\.root` must hold a folder rte or glue/rte"):
+        glue("rte").check(str(tmp_path))
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_encodes_and_scores_its_own_labels_as_perfect(name, tmp_path, word_tokenizer):
     task = glue(name)
@@ -191,7 +200,7 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path):
 
 @pytest.mark.parametrize("action", ["check", "load"])
 def test_a_missing_folder_names_the_setting_and_the_layout(action, tmp_path, no_network):
-    with pytest.raises(ValueError, match=r"Setting `data.root` .*does not exist.* SPLIT\.parquet"):
+    with pytest.raises(ValueError, match=r"Setting `data.root` .*has neither.* SPLIT\.parquet"):
         getattr(glue("mrpc"), action)(str(tmp_path / "nowhere"))
     (tmp_path / "mrpc").mkdir()
     with pytest.raises(ValueError, match="lacks train and validation"):

@@ -21,6 +21,7 @@ import torch
 from analog_glue.extraction import CHUNK, Regression, expected_error, products, random_inputs, unsaturated_amplitude
 from analog_glue.kernels.matvec import IO
 from analog_glue.nn.in_situ.learner import Stream, zeros
+from analog_glue.progress import Progress
 from analog_glue.reports.records import ARRAY_ERROR, RUN
 from analog_glue.results import provenance, write_json_atomic, write_text_atomic
 from analog_glue.seeding import key
@@ -51,7 +52,8 @@ def extract_array(settings: RunSettings, log: Callable[[str], None] = print) -> 
         log(f"Already done: {folder}")
         with (folder / ARRAY_ERROR).open(encoding="utf-8", newline="") as file:
             return folder, _table(list(csv.DictReader(file)))
-    rows = list(measure(chosen, chosen.array, settings.seed))
+    with Progress(f"seed {settings.seed}", chosen.products, "product", log=log) as progress:
+        rows = list(measure(chosen, chosen.array, settings.seed, progress.update))
     folder.mkdir(parents=True, exist_ok=True)
     facts = provenance(command="extract", name=name, seed=settings.seed, extract=asdict(chosen))
     write_json_atomic(folder / RUN, {**facts, "status": "done"})
@@ -70,8 +72,10 @@ def random_weights(array: RandomArray, seed: int) -> np.ndarray:
     return (array.w_max * values).astype(np.float32)
 
 
-def measure(chosen: Extract, array: RandomArray, seed: int) -> Iterator[Row]:
-    """Rows of `extraction_error.csv`, one for each look at the estimate."""
+def measure(
+    chosen: Extract, array: RandomArray, seed: int, done: Callable[[int], None] = lambda _: None
+) -> Iterator[Row]:
+    """Rows of `extraction_error.csv`, one for each look at the estimate; `done` as in `extraction.extract`."""
     io = Periphery(output_noise=array.output_noise).forward
     io = io._replace(noise_management=False, bound_management=False)
     true, stream = random_weights(array, seed), Stream.of(key(seed, "extraction"), 0)
@@ -83,7 +87,7 @@ def measure(chosen: Extract, array: RandomArray, seed: int) -> Iterator[Row]:
     if uniform:
         sums.amplitude = chosen.amplitude or unsaturated_amplitude(seen, array.inputs, io, stream)
     for number in looks(chosen.products, array.inputs, whole=not uniform):
-        _send(sums, seen, io, number, stream, uniform)
+        _send(sums, seen, io, number, stream, uniform, done)
         found = sums.weights()
         error = float(np.sqrt(np.mean((found - true) ** 2)))
         if uniform:
@@ -106,7 +110,9 @@ def looks(number: int, inputs: int, whole: bool) -> list[int]:
     return sorted({math.ceil(inputs * n) for n in LOOKS if inputs < inputs * n < number} | {number})
 
 
-def _send(sums: Regression, seen: np.ndarray, io: IO, until: int, stream: Stream, uniform: bool) -> None:
+def _send(
+    sums: Regression, seen: np.ndarray, io: IO, until: int, stream: Stream, uniform: bool, done: Callable[[int], None]
+) -> None:
     """Apply products until there are `until`."""
     eye = np.eye(sums.inputs, dtype=np.float32)
     while sums.products < until:
@@ -117,6 +123,7 @@ def _send(sums: Regression, seen: np.ndarray, io: IO, until: int, stream: Stream
         else:
             columns = eye[np.arange(first, first + count) % sums.inputs]
             sums.add(columns, products(seen, sums.inputs, columns, io, first, stream))
+        done(count)
 
 
 def _table(rows: list[Row]) -> str:

@@ -17,7 +17,6 @@ training drove to the bounds of their devices lie beyond those of others.
 
 import json
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,19 +28,20 @@ import torch
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.extraction import Regression, extract, extract_one_hot
 from analog_glue.in_situ.run import check_data, run_of
-from analog_glue.in_situ.uncertainty import PERTURBATION, PRUNING, Weights, score_perturbation, score_pruning
+from analog_glue.in_situ.uncertainty import Weights, score_perturbation, score_pruning
 from analog_glue.kernels.matvec import PERFECT
 from analog_glue.nn.in_situ.learner import Fixed, Learner, Stream
+from analog_glue.progress import Progress
+from analog_glue.reports.records import EXTRACTION, PERTURBATION, PRUNING
 from analog_glue.results import provenance, write_json_atomic
 from analog_glue.seeding import key
-from analog_glue.settings import Extract, RunSettings, require
+from analog_glue.settings import Extract, RunSettings, output_root_typed, require, typed
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Trainable, restore
 from analog_glue.training.state import load_tensors, save_tensors
 from analog_glue.training.statistics import Moments
 
-RECORD = "extraction.json"
 Scores = dict[str, float]
 Kind = TypeVar("Kind", Regression, Moments)
 
@@ -87,41 +87,46 @@ def extract_run(
         "time": chosen.time, "drift": asdict(device.drift),
         "window": notes.get("window"), "statistics_window": notes.get("statistics_window"),
     }  # fmt: skip
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8")) if (folder / RECORD).is_file() else {}
+    record = json.loads((folder / EXTRACTION).read_text(encoding="utf-8")) if (folder / EXTRACTION).is_file() else {}
     if settings.force or any(record.get(name) != value for name, value in facts.items()):
         log(f"Extracting {run} after {notes['epoch']} epochs")
-        record = _extract(trainable, saved, facts, folder, mode, device, settings, data, seed)
+        record = _extract(trainable, saved, facts, folder, mode, device, settings, data, seed, log)
     else:
         log(f"Extracted already: {folder}")
     _score_uncertainty(trainable, spread, folder, record["epoch"], mode, chosen, seed)
-    beside = run.resolve().parent  # where `tables` finds the rows beside the run
-    root = "" if Path(settings.output_root).resolve() == beside else f" output_root={shlex.quote(str(run.parent))}"
-    again = f"analog-glue extract checkpoint={shlex.quote(str(run))}"
+    root = output_root_typed(run.parent)  # rows beside the run are where `tables` finds them
+    again = f"analog-glue extract {typed('checkpoint', run)}"
     steps = [
-        f"analog-glue evaluate checkpoint={shlex.quote(str(folder))} noise=pcm{root}   on phase-change memory, as it drifts",
-        f"{again} seed={settings.seed + 1}   other inputs, other fresh arrays",
+        f"analog-glue evaluate {typed('checkpoint', folder)} noise=pcm{root}   # on phase-change memory, as it drifts",
+        f"{again} seed={settings.seed + 1}   # other inputs, other fresh arrays",
     ]
     if chosen.inputs == "uniform":
-        steps.append(f"{again} extract.products={4 * chosen.products}   half the error")
+        steps.append(f"{again} extract.products={4 * chosen.products}   # half the error")
     return folder, _errors(record["arrays"]) + "\n\n" + _table(record["scores"]), steps
 
 
 def _extract(
     trainable: Trainable, saved: dict[str, np.ndarray], facts: dict[str, Any], folder: Path, mode: InSituMode,
-    device: PulsedDevice, settings: RunSettings, data: dict[str, str], seed: int,
+    device: PulsedDevice, settings: RunSettings, data: dict[str, str], seed: int, log: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
     """Read the arrays, score, and write all files but the two tables; what went into extraction.json."""
     chosen = settings.extract
-    weights, arrays = _read(trainable, mode, chosen, seed)
+    weights, arrays = _read(trainable, mode, chosen, seed, log)
     sets, averaged = {"extracted": weights}, []
     if found := _mean(trainable, saved, mode):
         sets["averaged"], averaged = found
     epoch = max(facts["epoch"] - (facts["unit"] == 0), 0)  # names the noise: after an epoch, the scores of its end
-    scores = {"analog arrays": trainable.test(epoch, True)}
+    networks = {"analog arrays": trainable}
     for name, values in sets.items():
-        scores |= _scores(name, trainable, values, mode, device, seed, epoch, chosen.time)
+        networks |= _networks(name, trainable, values, mode, device, seed, chosen.time)
+    scores: dict[str, Scores] = {}
+    with Progress("scores", len(networks), "score", log=log) as progress:
+        for name, network in networks.items():
+            scores[name] = network.test(epoch, True)
+            progress.update(1)
     folder.mkdir(exist_ok=True)
-    for name in (RECORD, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors"):  # of another state of the run
+    of_another_state = (EXTRACTION, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors")
+    for name in of_another_state:
         (folder / name).unlink(missing_ok=True)
     for name, values in (sets | {"spread": _spread(trainable, saved, mode)}).items():
         if values is not None:
@@ -132,30 +137,35 @@ def _extract(
     record = {
         **provenance(**choices, data=data), **facts, "arrays": arrays, "averaged": averaged, "scores": scores
     }
-    write_json_atomic(folder / RECORD, record)
+    write_json_atomic(folder / EXTRACTION, record)
     return record
 
 
 def _read(
-    trainable: Trainable, mode: InSituMode, chosen: Extract, seed: int
+    trainable: Trainable, mode: InSituMode, chosen: Extract, seed: int, log: Callable[[str], None]
 ) -> tuple[Weights, list[dict[str, float | int]]]:
     """Ŵ of every array in units of the network's weights, and how good it is in the same units."""
-    io, weights, facts = mode.periphery.forward, [], []
-    for index, learner in enumerate(trainable.network.learners):
-        stream, seen = Stream.of(seed, index), learner.weights()
-        if chosen.inputs == "uniform":
-            sums = extract(seen, learner.inputs, io, chosen.products, stream, chosen.amplitude)
-        else:
-            sums = extract_one_hot(seen, learner.inputs, io, max(1, chosen.products // learner.inputs), stream)
-        found = sums.weights()
-        actual = math.sqrt(np.mean((found - seen[:, : learner.inputs]) ** 2))
-        weights.append(found * mode.output_scale)
-        facts.append({
-            "array": index, "outputs": learner.outputs, "inputs": learner.inputs, "products": sums.products,
-            "amplitude": sums.amplitude, "output_noise": sums.output_noise(),
-            "estimated_error": sums.weight_error() * mode.output_scale, "actual_error": actual * mode.output_scale,
-            "weight_rms": float(np.sqrt(np.mean(weights[-1] ** 2))),
-        })  # fmt: skip
+    io, learners, facts = mode.periphery.forward, trainable.network.learners, []
+    weights: Weights = []
+    repeats = [max(1, chosen.products // learner.inputs) for learner in learners]
+    uniform = chosen.inputs == "uniform"
+    every = [chosen.products if uniform else learner.inputs * number for learner, number in zip(learners, repeats, strict=True)]
+    with Progress("extraction", sum(every), "product", log=log) as progress:
+        for index, learner in enumerate(learners):
+            stream, seen, n = Stream.of(seed, index), learner.weights(), learner.inputs
+            if uniform:
+                sums = extract(seen, n, io, chosen.products, stream, chosen.amplitude, progress.update)
+            else:
+                sums = extract_one_hot(seen, n, io, repeats[index], stream, progress.update)
+            found = sums.weights()
+            actual = math.sqrt(np.mean((found - seen[:, :n]) ** 2))
+            weights.append(found * mode.output_scale)
+            facts.append({
+                "array": index, "outputs": learner.outputs, "inputs": n, "products": sums.products,
+                "amplitude": sums.amplitude, "output_noise": sums.output_noise(),
+                "estimated_error": sums.weight_error() * mode.output_scale, "actual_error": actual * mode.output_scale,
+                "weight_rms": float(np.sqrt(np.mean(weights[-1] ** 2))),
+            })  # fmt: skip
     return weights, facts
 
 
@@ -226,21 +236,19 @@ def _digital(trainable: Trainable, weights: Weights, mode: InSituMode, seed: int
     return trainable.on([Fixed.of(values / mode.output_scale) for values in weights], PERFECT, Stream.of(seed, 0))
 
 
-def _scores(
-    name: str, trainable: Trainable, weights: Weights, mode: InSituMode, device: PulsedDevice, seed: int, epoch: int,
-    time: float,
-) -> dict[str, Scores]:  # fmt: skip
-    """Scores of `weights` in digital, behind the periphery alone, and on fresh arrays."""
+def _networks(
+    name: str, trainable: Trainable, weights: Weights, mode: InSituMode, device: PulsedDevice, seed: int, time: float
+) -> dict[str, Trainable]:
+    """The network with `weights` in digital, behind the periphery alone, and on fresh arrays."""
     own = [values / mode.output_scale for values in weights]
     fresh = [mode.learner(device, values, seed, number) for number, values in enumerate(own)]
     _age(fresh, time)
     forward, stream = mode.periphery.forward, Stream.of(seed, 0)
-    networks = {
-        "digital": _digital(trainable, weights, mode, seed),
-        "arrays without bounds": trainable.on([Fixed.of(values) for values in own], forward, stream),
-        "fresh arrays": trainable.on(fresh, forward, stream),
+    return {
+        f"{name}, digital": _digital(trainable, weights, mode, seed),
+        f"{name}, arrays without bounds": trainable.on([Fixed.of(values) for values in own], forward, stream),
+        f"{name}, fresh arrays": trainable.on(fresh, forward, stream),
     }
-    return {f"{name}, {where}": network.test(epoch, True) for where, network in networks.items()}
 
 
 def _age(learners: Sequence[Learner], time: float) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analog_glue.models import LoadedModel, PretrainedModel, TinyModel
+from analog_glue.progress import Progress
 from analog_glue.settings import require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.tasks.task import Encoded, RawData, Task, encode, evaluation_batches
@@ -137,14 +138,13 @@ def kept_features(model: PreTrainedModel, encoded: Encoded, file: Path, split: s
 def _through(model: PreTrainedModel, encoded: Encoded, what: str) -> Iterable[tuple[list[int], Tensor]]:
     """Batches of examples and their features, with progress."""
     import torch
-    from tqdm import tqdm
 
     encoder = model.base_model.eval()
-    with tqdm(total=len(encoded), unit="example", disable=None, mininterval=1.0, desc=what) as bar, torch.no_grad():
+    with Progress(what, len(encoded), "example") as progress, torch.no_grad():
         for batch in evaluation_batches(encoded, TOKENS_AT_ONCE):
             inputs = {name: tensor for name, tensor in encoded.batch(batch).items() if name != "labels"}
             yield batch, encoder(**inputs).last_hidden_state[:, 0].float()
-            bar.update(len(batch))
+            progress.update(len(batch))
 
 
 def _require_head(kind: str) -> Head:

@@ -23,12 +23,26 @@ from typing import Any
 import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
-from analog_glue.reports.records import CHANGES_NOTHING, CONFIG, CURVE, NO_DEVICE, RUN
-from analog_glue.results import provenance, write_json_atomic, write_text_atomic
+from analog_glue.reports.records import (
+    CHANGES_NOTHING,
+    CONFIG,
+    CURVE,
+    EXTRACTION,
+    NO_DEVICE,
+    PERTURBATION,
+    PRUNING,
+    RUN,
+)
+from analog_glue.results import LOCK, RESULTS_FILE, provenance, working_in, write_json_atomic, write_text_atomic
 from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
+
+OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on other hardware
+    EXTRACTION, PRUNING, PERTURBATION, "extracted.safetensors", "averaged.safetensors", "spread.safetensors",
+    RESULTS_FILE, RUN, "config.json", "input_ranges.json", LOCK,
+)  # fmt: skip
 
 
 def train_in_situ(
@@ -43,7 +57,8 @@ def train_in_situ(
 ) -> tuple[Path, str]:
     """Train `task` on pulsed devices, and write the learning curve down.
 
-    More `training.epochs` than before continue a finished run, unless the learning rate decays.
+    More `training.epochs` than before continue a finished run, as one run of so many epochs would have gone: rates that decay
+    do so by the number of the epoch. Only what `training.average_epochs` collects begins anew in the new last epochs.
 
     Returns:
         The folder of the run, and a table for the terminal.
@@ -73,28 +88,53 @@ def train_in_situ(
         states = f", {device.states:,.0f} states a device" if mode.on_devices else ""
         sizes = f"{devices:,} numbers of state{states}"
         return folder, f"{name}: {mode.epochs} epochs, {epoch}, {sizes}"
-    if settings.force:
-        for file in (CURVE, RUN, STATE):
-            (folder / file).unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = provenance(
-        command="train", overrides=list(overrides), name=name, train_id=run_id, choices=names, seed=settings.seed, data=data
-    )
-    write_json_atomic(folder / CONFIG, {**chosen, "seed": settings.seed, "data": {"root": settings.data.root}})
-    write_json_atomic(folder / RUN, {**facts, "status": "running"})
-    log(f"Training {name} in {folder}")
-
-    def report(curve: list[Epoch]) -> None:
-        text = io.StringIO()
-        rows = [epoch.row() for epoch in curve]
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text_atomic(folder / CURVE, text.getvalue())
-
-    curve = fit_in_situ(trainable, mode, folder, log, report)
-    write_json_atomic(folder / RUN, {**facts, "status": "done", "seconds": curve[-1].seconds})
+    with working_in(folder, alone=True):
+        if settings.force:
+            forget(folder)
+        write_json_atomic(folder / CONFIG, {**chosen, "seed": settings.seed, "data": {"root": settings.data.root}})
+        done = _epochs_done(folder) >= mode.epochs
+        log(f"Already done: {folder}" if done else f"Training {name} in {folder}")
+        facts = provenance(
+            command="train", overrides=list(overrides), name=name, train_id=run_id, choices=names, seed=settings.seed, data=data
+        )
+        if not done:
+            write_json_atomic(folder / RUN, {**facts, "status": "running"})
+        curve = fit_in_situ(trainable, mode, folder, log, lambda curve: _write(curve, folder))
+        if not done:
+            write_json_atomic(folder / RUN, {**facts, "status": "done", "seconds": curve[-1].seconds})
     return folder, _table(curve)
+
+
+def forget(folder: Path) -> None:
+    """Remove what was trained in a run's folder, and what was extracted from it and scored, for `force=true`; nothing else."""
+    for file in (CURVE, RUN, STATE):
+        (folder / file).unlink(missing_ok=True)
+    for extraction in folder.glob("extraction-*/"):
+        for path in sorted(extraction.rglob("*"), reverse=True):  # folders after what is in them
+            if path.name in OF_EXTRACTIONS:
+                path.unlink()
+            elif path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        if not any(extraction.iterdir()):
+            extraction.rmdir()
+
+
+def _epochs_done(folder: Path) -> int:
+    """Of a run that says it is done, else 0."""
+    file = folder / RUN
+    if not file.is_file() or json.loads(file.read_text(encoding="utf-8")).get("status") != "done":
+        return 0
+    with (folder / CURVE).open(encoding="utf-8", newline="") as lines:
+        return sum(1 for _ in csv.DictReader(lines))
+
+
+def _write(curve: list[Epoch], folder: Path) -> None:
+    text = io.StringIO()
+    rows = [epoch.row() for epoch in curve]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text_atomic(folder / CURVE, text.getvalue())
 
 
 def run_of(folder: Path) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from analog_glue.progress import Progress
+from analog_glue.reports.records import PERTURBATION, PRUNING
 from analog_glue.results import write_text_atomic
 from analog_glue.seeding import key
 
-PRUNING, PERTURBATION = "pruning.csv", "perturbation.csv"
 Weights = list[np.ndarray]
 Row = dict[str, Any]
 
@@ -95,10 +95,12 @@ def _measure(
     rows = rows_of(path)
     known = {tuple(row[name] for name in points[0][0]) for row in rows} if points else set()
     missing = [point for point in points if tuple(str(value) for value in point[0].values()) not in known]
-    for row, make in tqdm(missing, desc=path.stem, unit="score", disable=None):
-        rows += [{**row, "metric": metric, "value": value} for metric, value in score(make()).items()]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text_atomic(path, text.getvalue())
+    with Progress(path.stem, len(missing), "score") as progress:
+        for row, make in missing:
+            rows += [{**row, "metric": metric, "value": value} for metric, value in score(make()).items()]
+            text = io.StringIO()
+            writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_text_atomic(path, text.getvalue())
+            progress.update(1)

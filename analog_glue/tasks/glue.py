@@ -6,6 +6,8 @@ Both come down to a folder that holds, for each split, one of
     FOLDER/mrpc/train-00000-of-00001.parquet     (the hub's files)
     FOLDER/mrpc/train/0000.parquet               (the hub's converted branch)
 
+or the same below FOLDER/glue, so that one FOLDER (`data.root`) serves the tasks for in-situ training, too.
+
 The official test labels are hidden (-1), so training and validation splits are all there is to score.
 """
 
@@ -57,7 +59,7 @@ class GlueTask(Task):
 
     def check(self, data_root: str | None) -> None:
         if data_root is not None:
-            self._local_files(data_root)
+            self._local_files(self._local_folder(data_root))
             return
         from analog_glue.hub import in_cache, require_answer
 
@@ -68,23 +70,20 @@ class GlueTask(Task):
         """Reads training and validation splits.
 
         Args:
-            data_root: Folder with a folder per task; the hub is then never asked. None: the hub's pinned
-            revision.
+            data_root: Folder of the module's layouts; the hub is then never asked. None: the hub's pinned revision.
 
         Raises:
-            ValueError: Files or columns are missing, labels are hidden or not those of the task, or the hub
-            does
-                not answer.
+            ValueError: Files or columns are missing, labels are hidden or not those of the task, or the hub does not answer.
         """
         if data_root is not None:
-            files = self._local_files(data_root)
-            source = f"{data_root.rstrip('/')}/{self.name}"
+            folder = self._local_folder(data_root)
+            files, source = self._local_files(folder), str(folder)
         else:
             from analog_glue.hub import fetch
 
             patterns = [f"{self.name}/{split}-*.parquet" for split in ("train", *self.validation_splits)]
             folder = fetch(HUB_REPOSITORY, "dataset", HUB_REVISION, patterns, self._complete, self._advice())
-            files = self._local_files(str(folder))
+            files = self._local_files(folder / self.name)
             source = f"{HUB_REPOSITORY}@{HUB_REVISION}/{self.name}"
         splits = {split: self._read(files[split]) for split in ("train", *self.validation_splits)}
         return RawData(train=splits.pop("train"), validation=splits, source=source)
@@ -94,18 +93,22 @@ class GlueTask(Task):
 
     def _advice(self) -> str:
         return (
-            f"Set `data.root=FOLDER` to a local copy, where FOLDER/{self.name} holds "
+            f"Set `data.root=FOLDER` to a local copy, where FOLDER/{self.name} or FOLDER/glue/{self.name} holds "
             f"{' and '.join(('train', *self.validation_splits))}, each as SPLIT.parquet, "
             "SPLIT-00000-of-00001.parquet or SPLIT/0000.parquet."
         )
 
-    def _local_files(self, data_root: str) -> dict[str, list[Path]]:
-        folder = Path(data_root).expanduser() / self.name
-        if not folder.is_dir():
-            raise ValueError(
-                f"Setting `data.root` must hold a folder {self.name}, but {folder} does not exist. "
-                f"{self._advice()}"
-            )
+    def _local_folder(self, data_root: str) -> Path:
+        root = Path(data_root).expanduser()
+        places = (root / self.name, root / "glue" / self.name)
+        if found := next((folder for folder in places if folder.is_dir()), None):
+            return found
+        raise ValueError(
+            f"Setting `data.root` must hold a folder {self.name} or glue/{self.name}, but is {data_root!r}, "
+            f"which has neither. {self._advice()}"
+        )
+
+    def _local_files(self, folder: Path) -> dict[str, list[Path]]:
         files = {split: _files_of(folder, split) for split in ("train", *self.validation_splits)}
         if missing := [split for split, found in files.items() if not found]:
             raise ValueError(

@@ -46,12 +46,12 @@ def find_file(data_root: str | None, names: tuple[str, ...], public: PublicFile)
     """
     if data_root is None:
         return fetch(public)
-    for name in names:
-        if (Path(data_root) / name).is_file():
-            return Path(data_root) / name
-    shown = " or ".join(names)
+    places = [Path(data_root).expanduser() / name for name in names]
+    if found := next((place for place in places if place.is_file()), None):
+        return found
     raise ValueError(
-        f"Setting `data.root` must name a folder with {shown}, but is {data_root!r}. Write data.root=null to download."
+        f"Setting `data.root` must name a folder with {' or '.join(names)}, but is {data_root!r}. "
+        "Write data.root=null to download."
     )
 
 

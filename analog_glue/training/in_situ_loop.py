@@ -7,7 +7,8 @@ numbers are named by the unit, so a resumed run is the uninterrupted one, bit fo
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,10 +16,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from analog_glue.kernels.matvec import IO
 from analog_glue.nn.in_situ.learner import Learner, Network, Stream
+from analog_glue.progress import Progress, duration
 from analog_glue.training.averaging import Averaging
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.state import load_tensors, save_tensors
@@ -67,7 +68,7 @@ class Epoch:
     train_loss: float  # mean over the epoch while learning [nats]
     scores: dict[str, float]  # of the test set or its part
     whole: bool  # whether the whole test set was scored
-    seconds: float  # of training since the run began
+    seconds: float  # of training and scores since the run began, without the compilation of kernels
 
     def row(self) -> dict[str, float | int | bool]:
         """Flat, for a table."""
@@ -82,6 +83,15 @@ def restore(trainable: Trainable, path: Path) -> tuple[dict[str, np.ndarray], di
     for name, array in trainable.state().items():
         array[...] = saved[name]
     return saved, notes
+
+
+@contextmanager
+def forgotten(trainable: Trainable) -> Iterator[None]:
+    """At its end `trainable` is as it was at its beginning, whatever it has learnt in between."""
+    before = {name: array.copy() for name, array in trainable.state().items()}
+    yield
+    for name, array in trainable.state().items():
+        array[...] = before[name]
 
 
 def fit_in_situ(
@@ -110,7 +120,14 @@ def fit_in_situ(
         statistics.resume(saved, notes.get("statistics_window"))
         epoch, unit, total, seconds = notes["epoch"], notes["unit"], notes["total"], notes["seconds"]
         curve = [Epoch(**row) for row in notes["curve"]]
-        log(f"Resuming in epoch {epoch + 1} after {unit * trainable.unit_size:,} {trainable.unit}s.")
+    if epoch < mode.epochs:
+        if curve or unit:
+            log(f"Resuming in epoch {epoch + 1} after {unit * trainable.unit_size:,} {trainable.unit}s.")
+        started = time.monotonic()
+        with forgotten(trainable):  # the first unit compiles the kernels and fetches the data
+            trainable.train(0, 0, mode.rate(0))
+        if (passed := time.monotonic() - started) > 5:
+            log(f"Ready after {duration(passed)}; compiled kernels are kept for later runs.")
     done, started, saved = 0, time.monotonic() - seconds, time.monotonic()
 
     def save() -> None:
@@ -122,13 +139,11 @@ def fit_in_situ(
         }  # fmt: skip
         save_tensors(folder / STATE, tensors, notes)
 
-    bar = tqdm(
-        total=mode.epochs * trainable.units * trainable.unit_size,
-        initial=(epoch * trainable.units + unit) * trainable.unit_size,
-        unit=trainable.unit, unit_scale=True, disable=None, mininterval=1.0, desc=f"epoch {epoch + 1}",
-    )  # fmt: skip
-    with bar:
+    all_units, done_units = mode.epochs * trainable.units, epoch * trainable.units + unit
+    size = trainable.unit_size
+    with Progress("training", all_units * size, trainable.unit, done_units * size, log) as progress:
         while epoch < mode.epochs:
+            progress.begin(f"epoch {epoch + 1}/{mode.epochs}")
             rate = mode.rate(epoch)
             for learner in trainable.network.learners:
                 learner.begin_epoch(epoch)
@@ -138,7 +153,7 @@ def fit_in_situ(
                 statistics.after(epoch * trainable.units + unit)
                 unit += 1
                 done += 1
-                bar.update(trainable.unit_size)
+                progress.update(size)
                 if time.monotonic() - saved > 60 * mode.save_every or done == stop_after:
                     save()
                     saved = time.monotonic()
@@ -153,5 +168,4 @@ def fit_in_situ(
             report(curve)
             words = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
             log(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {curve[-1].seconds:.0f} s")
-            bar.set_description(f"epoch {min(epoch + 1, mode.epochs)}")
     return curve

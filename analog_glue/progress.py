@@ -1,0 +1,60 @@
+"""Progress of long work: a bar on a terminal, elsewhere a line now and then."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from tqdm import tqdm
+
+LINE_EVERY = 30.0  # [s] between two lines
+
+
+class Progress:
+    """Counts units of work; a context manager.
+
+    Args:
+        what: Is being done; may be changed.
+        total: Units of all the work, of which `done` are there already.
+        unit: "char", "image", "product".
+        log: Prints the lines where there is no terminal.
+    """
+
+    def __init__(self, what: str, total: int, unit: str, done: int = 0, log: Callable[[str], None] = print) -> None:
+        self._bar = tqdm(
+            desc=what, total=total, initial=done, unit=unit, unit_scale=True, disable=None, mininterval=1.0
+        )
+        self._total, self._done, self._begun_with, self._unit, self._log = total, done, done, unit, log
+        self._started = self._last = time.monotonic()
+        self.what = what
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def begin(self, what: str) -> None:
+        """Name the next part of the work."""
+        self.what = what
+        self._bar.set_description(what)
+
+    def update(self, units: int) -> None:
+        """So many more are done."""
+        self._done += units
+        self._bar.update(units)
+        if self._bar.disable and time.monotonic() - self._last > LINE_EVERY:
+            self._last = time.monotonic()
+            pace = (self._done - self._begun_with) / (self._last - self._started)
+            left = duration((self._total - self._done) / pace)
+            speed = f"{pace:,.0f} {self._unit}s/s" if pace >= 1 else f"{1 / pace:.1f} s for each {self._unit}"
+            self._log(f"  {self.what}: {100 * self._done / self._total:.0f} %, {speed}, {left} left")
+
+
+def duration(seconds: float) -> str:
+    """A time to wait, in words: "40 s", "12 min", "1 h 50 min"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60} min"

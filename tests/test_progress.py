@@ -1,0 +1,57 @@
+"""Progress without a terminal: lines now and then, with what is left."""
+
+import re
+
+import pytest
+
+from analog_glue import progress
+from analog_glue.progress import Progress, duration
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, which only tests move."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_line_says_how_far_how_fast_and_how_long_but_not_more_often_than_every_half_minute(clock):
+    lines: list[str] = []
+    with Progress("epoch 1/2", 10_000, "char", done=1_000, log=lines.append) as work:
+        for _ in range(700):  # 10 a second, for 70 seconds
+            clock[0] += 0.1
+            work.update(1)
+    assert lines == ["  epoch 1/2: 13 %, 10 chars/s, 15 min left", "  epoch 1/2: 16 %, 10 chars/s, 14 min left"]
+
+
+def test_the_pace_is_that_of_this_process_and_not_of_what_was_done_before(clock):
+    lines: list[str] = []
+    with Progress("work", 200, "image", done=100, log=lines.append) as work:
+        clock[0] += 50
+        work.update(50)
+    assert lines == ["  work: 75 %, 1 images/s, 50 s left"]
+
+
+def test_the_pace_of_slow_work_is_said_in_seconds(clock):
+    lines: list[str] = []
+    with Progress("drift sweep", 3, "score", log=lines.append) as work:
+        clock[0] += 40
+        work.update(1)
+    assert lines == ["  drift sweep: 33 %, 40.0 s for each score, 80 s left"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(99, "99 s"), (170, "3 min"), (5_940, "99 min"), (7_500, "2 h 5 min"), (9e6, "2,500 h 0 min")],
+)
+def test_times_are_said_in_words(seconds, words):
+    assert duration(seconds) == words
+
+
+def test_a_terminal_gets_a_bar_instead_of_lines(clock, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    lines: list[str] = []
+    with Progress("work", 100, "image", log=lines.append) as work:
+        clock[0] += 100
+        work.update(50)
+    assert lines == [] and re.search(r"work: +50%", capsys.readouterr().err)
