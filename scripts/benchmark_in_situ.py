@@ -61,10 +61,14 @@ def best(case: Callable[[int], object], calls: int, rounds: int = 5) -> float:
     return min(seconds)
 
 
-def characters_per_second(mode: InSituMode) -> float:
-    random = np.random.default_rng(0)
+def symbols() -> np.ndarray:
+    """600 sequences of 100 symbols, and one more."""
     frequencies = 1 / np.arange(1, 88)
-    text = random.choice(87, 100 * 600 + 1, p=frequencies / frequencies.sum())
+    return np.random.default_rng(0).choice(87, 100 * 600 + 1, p=frequencies / frequencies.sum())
+
+
+def characters_per_second(mode: InSituMode) -> float:
+    text = symbols()
     device = SoftBounds(dw_min=0.002)
     network = lstm.make(
         87, 64, 2, lambda values, number: mode.learner(device, values, 0, number), mode.output_scale, 0, mode.periphery.forward,
@@ -78,14 +82,19 @@ def characters_per_second(mode: InSituMode) -> float:
     return 100 / best(case, 60)
 
 
-def update_microseconds(outputs: int, inputs: int, one_hot: bool) -> float:
+def update_vectors(outputs: int, inputs: int, one_hot: bool) -> tuple[np.ndarray, np.ndarray]:
+    """x (1, inputs) and d (1, outputs)."""
     random = np.random.default_rng(0)
-    array = SoftBounds(dw_min=0.002).draw(outputs, inputs, 0, "benchmark")
     x = random.uniform(-1, 1, (1, inputs)).astype(np.float32)
     if one_hot:
         x[0, 64], x[0, 65:] = 1, 0
         x[0, 65 + 20] = 1
-    x, d = padded(x), padded((0.1 * random.standard_normal((1, outputs))).astype(np.float32))
+    return x, (0.1 * random.standard_normal((1, outputs))).astype(np.float32)
+
+
+def update_microseconds(outputs: int, inputs: int, one_hot: bool) -> float:
+    array = SoftBounds(dw_min=0.002).draw(outputs, inputs, 0, "benchmark")
+    x, d = (padded(vector) for vector in update_vectors(outputs, inputs, one_hot))
     pulses, stream = Pulses(), Stream.of(0, 0)
     return 1e6 * best(lambda number: pulse(array, x, d, 0.01, pulses, number, stream), 1000)
 

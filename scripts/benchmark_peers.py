@@ -159,7 +159,7 @@ def _in_situ_cases() -> dict[str, Callable[[], float]]:
     from aihwkit.simulator.configs import SingleRPUConfig, UnitCellRPUConfig
     from aihwkit.simulator.configs.compounds import BufferedTransferCompound, TransferCompound
     from aihwkit.simulator.configs.devices import SoftBoundsDevice
-    from benchmark_in_situ import best
+    from benchmark_in_situ import best, symbols, update_vectors
 
     def device() -> Any:
         return SoftBoundsDevice(dw_min=0.002)
@@ -168,13 +168,15 @@ def _in_situ_cases() -> dict[str, Callable[[], float]]:
         return SingleRPUConfig(device=device())
 
     def compound(kind: type) -> Any:
-        return UnitCellRPUConfig(device=kind(unit_cell_devices=[device(), device()], transfer_every=2))
+        # A read after every second update, as here; counted in batches it would be one after two sequences of 100 updates.
+        unit = kind(unit_cell_devices=[device(), device()], transfer_every=2, units_in_mbatch=False)
+        return UnitCellRPUConfig(device=unit)
 
-    def update(outputs: int, inputs: int) -> float:
+    def update(outputs: int, inputs: int, one_hot: bool) -> float:
         config = single()
         tile = config.tile_class(outputs, inputs, config)
         tile.set_learning_rate(0.01)
-        x, d = 2 * torch.rand(1, inputs) - 1, 0.1 * torch.randn(1, outputs)
+        x, d = (torch.from_numpy(vector) for vector in update_vectors(outputs, inputs, one_hot))
         return 1e6 * best(lambda number: tile.update(x, d), 500)
 
     def characters(config: Any) -> float:
@@ -182,12 +184,13 @@ def _in_situ_cases() -> dict[str, Callable[[], float]]:
         model = nn.ModuleList([lstm, AnalogLinear(64, 87, rpu_config=config)])
         optimizer = AnalogSGD(model.parameters(), lr=0.01)
         optimizer.regroup_param_groups(model)
-        text = torch.randint(0, 87, (101, 1))
+        text = torch.from_numpy(symbols())[:, None]
 
         def sequence(number: int) -> None:
             optimizer.zero_grad()
-            hidden, _ = model[0](nn.functional.one_hot(text[:-1], 87).float())
-            nn.functional.cross_entropy(model[1](hidden).flatten(0, 1), text[1:].flatten(), reduction="sum").backward()
+            part = text[number * 100 : number * 100 + 101]
+            hidden, _ = model[0](nn.functional.one_hot(part[:-1], 87).float())
+            nn.functional.cross_entropy(model[1](hidden).flatten(0, 1), part[1:].flatten(), reduction="sum").backward()
             optimizer.step()
 
         return 100 / best(sequence, 3)
@@ -209,10 +212,10 @@ def _in_situ_cases() -> dict[str, Callable[[], float]]:
 
         return 1 / best(image, 50)
 
-    update(8, 8)  # does it run at all?
+    update(8, 8, False)  # does it run at all?
     return {
-        "pulsed_update_256x152_us": lambda: update(256, 152),
-        "pulsed_update_512x512_us": lambda: update(512, 512),
+        "pulsed_update_256x152_us": lambda: update(256, 152, True),
+        "pulsed_update_512x512_us": lambda: update(512, 512, False),
         "lstm_sgd_chars_per_s": lambda: characters(single()),
         "lstm_tiki_taka_chars_per_s": lambda: characters(compound(TransferCompound)),
         "lstm_ttv2_chars_per_s": lambda: characters(compound(BufferedTransferCompound)),
