@@ -45,6 +45,7 @@ class TikiTaka(InSituMode):
         super().__post_init__()
         require(self.transfer_every >= 1, "training.transfer_every", "be at least 1", self.transfer_every)
         require(self.transfer_rate > 0, "training.transfer_rate", "be positive", self.transfer_rate)
+        require(self.symmetry_pulses >= 0, "training.symmetry_pulses", "be at least 0", self.symmetry_pulses)
         decays = self.transfer_decay_every is None or self.transfer_decay_every >= 1
         require(decays, "training.transfer_decay_every", "be at least 1 or null", self.transfer_decay_every)
         require(self.gamma >= 0, "training.gamma", "be at least 0", self.gamma)

@@ -160,12 +160,15 @@ def find_symmetry_point(array: PulsedArray, pulses: int, stream: Stream) -> None
     words = [padded(np.full((1, array.inputs), word, np.uint32)) for word in (1, 1 | SIGN)]
     one = padded(np.ones((1, array.outputs), np.uint32))
     kernel = update_power if array.power else update
+    stream, before = stream.for_tests(), array.weights.copy()  # updates of A use the other stream
     for i in range(pulses):
+        before[...] = array.weights
         kernel(
             array.weights, array.devices, words[i % 2], one, array.noise, array.multiplicative, False, i, stream.array,
             stream.k0, stream.k1, 0, array.outputs,
         )  # fmt: skip
-    array.reference[...] = array.weights
+    array.reference[...] = (array.weights + before) / 2  # a point between a step up and a step down
+    array.weights[...] = array.reference
 
 
 def zeros(rows: int, columns: int) -> np.ndarray:
