@@ -202,6 +202,7 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
         ValueError: a value that a component refuses, or data or model files that are not there.
     """
     from analog_glue.configuration import COMPONENTS, WrongInput, as_annotated, build
+    from analog_glue.reports.records import EXTRACTION
     from analog_glue.settings import typed
 
     config = dict(composed.config)
@@ -224,7 +225,7 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
                 f"Setting `checkpoint` must be the folder of a training run, but `{checkpoint}` is none. "
                 f"`analog-glue list runs {composed.settings.output_root}` shows the runs."
             )
-        extracted = command == "evaluate" and (checkpoint / EXTRACTION_RECORD).is_file()
+        extracted = command == "evaluate" and (checkpoint / EXTRACTION).is_file()
         if command == "extract" or extracted:
             from analog_glue.in_situ.run import run_of
 
@@ -270,7 +271,6 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
     return config, parts
 
 
-EXTRACTION_RECORD = "extraction.json"  # what `extract` leaves in its folder
 IN_SITU_MODES = ("sgd_digital", "sgd_pulsed", "tiki_taka", "ttv2", "chopped_ttv2")
 
 

@@ -55,6 +55,6 @@ class Progress:
 def duration(seconds: float) -> str:
     """A time to wait, in words: "40 s", "12 min", "1 h 50 min"."""
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{round(seconds, 1 if seconds < 10 else None):g} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60:,} h {minutes % 60} min"

@@ -246,7 +246,10 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
 
 def status_of(folder: Path) -> str:
     """What run.json says, but "interrupted" for a run that was going on and that no process works on any more."""
-    status = str(json.loads((folder / "run.json").read_text(encoding="utf-8")).get("status", "unknown"))
+    try:
+        status = str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"])
+    except (FileNotFoundError, KeyError, json.JSONDecodeError):
+        return "unknown"
     if status != "running":
         return status
     try:

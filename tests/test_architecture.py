@@ -31,7 +31,7 @@ LADDER = (
     ("reports.in_situ",),
     ("reports.tables", "verify", "summary"),  # with verify_against_aihwkit
     ("experiment",),
-    ("in_situ.heads", "in_situ.workloads"),
+    ("in_situ.heads", "in_situ.workloads", "in_situ.description"),
     ("in_situ.run",),
     ("in_situ.uncertainty",),
     ("in_situ.extraction",),

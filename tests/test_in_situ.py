@@ -19,6 +19,7 @@ from analog_glue.devices.pulsed.power_step import PowerStep
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
 from analog_glue.extraction import Regression, expected_error
+from analog_glue.in_situ import description
 from analog_glue.in_situ.run import check_data, train_in_situ
 from analog_glue.in_situ.uncertainty import certainty, perturbed, pruned
 from analog_glue.kernels.matvec import FORWARD, IO, PERFECT, analog_product, transpose
@@ -427,7 +428,7 @@ def test_a_log_file_sees_progress_within_an_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr("analog_glue.progress.LINE_EVERY", 0.0)
     lines: list[str] = []
     fit_in_situ(characters(SGDPulsed()), SGDPulsed(epochs=2), tmp_path, log=lines.append)
-    assert re.fullmatch(r"  epoch 1/2: 4 %, [\d,]+ chars/s, \d+ s left", lines[0])
+    assert re.fullmatch(r"  epoch 1/2: 4 %, [\d,]+ chars/s, [\d.]+ s left", lines[0])
     assert re.fullmatch(r"  epoch 2/2: 100 %, [\d,]+ chars/s, 0 s left", lines[-2])
 
 
@@ -575,6 +576,37 @@ def test_weights_at_the_bounds_of_their_devices_do_not_fit_on_others_and_only_bo
     assert loss["extracted, fresh arrays"] > 1.2 * loss["extracted, arrays without bounds"]
 
 
+def test_a_dry_run_says_what_the_arrays_are_and_do_and_changes_nothing(tmp_path, capsys):
+    words = ["task=digits", "task.train_images=100", "task.test_images=40", "training=ttv2", "training.transfer_every=4",
+             "training.transfer_rate=0.1", "training.learning_rate=0.2", "training.output_scale=2", "device.dw_min=0.01",
+             f"output_root={tmp_path}"]  # fmt: skip
+    assert main(["train", *words, "training.epochs=1"]) == 0
+    (folder,) = tmp_path.iterdir()
+    files = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
+    capsys.readouterr()
+    assert main(["train", *words, "training.epochs=3", "dry_run=true"]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "100 images an epoch; tests: 40 images after an epoch, 360 after the last",
+        "3 epochs, 1 of them done",
+        "learning rate 0.2: 10 steps of a device for x · d = 1",  # 0.2 / 2 / 0.01
+        "λ 0.1, T 1 steps: a read of a device at w_max = 0.6 is worth 6 pulses of C",  # 0.1 · 0.6 / 0.01
+        "0           32 × 65     2,080     4,160                   1              0.25",
+        "2,410 weights on 4,820 devices",  # A and C
+        "120 states", "Time       about ", str(folder), "Nothing was run",
+    ):  # fmt: skip
+        assert words in said
+    assert files == {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
+
+
+def test_learning_for_a_moment_to_see_how_fast_it_goes_is_forgotten():
+    mode = ChoppedTTv2(learning_rate=0.05)
+    seen, plain = characters(mode), characters(mode)
+    assert all(speed > 0 for speed in description._speeds(seen, mode))
+    for name, array in plain.state().items():
+        assert np.array_equal(array, seen.state()[name]), name
+
+
 def test_every_command_that_is_printed_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     root = "\"output_root='a (b), c'\""
@@ -622,7 +654,7 @@ def test_extraction_says_how_far_it_is(digits_run, monkeypatch, capsys):
     monkeypatch.setattr("analog_glue.progress.LINE_EVERY", 0.0)
     assert main(["extract", f"checkpoint={digits_run}", "extract.products=600", "force=true"]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"  extraction: 50 %, [\d,]+ products/s, \d+ s left\n", said) and "  scores: 100 %" in said
+    assert re.search(r"  extraction: 50 %, [\d,]+ products/s, [\d.]+ s left\n", said) and "  scores: 100 %" in said
 
 
 def test_one_hot_reads_are_worse_than_the_regression_and_say_so(digits_run):

@@ -164,7 +164,15 @@ def test_seeds_that_draw_their_own_encoder_are_runs_of_one_group(tmp_path):
 
 def test_a_dry_run_computes_no_features(tmp_path, capsys):
     assert main(["train", *TINY, "training=ttv2", "dry_run=true", f"output_root={tmp_path}"]) == 0
-    assert "120 examples an epoch" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+    said = capsys.readouterr().out
+    assert "120 examples an epoch; tests: 60 examples" in said and "encoder's features of all sentences come first" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_counts_the_uses_of_a_convolution(pictures, tmp_path, capsys):
+    words = ["task=mnist_lenet5", "training=ttv2", "training.transfer_every=1", f"data.root={pictures}"]
+    assert main(["train", *words, f"output_root={tmp_path}", "dry_run=true"]) == 0
+    assert "16 × 26       416       832                 576                 1" in capsys.readouterr().out
 
 
 def test_the_features_and_the_head_together_are_the_whole_model(head_run):

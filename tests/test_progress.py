@@ -42,7 +42,8 @@ def test_the_pace_of_slow_work_is_said_in_seconds(clock):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(99, "99 s"), (170, "3 min"), (5_940, "99 min"), (7_500, "2 h 5 min"), (9e6, "2,500 h 0 min")],
+    ("seconds", "words"),
+    [(0.12, "0.1 s"), (9.96, "10 s"), (99.4, "99 s"), (170, "3 min"), (5_940, "99 min"), (7_500, "2 h 5 min")],
 )
 def test_times_are_said_in_words(seconds, words):
     assert duration(seconds) == words

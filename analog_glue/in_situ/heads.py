@@ -96,22 +96,24 @@ class HeadTask(InSituTask):
         )  # fmt: skip
         identity = _hash([raw.fingerprint, str(self.task.max_length), _fingerprint(loaded.model.base_model)])
 
+        folder = self.cache / f"{self.name}-{self.model.short}-{identity}"
+        files = {split: folder / f"{split}.safetensors" for split in ("train", *raw.validation)}
+
         def features() -> Data:
             from analog_glue.training.samples import Data
 
-            folder = self.cache / f"{self.name}-{self.model.short}-{identity}"
             splits = {}
             for split, texts in {"train": raw.train, **raw.validation}.items():
                 encoded = encode(texts, loaded.tokenizer, self.task.max_length, self.task.num_labels)
-                splits[split] = (kept_features(loaded.model, encoded, folder / f"{split}.safetensors", split), encoded.labels)
+                splits[split] = (kept_features(loaded.model, encoded, files[split], split), encoded.labels)
             inputs, targets = splits.pop("train")
             return Data(inputs, targets, splits)
 
-        regression = self.task.num_labels == 1
+        loss = _squared_error if self.task.num_labels == 1 else torch.nn.functional.cross_entropy
+        tests = sum(len(split) for split in raw.validation.values())
         trainable = Samples(
-            to_in_situ(head, mode, device, seed), len(raw.train), features, None,
-            _squared_error if regression else torch.nn.functional.cross_entropy, self.task.score, mode, seed, "example",
-            partial(_with_head, loaded.model, names),
+            to_in_situ(head, mode, device, seed), len(raw.train), features, (tests, tests), loss, self.task.score, mode, seed,
+            "example", partial(_with_head, loaded.model, names), ready=all(file.is_file() for file in files.values()),
         )  # fmt: skip
         data = {"source": raw.source, "fingerprint": _hash([raw.fingerprint, identity]), "model": loaded.source}
         if isinstance(self.model, TinyModel):  # the seed draws the encoder

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from analog_glue.devices.pulsed.device import PulsedDevice
+from analog_glue.in_situ.description import describe
 from analog_glue.reports.records import (
     CHANGES_NOTHING,
     CONFIG,
@@ -33,7 +34,15 @@ from analog_glue.reports.records import (
     PRUNING,
     RUN,
 )
-from analog_glue.results import LOCK, RESULTS_FILE, provenance, working_in, write_json_atomic, write_text_atomic
+from analog_glue.results import (
+    LOCK,
+    RESULTS_FILE,
+    provenance,
+    status_of,
+    working_in,
+    write_json_atomic,
+    write_text_atomic,
+)
 from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
@@ -83,16 +92,12 @@ def train_in_situ(
     name = f"{named}-seed{settings.seed}-{run_id}"
     folder = Path(settings.output_root) / name
     if settings.dry_run:
-        devices = sum(array.size for array in trainable.state().values())
-        epoch = f"{trainable.units * trainable.unit_size:,} {trainable.unit}s an epoch"
-        states = f", {device.states:,.0f} states a device" if mode.on_devices else ""
-        sizes = f"{devices:,} numbers of state{states}"
-        return folder, f"{name}: {mode.epochs} epochs, {epoch}, {sizes}"
+        return folder, describe(trainable, device, mode, names, data, folder, _epochs(folder))
     with working_in(folder, alone=True):
         if settings.force:
             forget(folder)
         write_json_atomic(folder / CONFIG, {**chosen, "seed": settings.seed, "data": {"root": settings.data.root}})
-        done = _epochs_done(folder) >= mode.epochs
+        done = _epochs(folder) >= mode.epochs and status_of(folder) == "done"
         log(f"Already done: {folder}" if done else f"Training {name} in {folder}")
         facts = provenance(
             command="train", overrides=list(overrides), name=name, train_id=run_id, choices=names, seed=settings.seed, data=data
@@ -119,10 +124,9 @@ def forget(folder: Path) -> None:
             extraction.rmdir()
 
 
-def _epochs_done(folder: Path) -> int:
-    """Of a run that says it is done, else 0."""
-    file = folder / RUN
-    if not file.is_file() or json.loads(file.read_text(encoding="utf-8")).get("status") != "done":
+def _epochs(folder: Path) -> int:
+    """How many are trained."""
+    if not (folder / CURVE).is_file():
         return 0
     with (folder / CURVE).open(encoding="utf-8", newline="") as lines:
         return sum(1 for _ in csv.DictReader(lines))

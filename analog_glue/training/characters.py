@@ -23,8 +23,10 @@ class Characters(Trainable):
             sequence: Characters through which errors go back.
             test_characters: How many of `test_text` are scored between epochs.
         """
-        self.text, self.test_text, self.test_characters = text, test_text, test_characters
+        self.text, self.test_text = text, test_text
         self.unit_size, self.units = sequence, (len(text) - 1) // sequence
+        whole = len(test_text) - 1  # the first character is only read
+        self.test_sizes = min(test_characters, whole), whole
         self.network = lstm.make(
             symbols, hidden, layers, lambda values, number: mode.learner(device, values, seed, number), mode.output_scale, seed,
             mode.periphery.forward, mode.periphery.backward,
@@ -38,7 +40,7 @@ class Characters(Trainable):
         return self.network.train(self.text[first : first + self.unit_size + 1], rate, step) / self.unit_size
 
     def test(self, epoch: int, whole: bool) -> dict[str, float]:
-        part = self.test_text if whole else self.test_text[: self.test_characters + 1]
+        part = self.test_text[: self.test_sizes[whole] + 1]
         return {"cross_entropy": self.network.test(part, epoch * len(self.test_text))}
 
     def state(self) -> dict[str, np.ndarray]:

@@ -23,7 +23,8 @@ class Images(Trainable):
     ) -> None:  # fmt: skip
         """Args: test_number: How many test images are scored between epochs."""
         self.images, self.classes, self.test_images, self.test_classes = images, classes, test_images, test_classes
-        self.test_number, self.seed, self.units = test_number, seed, len(images)
+        self.seed, self.units = seed, len(images)
+        self.test_sizes = min(test_number, len(test_images)), len(test_images)
         self.network = perceptron.make(
             [images.shape[1], *hidden, int(classes.max()) + 1],
             lambda values, number: mode.learner(device, values, seed, number),
@@ -38,7 +39,7 @@ class Images(Trainable):
         return self.network.train(self.images[i], int(self.classes[i]), rate, epoch * self.units + unit)
 
     def test(self, epoch: int, whole: bool) -> dict[str, float]:
-        number = len(self.test_images) if whole else min(self.test_number, len(self.test_images))
+        number = self.test_sizes[whole]
         step = epoch * len(self.test_images)
         loss, share = self.network.test(self.test_images[:number], self.test_classes[:number], step)
         return {"accuracy": 100 * share, "cross_entropy": loss}

@@ -35,6 +35,9 @@ class Trainable(ABC):
     unit: str  # what progress counts: "char", "image"
     units: int  # per epoch
     unit_size: int  # of what progress counts, in one unit of work
+    test_sizes: tuple[int, int]  # what progress counts, scored between epochs and at the end
+    uses: tuple[int, ...] = ()  # of every array, for one of what progress counts; empty: once each
+    ready: bool = True  # whether all data are there, else the first unit of work makes them
 
     @abstractmethod
     def train(self, epoch: int, unit: int, rate: float) -> float:

@@ -46,8 +46,8 @@ def train_lenet5(
     model = to_in_situ(lenet5(seed), mode, device, seed, reuse=REUSE)
     data = Data(pictures.view(-1, 1, 28, 28), classes, {"test": (test_pictures.view(-1, 1, 28, 28), test_classes)})
     return Samples(
-        model, len(pictures), lambda: data, test_number, nn.functional.cross_entropy, _score, mode, seed, "image",
-        lambda plain: plain,
+        model, len(pictures), lambda: data, (min(test_number, len(test_pictures)), len(test_pictures)),
+        nn.functional.cross_entropy, _score, mode, seed, "image", lambda plain: plain, (*REUSE.values(), 1, 1),
     )  # fmt: skip
 
 

@@ -39,18 +39,21 @@ class Samples(Trainable):
     unit_size = 1
 
     def __init__(
-        self, model: nn.Module, number: int, data: Callable[[], Data], test_number: int | None, loss: Loss, score: Score,
-        mode: InSituMode, seed: int, unit: str, deploy: Callable[[nn.Module], nn.Module],
+        self, model: nn.Module, number: int, data: Callable[[], Data], test_sizes: tuple[int, int], loss: Loss, score: Score,
+        mode: InSituMode, seed: int, unit: str, deploy: Callable[[nn.Module], nn.Module], uses: tuple[int, ...] = (),
+        ready: bool = True,
     ) -> None:  # fmt: skip
         """
         Args:
             model: With layers in situ (`to_in_situ`).
             number: Examples to learn from.
             data: Fetches the data when they are needed first.
-            test_number: How many examples of a split are scored between epochs; None: all.
+            test_sizes: How many examples of all splits are scored between epochs, each split up to so many, and at the end.
             deploy: Makes the whole model of a plain copy of `model`.
+            uses, ready: See `Trainable`.
         """
-        self.network, self.units, self.test_number = InSituModel(model.train()), number, test_number
+        self.network, self.units, self.test_sizes = InSituModel(model.train()), number, test_sizes
+        self.uses, self.ready = uses, ready
         self._fetch, self._deploy = data, deploy
         self.loss, self.score, self.scale, self.seed, self.unit = loss, score, mode.output_scale, seed, unit
         self._optimizer = InSituOptimizer(model, mode.learning_rate)
@@ -76,7 +79,7 @@ class Samples(Trainable):
         self.network.start_scores(epoch * ROWS_OF_A_SCORE)
         model, scores = self.network.model.eval(), {}
         for split, (inputs, targets) in self.data.tests.items():
-            number = len(inputs) if whole or self.test_number is None else min(self.test_number, len(inputs))
+            number = self.test_sizes[whole]
             parts = [model(part) for part in inputs[:number].split(SCORED_AT_ONCE)]
             scores |= self.score(split, torch.cat(parts).numpy(), targets[:number].numpy())
         model.train()
