@@ -15,8 +15,6 @@ Sampling errors come from the scatter between repeats, since devices of one upda
   its power-step device has no other; its default slopes refer to the mean bound, which the parameters given here replace.
 - Where an update wants more pulses than a train has bits, the toolkit lets only the gradient's side saturate, here both do:
   updates here want no more.
-- A power step's dw_min is its step at the lower bound on both sides, but the toolkit counts pulses with the step half way up,
-  0.5^γ of it, and so sends more of them: its rate is that much smaller here.
 - A constant step has a slope of `FLATTEST` here.
 - Without update management the toolkit scales both sides alike. Here management is always on, so it is compared where the
   largest input equals the largest gradient, and management does nothing.
@@ -71,7 +69,7 @@ DEVICES: dict[str, PulsedDevice] = {
 class Sending:
     """How an update is sent: a learning rate for inputs and gradients of at most 1, and what is managed."""
 
-    rate: float  # [dw_min]
+    rate: float  # [steps at w = 0]
     managed_length: bool = True
     balanced: bool = True  # update management; without it, the largest gradient is 1 like the largest input
 
@@ -176,11 +174,6 @@ class _Tile:
         return self.tile.get_hidden_parameters()[self.names.index(name)].numpy()
 
 
-def _their_rate(device: PulsedDevice, rate: float) -> float:
-    """The learning rate that makes the toolkit send as many pulses as `rate` does here."""
-    return rate * 0.5**device.gamma_up if isinstance(device, PowerStep) else rate
-
-
 def _config(device: PulsedDevice, sending: Sending, forward: IO | None = None, backward: IO | None = None) -> Any:
     from aihwkit.simulator.configs import IOParameters, SingleRPUConfig
 
@@ -221,9 +214,9 @@ def _without_noise(seed: int) -> Iterator[Check]:
             continue  # the same without noise
         device = replace(noisy, dw_min_std=0.0)
         array, start = _started(device, seed)
-        tile = _Tile(_config(device, Sending(1.0)), [array], start, _their_rate(device, device.dw_min))
+        tile = _Tile(_config(device, Sending(1.0)), [array], start, device.step)
         for step, (x, d) in enumerate(random.choice(np.array([-1, 1], np.float32), (pulses, 2, 1, SIZE))):
-            _pulse(array, x, d, device.dw_min, Pulses(), step, seed)
+            _pulse(array, x, d, device.step, Pulses(), step, seed)
             tile.update(x, d)
         off = np.abs(_weights(array) - tile.weights()).max() / device.dw_min
         slope = pulses * FLATTEST * 2 * device.w_max / device.dw_min if isinstance(device, SymmetricLinear) else 0.0
@@ -253,7 +246,7 @@ def _one_update(kind: str, how: str, seed: int) -> Iterator[Check]:
         x, d = random.uniform(-1, 1, (2, 1, SIZE)).astype(np.float32)
         x[0, :2], d[0, :2] = (1, 0), (1, 0)  # the largest, and one that stays
         d *= 0.2 if sending.balanced else 1
-    rate = sending.rate * device.dw_min
+    rate = sending.rate * device.step
     pulses = Pulses(managed=sending.managed_length)
     ours = np.empty((TILES * REPEATS, SIZE, SIZE), np.float32)
     for step in range(len(ours)):
@@ -262,7 +255,7 @@ def _one_update(kind: str, how: str, seed: int) -> Iterator[Check]:
         ours[step] = _weights(array) - start
     theirs = np.empty_like(ours)
     for first in range(0, len(ours), REPEATS):
-        tile = _Tile(_config(device, sending), [array], start, _their_rate(device, rate))
+        tile = _Tile(_config(device, sending), [array], start, rate)
         for step in range(first, first + REPEATS):
             tile.reset()
             tile.update(x, d)

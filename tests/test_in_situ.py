@@ -209,7 +209,7 @@ def test_the_reference_of_a_is_its_symmetry_point(kind, pulses):
     find_symmetry_point(array, pulses, Stream.of(0, 0))
     assert np.all(array.values == 0)
     error = (array.reference - symmetry_point(array))[:, :48]
-    assert np.abs(error).max() < (1e-6 if pulses == 0 else 0.2) and np.abs(error.mean()) < 0.1 * array.dw_min
+    assert np.abs(error).max() < (1e-6 if pulses == 0 else 0.2) and np.abs(error.mean()) < 0.1 * array.step
 
 
 def ttv2(device, outputs=32, inputs=24, **changes):

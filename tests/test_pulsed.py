@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from analog_glue.devices.pulsed.device import padded
+from analog_glue.devices.pulsed.device import FLATTEST, STEEPEST, Steps, linear_planes, padded
 from analog_glue.devices.pulsed.drift import Drift
 from analog_glue.devices.pulsed.linear_step import LinearStep
 from analog_glue.devices.pulsed.power_step import PowerStep
@@ -171,6 +171,27 @@ def test_rows_do_not_depend_on_how_they_are_shared_among_cores():
     for first, last in ((16, 48), (0, 16)):
         update(parts, array.devices, *words, 0.3, False, False, 0, np.uint32(1), K, K, first, last)
     assert np.array_equal(parts, whole)
+
+
+def test_soft_bounds_stay_where_they_were_drawn_however_large_or_small_a_step():
+    highest, lowest = np.full((1, 3), 0.03), np.full((1, 3), -0.6)
+    step = np.array([[0.1, 0.01, 1e-9]])  # 3.3 times the range upwards, a third of it, and nearly nothing
+    up, rate, down, _ = linear_planes(Steps(step, step, highest, lowest), 1.0, 1.0)
+    assert np.array_equal(up, highest) and np.array_equal(down, lowest)
+    np.testing.assert_allclose(1 - 2.0**-rate, [[STEEPEST, 1 / 3, FLATTEST]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", DEVICES)
+def test_a_learning_rate_of_one_step_moves_by_one_step_at_zero(kind):
+    device = kind(dw_min_std=0.0, **UNIFORM)
+    if kind is PowerStep:
+        device = PowerStep(dw_min_std=0.0, gamma_up=2.0, gamma_down=2.0, gamma_dtod=0.0, **UNIFORM)
+        assert device.step == device.dw_min / 4 and device.with_states(100).states == pytest.approx(100)
+    array = device.draw(16, 16, 0, "test")
+    x, d = np.ones((1, 16), np.float32), np.ones((1, 16), np.float32)
+    words = np.empty((1, 16), np.uint32), np.empty((1, 16), np.uint32)
+    assert trains(*words, x, d, device.step, array.step, 31, True, 0, np.uint32(0), K, K) == 1
+    np.testing.assert_allclose(moved(array, *words, 0.0), device.step, rtol=2e-5)
 
 
 def test_bounds_hold_under_any_noise():

@@ -53,16 +53,16 @@ def _algorithm(device: PulsedDevice, mode: InSituMode) -> list[str]:
     rate = f"learning rate {mode.learning_rate:g}"
     if not mode.on_devices:
         return [rate]
-    steps = mode.rate(0) / device.dw_min
+    steps = mode.rate(0) / device.step
     lines = [f"{rate}: {steps:.3g} steps of a device for x · d = 1, {mode.pulses.longest} in one update at most"]
     if isinstance(mode, TTv2):
-        pulses = mode.transfer_rate * device.w_max / (mode.threshold * device.dw_min)
+        pulses = mode.transfer_rate * device.w_max / (mode.threshold * device.step)
         lines.append(
             f"λ {mode.transfer_rate:g}, T {mode.threshold:g} steps: a read of a device at w_max = {device.w_max:g} is worth "
             f"{pulses:.3g} pulses of C, one at most"
         )
     elif isinstance(mode, TikiTaka):
-        pulses = mode.transfer_rate * device.w_max / device.dw_min
+        pulses = mode.transfer_rate * device.w_max / device.step
         lines.append(
             f"λ {mode.transfer_rate:g}: a read of a device at w_max = {device.w_max:g} sends {pulses:.3g} pulses to C, "
             f"{mode.pulses.longest} at most"

@@ -49,7 +49,7 @@ class ChoppedTTv2Learner(TTv2Learner):
     chop_probability: float
 
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
-        words_x, words_d, longest = self.pulses.send(x, d, rate, self.a.dw_min, step, self.stream)
+        words_x, words_d, longest = self.pulses.send(x, d, rate, self.a.step, step, self.stream)
         signs = np.ones(len(x) // self.transfer_every + 1, np.float32)
         stream = self.stream
         chop(words_x, self.chopper, signs, self.chop_probability, self.transfer_every, step, stream.array, stream.k0, stream.k1)

@@ -50,11 +50,11 @@ def pulse(
     """array ← array + rate (d ⊗ x) for all samples one after another, by stochastic pulses."""
     if len(x) < SHARED_FROM and not array.power:
         send_and_update(
-            array.weights, array.devices, x, d, rate, array.dw_min, pulses.longest, pulses.managed, array.noise,
+            array.weights, array.devices, x, d, rate, array.step, pulses.longest, pulses.managed, array.noise,
             array.multiplicative, array.gentle_to, step, stream.array, stream.k0, stream.k1,
         )  # fmt: skip
         return
-    words_x, words_d, longest = pulses.send(x, d, rate, array.dw_min, step, stream)
+    words_x, words_d, longest = pulses.send(x, d, rate, array.step, step, stream)
     kernel = update_power if array.power else update
     gentle = longest <= array.gentle_to
 

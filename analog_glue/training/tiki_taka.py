@@ -91,9 +91,9 @@ class TikiTakaLearner(LearnerOnC):
 
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
         a, c, stream = self.a, self.c, self.stream
-        words_x, words_d, longest = self.pulses.send(x, d, rate, a.dw_min, step, stream)
+        words_x, words_d, longest = self.pulses.send(x, d, rate, a.step, step, stream)
         gentle = longest <= a.gentle_to
-        probability = self.transfer_rate / (self.pulses.longest * c.dw_min)  # of a pulse, per unit of v
+        probability = self.transfer_rate / (self.pulses.longest * c.step)  # of a pulse, per unit of v
 
         def rows(first: int, last: int) -> None:
             update_and_transfer(

@@ -70,7 +70,7 @@ class TTv2(InSituMode):
         h = np.zeros((values.shape[0], coefficients), np.float32)  # line 4
         rates = partial(halved, self.transfer_rate, every=self.transfer_decay_every)
         return TTv2Learner(
-            a, c, h, vectors, self.transfer_every, self.transfer_rate, rates, self.threshold * device.dw_min, self.momentum,
+            a, c, h, vectors, self.transfer_every, self.transfer_rate, rates, self.threshold * device.step, self.momentum,
             self.periphery.single, self.pulses, Stream.of(seed, number),
         )  # fmt: skip
 
@@ -100,7 +100,7 @@ class TTv2Learner(LearnerOnC):
         return self.c.weights
 
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
-        words_x, words_d, longest = self.pulses.send(x, d, rate, self.a.dw_min, step, self.stream)
+        words_x, words_d, longest = self.pulses.send(x, d, rate, self.a.step, step, self.stream)
         self.learn(words_x, words_d, np.ones(len(x) // self.transfer_every + 1, np.float32), longest, step)
 
     def learn(self, words_x: np.ndarray, words_d: np.ndarray, signs: np.ndarray, longest: int, step: int) -> None:

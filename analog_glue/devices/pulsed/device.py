@@ -51,7 +51,7 @@ class PulsedArray:
     reference: np.ndarray  # what a read subtracts: the weights of the reference devices
     devices: np.ndarray
     inputs: int
-    dw_min: float
+    step: float  # mean of one pulse at w = 0
     noise: float  # σ
     multiplicative: bool
     power: bool  # whether `devices` are those of `kernels.pulsed.update_power`
@@ -90,7 +90,7 @@ class PulsedArray:
 class PulsedDevice(ABC):
     """One kind of pulsed device. Concrete devices are frozen dataclasses whose fields are the keys of their yaml."""
 
-    dw_min: float = 0.001  # mean step of one pulse at w = 0
+    dw_min: float = 0.001  # mean step of one pulse at w = 0 (power steps: at the far bound)
     dw_min_dtod: float = 0.3  # relative spread of the step from device to device
     dw_min_std: float = 0.3  # σ: noise of one pulse in units of the device's own step
     w_max: float = 0.6  # mean bound
@@ -107,13 +107,18 @@ class PulsedDevice(ABC):
         require(abs(self.up_down) < 1, "device.up_down", "lie in (−1, 1)", self.up_down)
 
     @property
+    def step(self) -> float:
+        """Mean step of one pulse at w = 0, in which learning rates and thresholds are counted."""
+        return self.dw_min
+
+    @property
     def states(self) -> float:
-        """Number of steps from bound to bound."""
-        return 2 * self.w_max / self.dw_min
+        """Number of such steps from bound to bound."""
+        return 2 * self.w_max / self.step
 
     def with_states(self, states: float) -> "PulsedDevice":
         """The same device with another step: `states` of them on its range."""
-        return replace(self, dw_min=2 * self.w_max / states)
+        return replace(self, dw_min=self.dw_min / self.step * 2 * self.w_max / states)
 
     def draw(self, outputs: int, inputs: int, seed: int, name: str) -> PulsedArray:
         """Make an array of devices, all at weight 0; the same seed and name give the same devices."""
@@ -122,7 +127,7 @@ class PulsedDevice(ABC):
         devices = packed(self.planes(steps, random))
         shape = (outputs, devices.shape[1] * LANES)
         return PulsedArray(
-            aligned(np.zeros(shape, np.float32)), aligned(np.zeros(shape, np.float32)), devices, inputs, self.dw_min,
+            aligned(np.zeros(shape, np.float32)), aligned(np.zeros(shape, np.float32)), devices, inputs, self.step,
             self.dw_min_std, self.multiplicative_noise, self.power,
             float("inf") if self.power else float(devices[:, :, [RATE_UP, RATE_DOWN]].max()),
             partial(self.drift.kept, shape=(outputs, inputs), seed=seed, name=name),
@@ -150,12 +155,16 @@ class PulsedDevice(ABC):
 
 
 def linear_planes(steps: Steps, slope_up: np.ndarray | float, slope_down: np.ndarray | float) -> np.ndarray:
-    """Target and rate of both directions for steps d (1 − slope w / b): slope 1 stops at the bound, 0 is constant."""
+    """Target and rate of both directions for steps d (1 − slope w / b): slope 1 stops at the bound, 0 is constant.
+
+    Steps too large or too flat for the kernel are made smaller or steeper; a bound that is a target stays where it is.
+    """
     planes = []
     for step, bound, slope in ((steps.up, steps.highest, slope_up), (steps.down, steps.lowest, slope_down)):
         share = step / np.abs(bound) * slope  # of the way to the target, moved by one pulse
         share = np.where(np.abs(share) < FLATTEST, FLATTEST, np.minimum(share, STEEPEST))
-        planes += [np.sign(bound) * step / share, -np.log2(1 - share)]
+        target = np.where(np.equal(slope, 1), bound, np.sign(bound) * step / share)
+        planes += [target, -np.log2(1 - share)]
     return np.stack(planes)
 
 

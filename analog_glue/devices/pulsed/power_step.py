@@ -2,7 +2,8 @@
 
     f⁺(w) = ((b⁺ − w) / (b⁺ − b⁻))^γ⁺,   f⁻(w) = ((w − b⁻) / (b⁺ − b⁻))^γ⁻,   γ± = gamma_up, gamma_down · (1 + gamma_dtod ξ)
 
-γ = 1 is the soft-bounds device with half the step at w = 0. No closed form for several pulses is known, so the kernel goes
+So dw_min is the mean step at the far bound, as in aihwkit; at w = 0 it is 2^−γ of that, which is what learning rates count.
+γ = 1 is the soft-bounds device of half the dw_min. No closed form for several pulses is known, so the kernel goes
 pulse by pulse: exact, and several times slower than the other devices.
 """
 
@@ -26,6 +27,10 @@ class PowerStep(PulsedDevice):
         super().__post_init__()
         for name in ("gamma_up", "gamma_down", "gamma_dtod"):
             require(getattr(self, name) >= 0, f"device.{name}", "be at least 0", getattr(self, name))
+
+    @property
+    def step(self) -> float:
+        return self.dw_min * 0.5 ** ((self.gamma_up + self.gamma_down) / 2)
 
     @property
     def power(self) -> bool:
