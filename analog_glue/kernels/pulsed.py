@@ -315,21 +315,18 @@ def _make_rows(planes: int, multiplicative: bool, gentle: bool):
         return types.void(weights, devices, numbers, normals, types.float32, *[types.intp] * 8), emit
 
     @compiled
-    def rows(weights, devices, words_x, words_d, active, actives, noise, normals, step, array, k0, k1, first, last):
-        inputs, samples = weights.shape[1], words_x.shape[0]
+    def rows(weights, devices, words_x, words_d, begin, until, work, noise, step, array, k0, k1, first, last):
+        active, actives, numbers, met, normals = work
+        inputs = weights.shape[1]
         flat_weights, flat_devices, flat_x = weights.reshape(-1), devices.reshape(-1), words_x.reshape(-1)
         variance = float32(noise * noise * (0.5 * math.log(2)))
         groups = active.shape[1]
-        numbers = np.empty(SLOTS * groups * NUMBERS + LANES, np.float32)
         aligned = -(numbers.ctypes.data >> 2) & (LANES - 1)
-        # Trains are short where their length is managed, so that many outputs send the same one and meet the same pulses.
-        met = np.empty((SLOTS, groups + 2), np.int64)  # what `coincide` returned, and above it the first device; then
-        how_many, whose = groups, groups + 1  # the number of such groups, and which sample's and train they are
-        met[:, whose] = -1
+        how_many, whose = groups, groups + 1
         for start in range(first, last, GROUP):
             drawn, used = uint32(0), DRAWN
             for o in range(start, min(start + GROUP, last)):
-                for t in range(samples):
+                for t in range(begin, until):
                     word_d = words_d[t, o]
                     if uint32(word_d & uint32(TRAIN)) == uint32(0):
                         continue
@@ -378,6 +375,42 @@ _bounded_multiplicative = _make_rows(6, True, False)
 
 
 @compiled
+def work_space(words_x):
+    """What `update_samples` needs beside its arguments, for all samples of `words_x`."""
+    samples, inputs = words_x.shape
+    flat_x, groups = words_x.reshape(-1), inputs // LANES
+    active = np.empty((samples, groups), np.int32)  # first device of groups with any pulse on their inputs
+    actives = np.zeros(samples, np.int32)
+    for t in range(samples):
+        for i in range(0, inputs, LANES):
+            active[t, actives[t]] = i
+            actives[t] += 1 if any_pulse(flat_x, t * inputs + i) != 0 else 0
+    numbers = np.empty(SLOTS * groups * NUMBERS + LANES, np.float32)
+    # Trains are short where their length is managed, so that many outputs send the same one and meet the same pulses.
+    met = np.empty((SLOTS, groups + 2), np.int64)  # what `coincide` returned, and above it the first device; then the number
+    met[:, groups + 1] = -1  # of such groups, and which sample's and train they are
+    return active, actives, numbers, met, np.empty(DRAWN + LANES, np.float32)
+
+
+@compiled
+def update_samples(weights, devices, words_x, words_d, begin, until, work, noise, multiplicative, gentle, step, array, k0, k1,
+                   first, last):  # fmt: skip
+    """`update` by the samples `begin` … `until` − 1 of the trains, with a `work_space` that serves every such call."""
+    sigma = float32(noise)
+    soft = devices.shape[2] == 4
+    if gentle:
+        _soft_gentle(weights, devices, words_x, words_d, begin, until, work, sigma, step, array, k0, k1, first, last)
+    elif soft and not multiplicative:
+        _soft(weights, devices, words_x, words_d, begin, until, work, sigma, step, array, k0, k1, first, last)
+    elif soft:
+        _soft_multiplicative(weights, devices, words_x, words_d, begin, until, work, sigma, step, array, k0, k1, first, last)
+    elif not multiplicative:
+        _bounded(weights, devices, words_x, words_d, begin, until, work, sigma, step, array, k0, k1, first, last)
+    else:
+        _bounded_multiplicative(weights, devices, words_x, words_d, begin, until, work, sigma, step, array, k0, k1, first, last)
+
+
+@compiled
 def update(weights, devices, words_x, words_d, noise, multiplicative, gentle, step, array, k0, k1, first, last):
     """Apply the updates of all samples, one after another, to the rows `first` … `last` − 1; `first` a multiple of `GROUP`.
 
@@ -391,29 +424,8 @@ def update(weights, devices, words_x, words_d, noise, multiplicative, gentle, st
         gentle: Promises 4 planes, additive noise and n · rate ≤ 1 in every update: a shorter way to the same numbers.
         step, array: Name the normal numbers.
     """
-    samples, inputs = words_x.shape
-    planes = devices.shape[2]
-    flat_x = words_x.reshape(-1)
-    active = np.empty((samples, inputs // LANES), np.int32)  # first device of groups with any pulse on their inputs
-    actives = np.zeros(samples, np.int32)
-    for t in range(samples):
-        for i in range(0, inputs, LANES):
-            active[t, actives[t]] = i
-            actives[t] += 1 if any_pulse(flat_x, t * inputs + i) != 0 else 0
-    normals = np.empty(DRAWN + LANES, np.float32)
-    sigma = float32(noise)
-    if gentle:
-        _soft_gentle(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first, last)
-    elif planes == 4 and not multiplicative:
-        _soft(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first, last)
-    elif planes == 4:
-        _soft_multiplicative(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first,
-                             last)  # fmt: skip
-    elif not multiplicative:
-        _bounded(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first, last)
-    else:
-        _bounded_multiplicative(weights, devices, words_x, words_d, active, actives, sigma, normals, step, array, k0, k1, first,
-                                last)  # fmt: skip
+    update_samples(weights, devices, words_x, words_d, 0, words_x.shape[0], work_space(words_x), noise, multiplicative, gentle,
+                   step, array, k0, k1, first, last)  # fmt: skip
 
 
 @compiled

@@ -23,7 +23,17 @@ from numba import float32, uint32
 from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice, aligned
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.matvec import IO, READ, converted
-from analog_glue.kernels.pulsed import GROUP, PURPOSES, TRAIN, draw_normals, draw_trains, one_pulse, update, update_power
+from analog_glue.kernels.pulsed import (
+    GROUP,
+    PURPOSES,
+    TRAIN,
+    draw_normals,
+    draw_trains,
+    one_pulse,
+    update_power,
+    update_samples,
+    work_space,
+)
 from analog_glue.nn.in_situ.learner import LearnerOnC, Pulses, Stream, find_symmetry_point, share_rows
 from analog_glue.settings import require
 from analog_glue.training.in_situ import InSituMode, halved
@@ -115,7 +125,7 @@ class TikiTakaLearner(LearnerOnC):
 def update_and_transfer(a, reference, a_devices, a_noise, a_multiplicative, a_power, gentle, c, c_devices, c_noise,
                         c_multiplicative, c_power, words_x, words_d, inputs, ns, probability, longest, io, step, array, k0, k1,
                         first, last):  # fmt: skip
-    samples = words_x.shape[0]
+    samples, work = words_x.shape[0], work_space(words_x)
     normals, values, words = np.empty(128, np.float32), np.zeros(GROUP, np.float32), np.empty(GROUP, np.uint32)
     used = uint32(uint32(0xFFFFFFFF) >> uint32(32 - longest))
     for start in range(first, last, GROUP):
@@ -128,8 +138,8 @@ def update_and_transfer(a, reference, a_devices, a_noise, a_multiplicative, a_po
                 update_power(a, a_devices, words_x[t:until], words_d[t:until], a_noise, a_multiplicative, gentle, step + t,
                              array, k0, k1, start, end)  # fmt: skip
             else:
-                update(a, a_devices, words_x[t:until], words_d[t:until], a_noise, a_multiplicative, gentle, step + t, array, k0,
-                       k1, start, end)  # fmt: skip
+                update_samples(a, a_devices, words_x, words_d, t, until, work, a_noise, a_multiplicative, gentle, step + t,
+                               array, k0, k1, start, end)  # fmt: skip
             t = until
             if (step + t) % ns == 0:
                 i = ((step + t) // ns - 1) % inputs  # line 16

@@ -31,7 +31,7 @@ from numba import float32, uint32
 from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.matvec import IO, READ, converted
-from analog_glue.kernels.pulsed import GROUP, PURPOSES, draw_normals, one_pulse, update, update_power
+from analog_glue.kernels.pulsed import GROUP, PURPOSES, draw_normals, one_pulse, update_power, update_samples, work_space
 from analog_glue.nn.in_situ.learner import LearnerOnC, Pulses, Stream, find_symmetry_point, share_rows
 from analog_glue.settings import require
 from analog_glue.training.in_situ import InSituMode, halved
@@ -132,6 +132,7 @@ def update_and_transfer(a, reference, a_devices, a_noise, a_multiplicative, a_po
     samples = words_x.shape[0]
     coefficients = h.shape[1]
     one_hot = vectors.shape[0] == 0
+    work = work_space(words_x)
     normals, normals_of_pulses = np.empty(128, np.float32), np.empty(128, np.float32)
     for start in range(first, last, GROUP):
         end = min(start + GROUP, last)
@@ -143,8 +144,8 @@ def update_and_transfer(a, reference, a_devices, a_noise, a_multiplicative, a_po
                 update_power(a, a_devices, words_x[t:until], words_d[t:until], a_noise, a_multiplicative, gentle, step + t,
                              array, k0, k1, start, end)  # fmt: skip
             else:
-                update(a, a_devices, words_x[t:until], words_d[t:until], a_noise, a_multiplicative, gentle, step + t, array, k0,
-                       k1, start, end)  # fmt: skip
+                update_samples(a, a_devices, words_x, words_d, t, until, work, a_noise, a_multiplicative, gentle, step + t,
+                               array, k0, k1, start, end)  # fmt: skip
             t = until
             if (step + t) % ns == 0:  # line 14
                 number = (step + t) // ns - 1
