@@ -635,7 +635,7 @@ def _description(file: Path) -> str:
 def _list_runs(root: Path) -> int:
     """Every training run below `root`, and below it the hardware that its weights were put on."""
     from analog_glue.reports.records import array_error, find_runs
-    from analog_glue.results import ResultsFile, files_of_runs
+    from analog_glue.results import ResultsFile, files_of_runs, status_of
 
     in_situ = {run.folder: run for run in find_runs(root)}
     runs = {file.parent: json.loads(file.read_text(encoding="utf-8")) for file in files_of_runs(root, "run.json")}
@@ -645,7 +645,7 @@ def _list_runs(root: Path) -> int:
         return _wrong(f"Folder `{root}` has no runs (those of a folder `records` below it are not counted). "
                       "`analog-glue train …` makes one.")  # fmt: skip
     for folder in trained:
-        print(f"{runs[folder].get('status', 'unknown'):9} {folder}")
+        print(f"{status_of(folder):11} {folder}")
         if folder in in_situ:
             print(f"  {in_situ[folder].last_score}")
             for extraction in in_situ[folder].extractions:
@@ -660,9 +660,9 @@ def _list_runs(root: Path) -> int:
                 if rows
                 else ["no score yet"]
             )
-            print(f"  {runs[below].get('status', 'unknown'):9} {below.name}: {', '.join(said)}")
+            print(f"  {status_of(below):11} {below.name}: {', '.join(said)}")
     for folder, said in arrays.items():
-        print(f"{runs[folder].get('status', 'unknown'):9} {folder}\n  {said}")
+        print(f"{status_of(folder):11} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")
     return DONE
 

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ import pytest
 
 from analog_glue import cli
 from analog_glue.configuration import Composer
+from analog_glue.results import working_in
 
 HEAVY = ("torch", "transformers", "datasets", "pandas", "matplotlib", "sklearn")
 
@@ -68,16 +68,6 @@ def fresh(code: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def quickest(code: str) -> tuple[subprocess.CompletedProcess, float]:
-    """The answer, and the shortest of three times [s], since other work on the machine only adds to it."""
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        answer = fresh(code)
-        seconds.append(time.perf_counter() - start)
-    return answer, min(seconds)
-
-
 def command_line(*words: str) -> str:
     """Code that runs a command line and then names the heavy packages that it had to import."""
     return (
@@ -99,11 +89,10 @@ def test_help_names_every_command_and_gives_examples(run, words):
     assert max(len(line) for line in answer.out.splitlines()) <= 110
 
 
-def test_help_answers_in_a_moment_and_imports_nothing_heavy():
-    answer, seconds = quickest(command_line("--help"))
+def test_help_imports_nothing_heavy():
+    answer = fresh(command_line("--help"))
     assert answer.returncode == 0
     assert "HEAVY []" in answer.stdout
-    assert seconds < 0.3  # 0.05 measured, most of it the start of Python
 
 
 def test_version(run):
@@ -198,10 +187,9 @@ def test_every_mistake_of_a_command_is_named_at_once(run):
     ids=str,
 )
 def test_a_mistake_is_answered_before_anything_heavy_is_imported(words):
-    answer, seconds = quickest(command_line(*words))
+    answer = fresh(command_line(*words))
     assert answer.returncode == 2
     assert "HEAVY []" in answer.stdout
-    assert seconds < 1.0  # 0.25 measured
 
 
 def test_a_value_that_a_component_refuses_is_answered_in_the_same_way(run):
@@ -370,8 +358,10 @@ def test_list_runs_shows_each_run_with_its_hardware(run, tmp_path):
     )
     answer = run("list", "runs", str(tmp_path))
     assert answer.code == 0
-    assert f"done      {trained}" in answer.out
-    assert "running   pcm-spoon2021-def: no score yet" in answer.out
+    assert f"done        {trained}" in answer.out
+    assert "interrupted pcm-spoon2021-def: no score yet" in answer.out
+    with working_in(trained / "pcm-spoon2021-def"):
+        assert "running     pcm-spoon2021-def: no score yet" in run("list", "runs", str(tmp_path)).out
     assert f"next: analog-glue tables {tmp_path}" in answer.out
 
 
@@ -398,9 +388,9 @@ def test_list_runs_shows_the_last_score_of_an_in_situ_run_and_its_extractions(ru
     scores = {"analog arrays": {"accuracy": 75.0}, "extracted, digital": {"accuracy": 76.25}}
     (trained / "extraction-uniform-10-seed0" / "extraction.json").write_text(json.dumps({"epoch": 2, "scores": scores}))
     answer = run("list", "runs", str(tmp_path))
-    assert f"running   {trained}\n  epoch 2 of 5: accuracy 75.5\n" in answer.out
+    assert f"interrupted {trained}\n  epoch 2 of 5: accuracy 75.5\n" in answer.out
     assert "  extraction-uniform-10-seed0: extracted, digital after epoch 2: accuracy 76.25\n" in answer.out
-    assert f"running   {begun}\n  epoch 0 of 5\n" in answer.out
+    assert f"interrupted {begun}\n  epoch 0 of 5\n" in answer.out
 
 
 @pytest.mark.parametrize(
