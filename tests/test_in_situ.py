@@ -255,7 +255,7 @@ def test_no_two_products_of_the_perceptron_share_noise():
 @pytest.mark.parametrize("symbol", [0, 2])
 def test_no_two_products_of_the_lstm_share_noise(symbol):
     # Only biases: the cell forgets at once (f = −10) and h = o tanh(i g) tells the noise of i, g and o. The network is certain
-    # of symbol 0: if it comes first, the gradients of the first step are just what the second one sends back.
+    # of symbol 0: if it comes first, the gradients of the first steps are just what the last one sends back.
     hidden, symbols, samples = 16, 32, 2000
     values = [np.zeros(shape) for shape in lstm.shapes(symbols, hidden, 2)]
     for layer in (0, 1):
@@ -265,17 +265,19 @@ def test_no_two_products_of_the_lstm_share_noise(symbol):
     network = lstm.InSituLSTM(symbols, hidden, arrays, NOISY, NOISY, 1.0, Stream.of(0, 0))
     for number in range(samples):
         network.state[...] = 0
-        network.train(np.array([5, symbol, 1]), 0.0, 2 * number)
+        network.train(np.array([5, symbol, symbol, 1]), 0.0, 3 * number)
         xs, ds = [array.x for array in arrays], [array.d for array in arrays]
-        for t in (0, 1):
+        for t in range(3):
             for layer, h in enumerate((xs[1][t, hidden + 1 : 2 * hidden + 1], xs[2][t, :hidden])):
                 back = ds[layer][t, 3 * hidden :] / h  # ∂L/∂h (1 − o)
                 seen += [h, back / np.abs(back).max()]
             logits = np.log(-ds[2][t, 3:symbols])
             seen.append(logits - logits.mean())
     noise = np.concatenate(seen).reshape(samples, -1).astype(np.float64)
-    # 17,000 pairs; what remains of logits without their mean correlates by −1/28.
+    # 39,000 pairs; what remains of logits without their mean correlates by −1/28.
     assert largest_correlation(noise) < 5 + math.sqrt(samples) / 28
+    backward = noise.reshape(samples, 3, -1)[:, :, np.r_[hidden : 2 * hidden, 3 * hidden : 4 * hidden]]
+    assert np.all(np.abs(backward.mean(0)) < 5 * backward.std(0) / math.sqrt(samples))
 
 
 def test_networks_begin_with_uniform_weights_of_the_size_of_torchs():
