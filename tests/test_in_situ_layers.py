@@ -130,6 +130,18 @@ def test_gradients_have_the_noise_of_the_transposed_product():
     assert np.abs(error.mean(0)).max() < 5 * sigma / math.sqrt(len(x))
 
 
+def test_only_forward_products_are_repeated_where_outputs_saturate():
+    linear = nn.Linear(64, 64, bias=False)
+    nn.init.constant_(linear.weight, 0.6)
+    layer, _ = pair(linear, SGDPulsed(output_scale=1.0, periphery=Periphery(dac_bits=0)))
+    x = torch.ones(1, 64, requires_grad=True)
+    y = layer(x)
+    y.backward(torch.ones(1, 64))
+    sigma = 4 * math.hypot(0.06, 24 / 510 / math.sqrt(12))  # at inputs that were halved twice
+    assert float(y.detach().mean()) == pytest.approx(64 * 0.6, abs=5 * sigma / 8)
+    assert torch.all(x.grad == 12)  # the bound
+
+
 @pytest.mark.parametrize("io", [CLEAN.forward, PAPER, PAPER._replace(noise_management=False, bound_management=False),
                                 PAPER._replace(bound=2.0)], ids=str)  # fmt: skip
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [(9, 26, 16), (6, 50, 150)])
@@ -180,6 +192,23 @@ def test_a_step_is_gradient_descent_on_average_for_arrays_and_exactly_for_the_re
         spread = math.sqrt((expected**2 * step * path).sum()) / (expected**2).sum()
         assert spread < 0.1 and abs(slope - 1) < 5 * spread
     assert not any(array.records for array in arrays_of(model))
+
+
+def test_an_array_learns_in_the_order_of_its_products_not_of_the_backward_pass():
+    torch.manual_seed(0)
+    layer, linear = pair(nn.Linear(6, 6), IDEAL, SoftBounds(dw_min=0.02))
+    twin = to_in_situ(linear, IDEAL, SoftBounds(dw_min=0.02), 0).array.learner
+    optimizer, values = InSituOptimizer(layer, lr=0.5), [random(1, 6)]
+    for _ in range(3):  # its own outputs are its next inputs, so the last product's gradient is known first
+        values.append(layer(values[-1]))
+        values[-1].retain_grad()
+    values[-1].square().sum().backward()
+    x = torch.cat([torch.cat(values[:-1]).detach(), torch.ones(3, 1)], 1).numpy()
+    twin.update(padded(x), padded(-torch.cat([y.grad for y in values[1:]]).numpy()), 0.5 / 2.0, 0)
+    before = layer.array.weight()
+    optimizer.step()
+    after = twin.weights()[:, :7] * np.float32(2.0)
+    assert np.array_equal(layer.array.weight(), after) and not np.array_equal(before, after)
 
 
 def test_records_without_a_step_are_forgotten_by_zero_grad_and_scores_leave_none():

@@ -1,17 +1,18 @@
 """Pulsed devices and their rank-1 update: the kernel against pulse-by-pulse arithmetic and closed forms."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from analog_glue.devices.pulsed.device import FLATTEST, STEEPEST, Steps, linear_planes, padded
+from analog_glue.devices.pulsed.device import FLATTEST, STEEPEST, Steps, linear_planes, padded, unpacked
 from analog_glue.devices.pulsed.drift import Drift
 from analog_glue.devices.pulsed.linear_step import LinearStep
 from analog_glue.devices.pulsed.power_step import PowerStep
 from analog_glue.devices.pulsed.soft_bounds import SoftBounds
 from analog_glue.devices.pulsed.symmetric_linear import SymmetricLinear
-from analog_glue.kernels.pulsed import SIGN, draw_normals, trains, update, update_power
+from analog_glue.kernels.pulsed import SIGN, draw_normals, one_pulse, trains, update, update_power
 from analog_glue.kernels.pulsed_reference import draw_words, train_probabilities, update_sequential
 
 DEVICES = (SoftBounds, SymmetricLinear, LinearStep, PowerStep)
@@ -131,6 +132,21 @@ def test_with_noise_the_kernel_has_the_law_of_single_pulses(kind, multiplicative
     assert ratio == pytest.approx(1, abs=0.03 if multiplicative else 0.02)  # sampling: √(2/100/2000) ≈ 0.3 %, spread of sizes
 
 
+@pytest.mark.parametrize("kind", DEVICES)
+@pytest.mark.parametrize("multiplicative", [False, True])
+def test_a_pulse_of_a_transfer_is_that_of_an_update(kind, multiplicative):
+    array, _, _, random = example(kind(dw_min=0.02, multiplicative_noise=multiplicative), outputs=16, inputs=16)
+    normals = random.standard_normal((16, 16)).astype(np.float32)
+    given = SimpleNamespace(standard_normal=lambda shape: normals)
+    one, up = np.ones(16, np.uint32), random.random(16) < 0.5
+    expected = array.weights.astype(np.float64)
+    words_d = np.where(up, one, one | SIGN).astype(np.uint32)
+    update_sequential(expected, array.devices, one[None], words_d[None], 0.3, multiplicative, array.power, given)
+    ours = [[one_pulse(array.weights[o, i], array.devices, o, i, up[o], 0.3, multiplicative, array.power, normals[o, i])
+             for i in range(16)] for o in range(16)]  # fmt: skip
+    np.testing.assert_allclose(np.array(ours) - array.weights, expected - array.weights, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("gentle", [False, True])
 @pytest.mark.parametrize("pulses", [1, 5, 31])
 def test_soft_bounds_follow_the_exponential_and_its_noise(pulses, gentle):
@@ -222,6 +238,44 @@ def test_devices_spread_as_told_and_come_from_their_seed():
     assert planes[0].std() == pytest.approx(0.18, rel=0.02) and planes[2].mean() == pytest.approx(-0.6, rel=0.01)
     assert np.array_equal(device.draw(256, 160, 5, "a").devices, array.devices)
     assert not np.array_equal(device.draw(256, 160, 5, "b").devices, array.devices)
+
+
+def check_spread(values, mean, std):
+    """Mean and standard deviation of normal numbers, up to 5 sampling errors."""
+    n = values.size
+    assert values.mean() == pytest.approx(mean, abs=5 * std / math.sqrt(n))
+    assert values.std() == pytest.approx(std, rel=5 / math.sqrt(2 * n))
+
+
+def check_independent(one, other):
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 5 / math.sqrt(one.size)
+
+
+def drawn(device):
+    """Planes of the parameters of 256 × 160 devices."""
+    devices = device.draw(256, 160, 5, "a").devices
+    return [unpacked(devices, plane).astype(np.float64) for plane in range(devices.shape[2])]
+
+
+def test_steps_up_and_down_differ_and_bounds_are_drawn_each_on_its_own():
+    b_up, rate_up, b_down, rate_down = drawn(SoftBounds(up_down=0.05, up_down_dtod=0.04, dw_min_dtod=0.2, w_max_dtod=0.1))
+    up, down = (np.abs(b) * (1 - 2**-rate) / 0.001 for b, rate in ((b_up, rate_up), (b_down, rate_down)))
+    check_spread((up - down) / 2, 0.05, 0.04)
+    check_spread((up + down) / 2, 1, 0.2)
+    check_spread(b_up, 0.6, 0.06)
+    check_spread(b_down, -0.6, 0.06)
+    for one, other in ((up - down, up + down), (b_up, b_down), (b_up, up), (b_down, up), (b_up, up - down)):
+        check_independent(one, other)
+
+
+def test_slopes_and_exponents_spread_as_told_upwards_and_downwards_each_on_its_own():
+    up, _, down, _, highest, lowest = drawn(LinearStep(slope_up=0.5, slope_down=0.25, slope_dtod=0.1, **UNIFORM))
+    slopes = highest / up, lowest / down  # steps d (1 − γ w / b) would end at b / γ
+    _, gamma_up, _, gamma_down, _, _ = drawn(PowerStep(gamma_up=0.5, gamma_down=0.25, gamma_dtod=0.1, **UNIFORM))
+    for one, other in (slopes, (gamma_up, gamma_down)):
+        check_spread(one, 0.5, 0.05)
+        check_spread(other, 0.25, 0.025)
+        check_independent(one, other)
 
 
 def test_normal_numbers_from_half_words_have_normal_moments():

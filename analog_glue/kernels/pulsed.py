@@ -490,7 +490,7 @@ def one_pulse(w, devices, o, i, up, noise, multiplicative, power, normal):
         left = max((high - w if up else w - low) / (high - low), float32(0))
         moved = size * left**second
     else:
-        share = float32(1) - float32(2) ** -second
+        share = -math.expm1(second * float32(-math.log(2)))  # 1 − q, precise for the smallest shares, too
         size = abs(first) * share
         moved = abs(first - w) * share
     error = float32(noise) * (moved if multiplicative else size) * normal
