@@ -48,6 +48,7 @@ from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
 
+LATER = ("read_noise", "read_adc_bits")  # settings that older runs do not know: as long as they are null, ids stay the same
 OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on other hardware
     EXTRACTION, PRUNING, PERTURBATION, "extracted.safetensors", "averaged.safetensors", "spread.safetensors",
     RESULTS_FILE, RUN, "config.json", "input_ranges.json", LOCK,
@@ -86,7 +87,7 @@ def train_in_situ(
         for group, values in chosen.items()
         if group != "device" or mode.on_devices
     }
-    identity = {**determines, "data": data["fingerprint"], "seed": settings.seed}
+    identity = {**_without_unset(determines), "data": data["fingerprint"], "seed": settings.seed}
     run_id = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     named = "-".join(names[group] for group in ("task", "model", "device", "training") if group in chosen and group in names)
     name = f"{named}-seed{settings.seed}-{run_id}"
@@ -122,6 +123,15 @@ def forget(folder: Path) -> None:
                 path.rmdir()
         if not any(extraction.iterdir()):
             extraction.rmdir()
+
+
+def _without_unset(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those of `LATER` that are null."""
+    return {
+        name: _without_unset(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if name not in LATER or value is not None
+    }
 
 
 def _epochs(folder: Path) -> int:
