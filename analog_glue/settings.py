@@ -166,6 +166,9 @@ class Extract:
         require(fits, "extract.products", f"lie in 1 … {MOST_PRODUCTS - 1:,}", self.products,
                 "More would see the same noise again.")  # fmt: skip
         require(self.inputs in ("uniform", "one_hot"), "extract.inputs", "be uniform or one_hot", self.inputs)
+        free = self.inputs == "uniform" or self.amplitude is None
+        require(free, "extract.amplitude", "be null with extract.inputs=one_hot", self.amplitude,
+                "Its inputs are 0 and 1.")  # fmt: skip
 
 
 @dataclass

@@ -46,7 +46,7 @@ from analog_glue.results import (
 from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
-from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
+from analog_glue.training.in_situ_loop import STATE, Epoch, check_names, fit_in_situ
 
 LATER = ("read_noise", "read_adc_bits")  # settings that older runs do not know: as long as they are null, ids stay the same
 OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on other hardware
@@ -82,6 +82,7 @@ def train_in_situ(
         names = {**names, "device": NO_DEVICE}
     task.check(settings.data.root)
     trainable, data = task.load(settings.data.root, mode, device, settings.seed)
+    check_names(trainable, mode)
     determines = {
         group: {key: value for key, value in values.items() if key not in CHANGES_NOTHING.get(group, ())}
         for group, values in chosen.items()

@@ -16,8 +16,9 @@
     22      i := i mod n + 1
 
 T is stated in steps of C (dw_min). One-hot vectors read and write one column; Hadamard vectors read all of A at once, and H
-holds the coefficients (v is divided by their number N, so that λ and T mean the same). Since a row of devices is independent
-of every other row, each core takes rows through all steps of a sequence, reads included.
+holds the coefficients (v is divided by their number N, so that λ and T mean the same). A sum of all columns may exceed the
+periphery's bound, where it is clipped: bound management would repeat the read of all rows for one of them. Since a row of
+devices is independent of every other row, each core takes rows through all steps of a sequence, reads included.
 """
 
 from dataclasses import dataclass
