@@ -151,7 +151,6 @@ class Extract:
     draws: int = 5  # of each noise
     array: RandomArray | None = None  # instead of a run's arrays: one of random weights
 
-
     def __post_init__(self) -> None:
         known = self.amplitude is None or 0 < self.amplitude <= 1
         require(known, "extract.amplitude", "be null or lie in (0, 1]", self.amplitude)

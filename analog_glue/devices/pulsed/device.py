@@ -80,7 +80,6 @@ class PulsedArray:
         wanted = padded(values.astype(np.float32)) + self.reference
         self.weights[...] = np.clip(wanted, unpacked(self.devices, low), unpacked(self.devices, high))
 
-
     def age(self, t: float) -> None:
         """Let the devices drift from the last pulse to `t` [s] after it."""
         self.weights[:, : self.inputs] = self.reference[:, : self.inputs] + self.values * self.kept(t)
