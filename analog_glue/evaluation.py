@@ -15,7 +15,7 @@ from torch import nn
 from analog_glue.devices.ideal import Ideal
 from analog_glue.nn.convert import ChipGroup, program, to_digital
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import Periphery
+from analog_glue.nn.linear import LayerPeriphery
 from analog_glue.settings import Evaluation
 from analog_glue.tasks.task import Encoded, RawData, Task, evaluation_batches
 
@@ -127,7 +127,7 @@ def points(evaluation: Evaluation, drifts: bool) -> list[Point]:
 def drift_sweep(
     model: nn.Module,
     hardware: Hardware,
-    periphery: dict[str, Periphery],
+    periphery: dict[str, LayerPeriphery],
     workload: Workload,
     evaluation: Evaluation,
     measured: Callable[[Point], bool] = lambda point: False,

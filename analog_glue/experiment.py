@@ -31,7 +31,7 @@ from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery, to_digital
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import Periphery
+from analog_glue.nn.linear import LayerPeriphery
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.progress import Progress
 from analog_glue.reports.tables import drift_table
@@ -313,7 +313,7 @@ class Subject:
 
     model: nn.Module
     # The model for the chips, the periphery of its layers by name, and where its input ranges come from.
-    periphery: Callable[[nn.Module], tuple[nn.Module, dict[str, Periphery], str]]
+    periphery: Callable[[nn.Module], tuple[nn.Module, dict[str, LayerPeriphery], str]]
     workload: Workload
     facts: dict[str, Any]  # of the training run: name, train_id, seed
     data: dict[str, str]  # source, fingerprint
@@ -431,7 +431,7 @@ def _periphery(
     train: Encoded,
     settings: RunSettings,
     log: Callable[[str], None],
-) -> tuple[nn.Module, dict[str, Periphery], str]:
+) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:
     """Input ranges and output scales: learned in training where the tiles fit, else calibrated on training batches.
 
     Also the model that goes with them: learned scales of layers that do not lie on such tiles now are part of its weights.
@@ -439,14 +439,14 @@ def _periphery(
     calibration = settings.hardware.calibration
     layers = analog_layers(model, hardware.layers)
     grids = {name: hardware.crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
-    learned: dict[str, Periphery] = {}
-    unfit: dict[str, Periphery] = {}
+    learned: dict[str, LayerPeriphery] = {}
+    unfit: dict[str, LayerPeriphery] = {}
     if (trained_in / PERIPHERY_FILE).exists():
         tensors, _ = load_tensors(trained_in / PERIPHERY_FILE)
         for name in {key.rpartition(".")[0] for key in tensors}:
             input_range = tensors[f"{name}.input_range"]
             fits = name in grids and len(input_range) == len(grids[name].row_blocks)
-            (learned if fits else unfit)[name] = Periphery(input_range, tensors[f"{name}.output_scale"])
+            (learned if fits else unfit)[name] = LayerPeriphery(input_range, tensors[f"{name}.output_scale"])
     if unfit:
         model = to_digital(model, unfit)
     if len(learned) == len(layers):
@@ -454,7 +454,7 @@ def _periphery(
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
     log(f"Calibrating the input ranges of {len(layers) - len(learned)} layers: {source}")
     ranges = calibrated_ranges(model, hardware, train, calibration)
-    both = {name: learned.get(name) or Periphery(ranges[name]) for name in layers}
+    both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in layers}
     return model, both, source + (" (others learned in training)" if learned else "")
 
 

@@ -151,7 +151,6 @@ class Extract:
     draws: int = 5  # of each noise
     array: RandomArray | None = None  # instead of a run's arrays: one of random weights
 
-
     def __post_init__(self) -> None:
         known = self.amplitude is None or 0 < self.amplitude <= 1
         require(known, "extract.amplitude", "be null or lie in (0, 1]", self.amplitude)
@@ -166,6 +165,9 @@ class Extract:
         require(fits, "extract.products", f"lie in 1 … {MOST_PRODUCTS - 1:,}", self.products,
                 "More would see the same noise again.")  # fmt: skip
         require(self.inputs in ("uniform", "one_hot"), "extract.inputs", "be uniform or one_hot", self.inputs)
+        free = self.inputs == "uniform" or self.amplitude is None
+        require(free, "extract.amplitude", "be null with extract.inputs=one_hot", self.amplitude,
+                "Its inputs are 0 and 1.")  # fmt: skip
 
 
 @dataclass

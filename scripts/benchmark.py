@@ -37,7 +37,7 @@ from analog_glue.kernels.matmul import PERMISSION, unchanged
 from analog_glue.kernels.products import choose_product
 from analog_glue.nn.convert import Chip, analog_layers, program
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import Periphery
+from analog_glue.nn.linear import LayerPeriphery
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.training.digital import Digital
@@ -151,10 +151,10 @@ def hardware(product: str = "auto", kernel: str = "auto") -> Hardware:
     return Hardware(PCM(), Crossbar(), product=product, kernel=choose_kernel(kernel, "cpu"))
 
 
-def full_ranges(model: nn.Module, on: Hardware, input_range: float = 4.0) -> dict[str, Periphery]:
+def full_ranges(model: nn.Module, on: Hardware, input_range: float = 4.0) -> dict[str, LayerPeriphery]:
     """Input ranges that need no calibration: the inputs of random layers reach a few units."""
     grids = {name: on.crossbar.grid(*layer.weight.shape) for name, layer in analog_layers(model, on.layers).items()}
-    return {name: Periphery(torch.full((len(grid.row_blocks),), input_range)) for name, grid in grids.items()}
+    return {name: LayerPeriphery(torch.full((len(grid.row_blocks),), input_range)) for name, grid in grids.items()}
 
 
 def on_chip(model: nn.Module, product: str = "auto", kernel: str = "auto") -> nn.Module:

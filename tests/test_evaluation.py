@@ -13,7 +13,7 @@ from analog_glue.evaluation import Point, Sentences, drift_sweep, points, score
 from analog_glue.models import TinyModel
 from analog_glue.nn.convert import analog_layers
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import Periphery
+from analog_glue.nn.linear import LayerPeriphery
 from analog_glue.settings import Evaluation
 from analog_glue.tasks.demo import DemoTask
 from analog_glue.tasks.task import encode
@@ -46,7 +46,7 @@ def network():
                 parameter.mul_(12)
     validation = {name: encode(split, loaded.tokenizer, 32, 5) for name, split in raw.validation.items()}
     layers = analog_layers(loaded.model, ("*",))
-    periphery = {name: Periphery(torch.full((-(-layer.in_features // 16),), 6.0)) for name, layer in layers.items()}
+    periphery = {name: LayerPeriphery(torch.full((-(-layer.in_features // 16),), 6.0)) for name, layer in layers.items()}
     return loaded.model, raw, validation, periphery
 
 

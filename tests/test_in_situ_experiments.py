@@ -63,3 +63,13 @@ def test_figure_4_is_a_sweep_of_the_command_line(text, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "## Figure 4: states of a device" in out and "12 states" in out
     assert (tmp_path / "tables" / "figure4.png").is_file()
+
+
+def test_the_noise_of_reads_is_an_axis_of_figure_4(text, tmp_path, capsys):
+    words = ["+experiment=gokmen_figure4", f"data.root={text}", f"output_root={tmp_path}", *SMALL, "training.epochs=1"]
+    axis = ["training.periphery.read_noise=0.006,0.06", "training=tiki_taka"]
+    assert main(["train", "-m", *words, *axis]) == 0
+    capsys.readouterr()
+    assert main(["tables", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "## Figure 4: noise of reads of A" in out and "- Figure 4, noise of reads" not in out

@@ -17,6 +17,7 @@ from analog_glue.reports.records import find_runs
 from analog_glue.reports.tables import build
 
 DEVICE = {"_target_": "d.D", "dw_min": 0.001, "dw_min_std": 0.3, "w_max": 0.6}
+PERIPHERY = {"output_noise": 0.06, "adc_bits": 9, "read_noise": None, "read_adc_bits": None}
 PARTS = {"war_and_peace": {"test_characters": 32_500}, "mnist": {"test_images": 2000}}  # of the test set
 MODEL_I = DEVICE | {"dw_min": 0.1, "dw_min_std": 1.0, "w_max": 1.0}
 
@@ -29,8 +30,8 @@ def write_run(
     on_device = MODEL_I if device.startswith("model_") else DEVICE
     mode = {"_target_": "t.T", "epochs": epochs or len(scores), "learning_rate": 0.1, "average_products": 0}
     mode |= {"momentum": 0.1} if training == "ttv2" else {}
-    mode |= {name: value for name, value in changes.items() if name not in (*DEVICE, "output_noise")}
-    mode["periphery"] = {"output_noise": changes.get("output_noise", 0.06)}
+    mode |= {name: value for name, value in changes.items() if name not in (*DEVICE, *PERIPHERY)}
+    mode["periphery"] = {name: changes.get(name, value) for name, value in PERIPHERY.items()}
     folder = root / f"run-{len(list(root.iterdir())) if root.exists() else 0}"
     folder.mkdir(parents=True)
     config = {
@@ -170,18 +171,14 @@ def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_bas
     write_run(tmp_path, [1.8], dw_min=0.02)
     write_run(tmp_path, [1.95, 1.9], dw_min=0.1, epochs=5)
     write_run(tmp_path, [2.5], "soft_bounds", "sgd_pulsed", dw_min=0.02)
-    write_run(tmp_path, [1.6], output_noise=0.006)
-    write_run(tmp_path, [3.0], output_noise=0.006, dw_min=0.1)  # both: in no sweep, but not lost
+    write_run(tmp_path, [3.0], dw_min_std=3.0, dw_min=0.1)  # both: in no sweep, but not lost
     states = rows(tmp_path, "figure4-dw_min")
     assert states["soft bounds TTv2"] == {
         "": "soft bounds TTv2", "1,200 states": "1.700 (1)", "240 states": "–", "60 states": "1.800 (1)", "24 states": "–",
         "12 states": "1.900° (2)", "8 states": "–",
     }  # fmt: skip
     assert states["soft bounds SGD"]["60 states"] == "2.500 (1)"
-    assert rows(tmp_path, "figure4-output_noise")["soft bounds TTv2"] == {
-        "": "soft bounds TTv2", "0.006": "1.600", "0.06": "1.700", "0.6": "–"
-    }  # fmt: skip
-    assert list(rows(tmp_path, "war_and_peace-other")) == ["soft bounds TTv2, dw_min 0.1, output_noise 0.006"]
+    assert list(rows(tmp_path, "war_and_peace-other")) == ["soft bounds TTv2, dw_min 0.1, dw_min_std 3"]
     charts, draw = [], in_situ.line_figure
     monkeypatch.setattr(in_situ, "line_figure", lambda found, *rest: charts.extend(found) or draw(found, *rest))
     missing = "\n".join(chapter(tmp_path).missing)
@@ -189,6 +186,35 @@ def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_bas
     drawn = [list(map(round, line.x)) for line in states.lines if line.label == "soft bounds TTv2"]
     assert drawn == [[1200, 60], [12]]  # the whole test set, a part of it
     assert "experiment=gokmen_figure4 device.dw_min_std=1,3,10" in missing and "figure4 device.dw_min=" not in missing
+
+
+def test_the_axis_of_products_compares_runs_without_adc_and_that_of_reads_runs_with_it(tmp_path):
+    write_run(tmp_path, [1.7])
+    write_run(tmp_path, [2.6], output_noise=0.006)  # with ADC: the noise is its dither, and no point of the axis
+    write_run(tmp_path, [1.6], output_noise=0.006, adc_bits=0)
+    write_run(tmp_path, [1.65], adc_bits=0)
+    write_run(tmp_path, [1.8], "soft_bounds", "tiki_taka")
+    write_run(tmp_path, [1.5], "soft_bounds", "tiki_taka", read_noise=0.006)
+    write_run(tmp_path, [2.2], "soft_bounds", "tiki_taka", read_noise=0.006, read_adc_bits=0)
+    missing = "\n".join(chapter(tmp_path).missing)
+    assert "output_noise" not in missing and "read_noise" not in missing
+    assert rows(tmp_path, "figure4-output_noise") == {
+        "soft bounds TTv2": {"": "soft bounds TTv2", "0.006": "1.600", "0.06": "1.650", "0.6": "–"}
+    }
+    assert rows(tmp_path, "figure4-read_noise") == {
+        "soft bounds Tiki-Taka": {"": "soft bounds Tiki-Taka", "0.006": "1.500", "0.06": "1.800"}
+    }
+    assert "adc_bits=0 at all points" in grid(tmp_path, "figure4-output_noise").note
+    others = {"soft bounds Tiki-Taka, read_adc_bits 0, read_noise 0.006", "soft bounds TTv2, output_noise 0.006"}
+    assert set(rows(tmp_path, "war_and_peace-other")) == others
+
+
+def test_without_a_sweep_along_it_the_baseline_of_an_axis_is_another_setting_and_its_command_is_printed(tmp_path):
+    write_run(tmp_path, [1.65], adc_bits=0)
+    assert list(rows(tmp_path, "war_and_peace-other")) == ["soft bounds TTv2, adc_bits 0"]
+    missing = "\n".join(chapter(tmp_path).missing)
+    assert "training.periphery.adc_bits=0 training.periphery.output_noise=0.006,0.06,0.6 training.transfer_rate" in missing
+    assert "gokmen_figure4 training.periphery.read_noise=0.006 training=tiki_taka" in missing
 
 
 def test_figure_5_tells_plain_from_hysteretic_and_has_the_published_values_beside(tmp_path):

@@ -20,7 +20,7 @@ from analog_glue.nn.convert import (
     to_digital,
 )
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import AnalogLinear, Periphery
+from analog_glue.nn.linear import AnalogLinear, LayerPeriphery
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.seeding import key
@@ -76,7 +76,7 @@ def batch():
 
 def ranges_for(model, hardware, value=4.0):
     grids = {n: hardware.crossbar.grid(*layer.weight.shape) for n, layer in analog_layers(model, hardware.layers).items()}
-    return {name: Periphery(torch.full((len(grid.row_blocks),), value)) for name, grid in grids.items()}
+    return {name: LayerPeriphery(torch.full((len(grid.row_blocks),), value)) for name, grid in grids.items()}
 
 
 def on_tiles(model, hardware, weight_noise=NO_NOISE, clock=None):
@@ -370,7 +370,7 @@ def test_weights_in_training_are_of_8_bits_only_beside_noise_of_their_own(produc
 def test_weights_of_a_chip_are_of_8_bits_only_beside_noise_of_their_own(products, device, kind, kernel):
     hardware = Hardware(device, NOISY, product="auto", kernel=kernel)
     model = nn.Sequential(random_linear(9, 25))
-    chip = program(model, hardware, {"0": Periphery(torch.full((3,), 5.0))}, chip=0)
+    chip = program(model, hardware, {"0": LayerPeriphery(torch.full((3,), 5.0))}, chip=0)
     chip.set_time(1.0)
     chip.ready_to_score(False)(torch.randn(12, 25, generator=draw(1)))
     assert products == [kind]
@@ -603,7 +603,7 @@ def test_different_weights_share_the_random_numbers_of_a_chip(kernel):
     luck = []
     for seed in (0, 1):
         model = nn.Sequential(random_linear(50, 60, seed))
-        layer = program(model, hardware, {"0": Periphery(torch.ones(1))}, chip=3).layers["0"]
+        layer = program(model, hardware, {"0": LayerPeriphery(torch.ones(1))}, chip=3).layers["0"]
         array = layer._array.active
         ghat = array.g_target / 25
         xi = (array.g_prog - array.g_target) / (0.26348 + 1.9650 * ghat - 1.1731 * ghat**2)
@@ -619,7 +619,7 @@ def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between(kernel):
     with torch.no_grad():
         model[0].weight.copy_(0.5 + 0.5 * torch.rand(40, 40, generator=draw(1)))
     one_tile = Crossbar(**{**vars(IDEAL), "rows": 40, "columns": 40})
-    chip = program(model, Hardware(PCM(), one_tile, kernel=kernel), {"0": Periphery(torch.ones(1))}, chip=0)
+    chip = program(model, Hardware(PCM(), one_tile, kernel=kernel), {"0": LayerPeriphery(torch.ones(1))}, chip=0)
 
     def weights(t):
         chip.set_time(t)
@@ -640,7 +640,7 @@ def test_compensation_is_one_factor_and_shares_the_noise_of_the_reads(kernel):
     hardware = Hardware(PCM(), Crossbar(rows=64, columns=64), kernel=kernel)
     model = nn.Sequential(random_linear(50, 60))
     x = torch.randn(20, 60, generator=draw(1))
-    chip = program(model, hardware, {"0": Periphery(torch.full((1,), 4.0))}, chip=0)
+    chip = program(model, hardware, {"0": LayerPeriphery(torch.full((1,), 4.0))}, chip=0)
     chip.set_time(86_400.0)
     raw = chip.ready_to_score(False)(x) - model[0].bias
     compensated = chip.ready_to_score(True)(x) - model[0].bias
@@ -704,7 +704,7 @@ def test_the_digital_model_has_the_learned_scales_in_its_weights(bert, batch, ke
     crossbar = Crossbar(**{**vars(IDEAL), "scale_per": "tile"})
     hardware = Hardware(Ideal(), crossbar, kernel=kernel)
     periphery = {
-        name: Periphery(p.input_range, 0.5 + torch.rand(len(p.input_range), layer.out_features, generator=draw(7)))
+        name: LayerPeriphery(p.input_range, 0.5 + torch.rand(len(p.input_range), layer.out_features, generator=draw(7)))
         for (name, p), layer in zip(ranges_for(bert, hardware).items(), analog_layers(bert, ("*",)).values(), strict=True)
     }
     before = state_of(bert)

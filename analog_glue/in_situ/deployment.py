@@ -21,7 +21,7 @@ from analog_glue.experiment import EncodedData, RunSummary, Subject, calibrated_
 from analog_glue.in_situ.heads import HeadTask
 from analog_glue.in_situ.run import RUN, check_data, run_of
 from analog_glue.in_situ.workloads import workload_of
-from analog_glue.nn.linear import Periphery
+from analog_glue.nn.linear import LayerPeriphery
 from analog_glue.nn.plain import on_linear_layers
 from analog_glue.settings import RunSettings, require
 from analog_glue.summary import count_tiles
@@ -82,10 +82,10 @@ def deploy(
         workload = workload_of(trainable, where)
         ranges_of = partial(workload.ranges, hardware=hardware, calibration=calibration)
 
-    def calibrated(model: nn.Module) -> tuple[nn.Module, dict[str, Periphery], str]:
+    def calibrated(model: nn.Module) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:
         log(f"Calibrating the input ranges: {source}")
         ranges: dict[str, Tensor] = ranges_of(model)
-        return model, {name: Periphery(alpha) for name, alpha in ranges.items()}, source
+        return model, {name: LayerPeriphery(alpha) for name, alpha in ranges.items()}, source
 
     # A run that goes on is extracted anew: the weights themselves say which ones these are.
     train_id = hashlib.sha256(file.read_bytes()).hexdigest()[:8]

@@ -4,6 +4,7 @@ Arrays and their devices; updates and reads; rates and thresholds in steps and p
 and the time, from learning and scoring for a moment with the run's own kernels.
 """
 
+import math
 import time
 from pathlib import Path
 
@@ -113,4 +114,14 @@ def _arrays(trainable: Trainable, mode: InSituMode) -> list[str]:
     held = f"on {devices:,} devices" if mode.on_devices else "in floating point"
     widths = (5, 17, 9, 9, 19, 17)
     table = ["".join(f"{cell:>{width}} " for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*table, f"{weights:,} weights {held}; inputs count the bias"]
+    clipped = _clipped(mode, max(learner.inputs for learner in learners))
+    return [*table, f"{weights:,} weights {held}; inputs count the bias", *clipped]
+
+
+def _clipped(mode: InSituMode, inputs: int) -> list[str]:
+    """At which weights of A the reads of all columns at once leave the ADC's range, by 3 σ of as many weights of any sign."""
+    if not isinstance(mode, TTv2) or mode.vectors != "hadamard":
+        return []
+    bound = mode.periphery.output_bound
+    return [f"Hadamard reads sum up to {inputs} devices of A and are clipped at ±{bound:g}: now and then from "
+            f"an rms weight of A of {bound / (3 * math.sqrt(inputs)):.2g}, often above it"]  # fmt: skip

@@ -15,6 +15,7 @@ allow. Gokmen (2021) models no error of writing, so "another analog hardware" of
 training drove to the bounds of their devices lie beyond those of others.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -83,7 +84,7 @@ def extract_run(
         return folder, f"{chosen.products:,} products with each of the arrays {shapes}", []
     # What decides the weights of this folder, beside its name.
     facts = {
-        "epoch": notes["epoch"], "unit": notes["unit"], "amplitude": chosen.amplitude,
+        "epoch": notes["epoch"], "unit": notes["unit"], "state": _fingerprint(saved), "amplitude": chosen.amplitude,
         "time": chosen.time, "drift": asdict(device.drift),
         "window": notes.get("window"), "statistics_window": notes.get("statistics_window"),
     }  # fmt: skip
@@ -167,6 +168,14 @@ def _read(
                 "weight_rms": float(np.sqrt(np.mean(weights[-1] ** 2))),
             })  # fmt: skip
     return weights, facts
+
+
+def _fingerprint(saved: dict[str, np.ndarray]) -> str:
+    """Of all that a run has saved."""
+    digest = hashlib.sha256()
+    for name, array in sorted(saved.items()):
+        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _spread(trainable: Trainable, saved: dict[str, np.ndarray], mode: InSituMode) -> Weights | None:

@@ -46,8 +46,9 @@ from analog_glue.results import (
 from analog_glue.settings import RunSettings, require
 from analog_glue.tasks.in_situ import InSituTask
 from analog_glue.training.in_situ import InSituMode
-from analog_glue.training.in_situ_loop import STATE, Epoch, fit_in_situ
+from analog_glue.training.in_situ_loop import STATE, Epoch, check_names, fit_in_situ
 
+LATER = ("read_noise", "read_adc_bits")  # settings that older runs do not know: as long as they are null, ids stay the same
 OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on other hardware
     EXTRACTION, PRUNING, PERTURBATION, "extracted.safetensors", "averaged.safetensors", "spread.safetensors",
     RESULTS_FILE, RUN, "config.json", "input_ranges.json", LOCK,
@@ -81,12 +82,13 @@ def train_in_situ(
         names = {**names, "device": NO_DEVICE}
     task.check(settings.data.root)
     trainable, data = task.load(settings.data.root, mode, device, settings.seed)
+    check_names(trainable, mode)
     determines = {
         group: {key: value for key, value in values.items() if key not in CHANGES_NOTHING.get(group, ())}
         for group, values in chosen.items()
         if group != "device" or mode.on_devices
     }
-    identity = {**determines, "data": data["fingerprint"], "seed": settings.seed}
+    identity = {**_without_unset(determines), "data": data["fingerprint"], "seed": settings.seed}
     run_id = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     named = "-".join(names[group] for group in ("task", "model", "device", "training") if group in chosen and group in names)
     name = f"{named}-seed{settings.seed}-{run_id}"
@@ -122,6 +124,15 @@ def forget(folder: Path) -> None:
                 path.rmdir()
         if not any(extraction.iterdir()):
             extraction.rmdir()
+
+
+def _without_unset(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those of `LATER` that are null."""
+    return {
+        name: _without_unset(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if name not in LATER or value is not None
+    }
 
 
 def _epochs(folder: Path) -> int:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import float32, uint32
 
-from analog_glue.kernels.jit import compiled
+from analog_glue.kernels.jit import compiled, inlined
 from analog_glue.kernels.lanes import LANES
 from analog_glue.kernels.pulsed import draw_256_normals, draw_normals
 
@@ -37,6 +37,12 @@ class IO(NamedTuple):
 
 
 PERFECT = IO(0.0, 0.0, math.inf, 0.0, False, False)
+
+
+@inlined
+def adc_code(y, bound, inverse):
+    """The number of ADC steps that an output becomes; `inverse` is 1 / step."""
+    return float32(math.floor(min(max(y, -bound), bound) * inverse + float32(0.5)))
 
 
 @compiled
@@ -142,8 +148,7 @@ def analog_product(out, matrix, x, rows, count, io, scale, purpose, step, array,
         lsb = float32(2 * io.bound / io.adc_steps)
         inverse = float32(1) / lsb
         for o in range(width):
-            code = math.floor(min(max(out[o], -bound), bound) * inverse + float32(0.5))
-            out[o] = float32(code) * (lsb * factor)
+            out[o] = adc_code(out[o], bound, inverse) * (lsb * factor)
     elif bound < float32(1e30):
         for o in range(width):
             out[o] = min(max(out[o], -bound), bound) * factor

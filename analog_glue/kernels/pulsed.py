@@ -490,7 +490,11 @@ def one_pulse(w, devices, o, i, up, noise, multiplicative, power, normal):
         left = max((high - w if up else w - low) / (high - low), float32(0))
         moved = size * left**second
     else:
-        share = -math.expm1(second * float32(-math.log(2)))  # 1 − q, precise for the smallest shares, too
+        y = second * float32(math.log(2))
+        if y < float32(0.02):  # 1 − q = 1 − e^−y, of which little is left in float32
+            share = y * (float32(1) - y * (float32(1 / 2) - y * float32(1 / 6)))
+        else:
+            share = float32(1) - float32(2) ** -second
         size = abs(first) * share
         moved = abs(first - w) * share
     error = float32(noise) * (moved if multiplicative else size) * normal

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.lanes import FLOAT, FLOATS, INT, LANES, Lanes, Vector
-from analog_glue.kernels.matvec import analog_product, normals_into
+from analog_glue.kernels.matvec import adc_code, analog_product, normals_into
 
 TOGETHER = 4  # rows that share a pass over the weights
 
@@ -109,7 +109,7 @@ def analog_rows(out, matrix, xs, count, io, scale, purpose, step, array, k0, k1)
             if io.adc_steps > 0:
                 inverse, unit = float32(1) / lsb, float32(lsb * factor)
                 for o in range(width):
-                    to[o] = math.floor(min(max(y[o], -bound), bound) * inverse + float32(0.5)) * unit
+                    to[o] = adc_code(y[o], bound, inverse) * unit
             elif bound < float32(1e30):
                 for o in range(width):
                     to[o] = min(max(y[o], -bound), bound) * factor

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from analog_glue.kernels.parallel import run
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import AnalogLinear, Periphery, ProgrammedLinear, effective_weight
+from analog_glue.nn.linear import AnalogLinear, LayerPeriphery, ProgrammedLinear, effective_weight
 from analog_glue.nn.names import chosen_by_name
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.weight_noise import WeightNoise
@@ -68,16 +68,16 @@ def fold_output_scales(model: nn.Module) -> None:
                 layer.output_scale.fill_(1)
 
 
-def learned_periphery(model: nn.Module) -> dict[str, Periphery]:
+def learned_periphery(model: nn.Module) -> dict[str, LayerPeriphery]:
     """What the analog layers of `model` have learned beside their weights and biases, by layer name."""
     return {
-        layer.name: Periphery(layer.input_range.detach().clone(), layer.output_scale.detach().clone())
+        layer.name: LayerPeriphery(layer.input_range.detach().clone(), layer.output_scale.detach().clone())
         for layer in model.modules()
         if isinstance(layer, AnalogLinear)
     }
 
 
-def to_digital(model: nn.Module, periphery: dict[str, Periphery]) -> nn.Module:
+def to_digital(model: nn.Module, periphery: dict[str, LayerPeriphery]) -> nn.Module:
     """A copy of the plain `model` without hardware: learned output scales, if any, multiplied into the weights."""
 
     def scaled(name: str, layer: nn.Linear) -> nn.Module:
@@ -161,7 +161,7 @@ class _Beside(nn.Module):
 
 
 def program(
-    model: nn.Module, hardware: Hardware, periphery: dict[str, Periphery], chip: int, chip_seed: int = 0
+    model: nn.Module, hardware: Hardware, periphery: dict[str, LayerPeriphery], chip: int, chip_seed: int = 0
 ) -> Chip:
     """Program the weights of the plain `model` (left unchanged) onto chip number `chip`.
 

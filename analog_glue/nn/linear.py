@@ -23,7 +23,7 @@ NO_PLACES = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
-class Periphery:
+class LayerPeriphery:
     """The digital numbers beside a layer's tiles: `input_range` α [row blocks], `output_scale` [row blocks, outputs]."""
 
     input_range: Tensor
@@ -353,7 +353,7 @@ class ProgrammedLinear(nn.Module):
     def __init__(
         self,
         linear: nn.Linear,
-        periphery: Periphery,
+        periphery: LayerPeriphery,
         name: str,
         hardware: Hardware,
         chip_key: int,

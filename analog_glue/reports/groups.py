@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import NamedTuple
 
 from analog_glue.reports.figures import Line
 from analog_glue.reports.grids import GLUE, NAMES, Statistic, summarise
@@ -28,13 +29,44 @@ DEVICES = {
 BASELINE = (NO_DEVICE, "symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4
 MODELS = ("model_i", "model_ii", "model_iii")  # Figure 5 and Table 1
 TEXT = "war_and_peace"
-MOMENTUM, OUTPUT_NOISE = "training.momentum", "training.periphery.output_noise"
-# What Figure 4 sweeps: key, baseline, the values of papers that could be read or else ours, what it is.
-SWEEPS = (
-    ("device.dw_min", 0.001, (0.001, 0.005, 0.02, 0.05, 0.1, 0.15), "states of a device"),
-    ("device.dw_min_std", 0.3, (0.3, 1.0, 3.0, 10.0), "update noise [steps]"),
-    (OUTPUT_NOISE, 0.06, (0.006, 0.06, 0.6), "noise of a product [units of weights]"),
+MOMENTUM, ADC = "training.momentum", "training.periphery.adc_bits"
+
+
+class Axis(NamedTuple):
+    """One axis of Figure 4; its points differ in `key` alone."""
+
+    key: str
+    baseline: float
+    values: tuple[float, ...]  # those of papers that could be read, or else ours
+    what: str
+    zero: str | None = None  # a setting that is 0 at all points, though not in Figure 3
+    training: str = "ttv2"  # what the command of `missing` trains
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
+
+    def has(self, group: Group) -> bool:
+        """Whether a group is a point of the axis, the baseline included."""
+        others = [key for key in departures(group) if key != self.key]
+        return group.any.device in BASELINE and others == ([self.zero] if self.zero else []) and not (
+            self.zero and group.setting(self.zero)
+        )
+
+    def value(self, group: Group) -> float:
+        found = group.setting(self.key)
+        return self.baseline if found is None else float(str(found))
+
+
+# An ADC of 9 bits on ±12 has steps of 0.047, and less noise than that no longer dithers what is rounded. So that its axis
+# measures the noise of products alone, it is without ADC.
+AXES = (
+    Axis("device.dw_min", 0.001, (0.001, 0.005, 0.02, 0.05, 0.1, 0.15), "states of a device"),
+    Axis("device.dw_min_std", 0.3, (0.3, 1.0, 3.0, 10.0), "update noise [steps]"),
+    Axis("training.periphery.output_noise", 0.06, (0.006, 0.06, 0.6), "noise of products [units of weights]", ADC),
+    Axis("training.periphery.read_noise", 0.06, (0.006, 0.06), "noise of reads of A [units of weights]", None, "tiki_taka"),
 )
+FIGURE_3 = {axis.key: axis.baseline for axis in AXES} | {ADC: 9, "training.periphery.read_adc_bits": 9}
 READING = "Learning rates and the devices of Models I–III are lost; ours are our reading (docs/in_situ.md)."
 
 
@@ -152,10 +184,10 @@ def _differ(key: str, groups: Iterable[Group]) -> bool:
 
 
 def departures(group: Group) -> list[str]:
-    """Which of the swept settings are not those of the baseline."""
+    """Which settings are not those of Figure 3."""
     if group.any.device == NO_DEVICE:
         return []
-    return [key for key, baseline, _, _ in SWEEPS if group.setting(key) not in (baseline, None)]
+    return [key for key, value in FIGURE_3.items() if group.setting(key) not in (value, None)]
 
 
 def published_lines() -> list[Cells]:

@@ -25,13 +25,14 @@ from analog_glue.reports.grids import (
 )
 from analog_glue.reports.groups import (
     ALGORITHMS,
+    AXES,
     BASELINE,
     DEVICES,
     MODELS,
     MOMENTUM,
     READING,
-    SWEEPS,
     TEXT,
+    Axis,
     Group,
     belongs,
     departures,
@@ -63,13 +64,14 @@ def chapter(root: Path | str) -> Chapter | None:
     models = [group for group in texts if group.any.device in MODELS]
     plain = [group for group in texts if group.any.device in BASELINE]
     base = [group for group in plain if not departures(group)]
-    swept = [group for group in plain if len(departures(group)) == 1]
+    figure4 = {axis: points for axis in AXES if (points := _points(axis, plain))}
+    swept = [group for points in figure4.values() for group in points]
     others = [group for group in texts if group not in [*models, *base, *swept]]
     floating = [group for group in base if group.any.device == NO_DEVICE]
     reference = _symmetric(base)
 
     _curves(made, "figure3", "Figure 3: War and Peace on devices with 1,200 states", base, reference, published)
-    _sweeps(made, base, swept, reference)
+    _sweeps(made, figure4, plain)
     noisy = [*floating, *models] if models else []
     _curves(made, "figure5", "Figure 5: War and Peace on extremely noisy devices", noisy, reference, published)
     _curves(made, "war_and_peace-other", "War and Peace, other devices and settings", others, reference, [])
@@ -213,21 +215,25 @@ def _published_cell(numbers: Iterable[Cells]) -> str:
 # --- Figure 4: sweeps --------------------------------------------------------------------------------------
 
 
-def _sweeps(made: Chapter, base: Sequence[Group], swept: Sequence[Group], reference: Group | None) -> None:
-    """Final cross-entropy over each of the swept settings, the two others at the baseline."""
+def _points(axis: Axis, groups: Sequence[Group]) -> list[Group]:
+    """The groups of an axis, of the devices and algorithms of which one is not at the baseline; none where there is no such."""
+    own = [group for group in groups if axis.has(group)]
+    kinds = {(group.any.device, group.any.training) for group in own if axis.value(group) != axis.baseline}
+    return [group for group in own if (group.any.device, group.any.training) in kinds]
+
+
+def _sweeps(made: Chapter, figure4: Mapping[Axis, list[Group]], plain: Sequence[Group]) -> None:
+    """Final cross-entropy along each axis, all else the same at all its points."""
     charts, records, shown = [], [], []
-    for key, baseline, planned, what in SWEEPS:
-        own = [group for group in swept if departures(group) == [key]]
-        if not own:
-            continue
-        kinds = {(group.any.device, group.any.training) for group in own}
-        own = [*(group for group in base if (group.any.device, group.any.training) in kinds), *own]
-        name_groups(own, beside=[key])
+    for axis, own in figure4.items():
+        key, baseline = axis.key, axis.baseline
+        reference = _symmetric([group for group in plain if departures(group) == ([axis.zero] if axis.zero else [])])
+        name_groups(own, beside=[key, axis.zero or key])
         shown += own
         lines: dict[str, dict[float, Group]] = defaultdict(dict)
         for group in own:
-            lines[group.label][float(str(group.setting(key)))] = group
-        values = sorted({*planned, *(value for points in lines.values() for value in points)})
+            lines[group.label][axis.value(group)] = group
+        values = sorted({*axis.values, *(value for points in lines.values() for value in points)})
         bound = float(str(own[0].setting("device.w_max") or 0.6))
         heads = [f"{2 * bound / v:,.0f} states" if key == "device.dw_min" else f"{v:g}" for v in values]
         uneven = len({group.last for group in own}) > 1
@@ -249,17 +255,18 @@ def _sweeps(made: Chapter, base: Sequence[Group], swept: Sequence[Group], refere
                 }
                 for value, s in known.items()
             ]  # fmt: skip
+        zero = f" {axis.zero}=0 at all points, since an ADC needs the noise as dither;" if axis.zero else ""
         note = (
             f"Test cross-entropy [nats] ± standard error over seeds{told}; in brackets the epoch where runs differ in it or go "
-            f"on; ° on the first part of the test set. {key}; the rest as in Figure 3 (baseline {baseline:g}). The paper's "
-            "values and curves are lost; it claims tens of states instead of thousands, about 100 times the update noise, "
-            "10 times that of products."
+            f"on; ° on the first part of the test set. {key};{zero} the rest as in Figure 3 (baseline {baseline:g}). The "
+            "paper's values and curves are lost; it claims tens of states instead of thousands, about 100 times the update "
+            "noise, 10 times that of products, and that Tiki-Taka closes its gap with a tenth of the noise of its reads."
         )
-        made.parts.append((f"figure4-{key.rpartition('.')[2]}", Grid(f"Figure 4: {what}", note, ["", *heads], rows)))
+        made.parts.append((f"figure4-{axis.name}", Grid(f"Figure 4: {axis.what}", note, ["", *heads], rows)))
         levels = []
         if reference and (score := reference.score("cross_entropy")):
             levels = [Level(f"{reference.label}, epoch {reference.last}{reference.mark}", score.mean)]
-        charts.append(Chart(what, what, "cross-entropy [nats]", drawn, levels, log_x=True))
+        charts.append(Chart(axis.what, axis.what, "cross-entropy [nats]", drawn, levels, log_x=True))
     if charts:
         title = "Figure 4: War and Peace against states and noise"
         epochs, seeds = span([group.last for group in shown]), span([len(group.runs) for group in shown])
@@ -335,9 +342,8 @@ def _missing(made: Chapter, texts: Sequence[Group], groups: Sequence[Group], err
         ("Figure 3, floating point", (NO_DEVICE, "sgd_digital") in base,
          f"{train} +experiment=gokmen_figure3 training=sgd_digital"),
         *(
-            (f"Figure 4, {what}", any(departures(group) == [key] for group in texts),
-             f"{train} -m +experiment=gokmen_figure4 {key}={','.join(f'{v:g}' for v in values if v != baseline)}{SLOWING}")
-            for key, baseline, values, what in SWEEPS
+            (f"Figure 4, {axis.what}", bool(_points(axis, texts)), f"{train} -m +experiment=gokmen_figure4{_along(axis)}")
+            for axis in AXES
         ),
         *(
             (f"Figure 5, {name} TTv2 on Model-I", kept in first,
@@ -358,6 +364,14 @@ def _missing(made: Chapter, texts: Sequence[Group], groups: Sequence[Group], err
          f"{train} -m +experiment=mnist_in_situ training=sgd_pulsed,tiki_taka,ttv2"),
     ]  # fmt: skip
     made.missing = [f"{what}: {command}" for what, there, command in wanted if not there]
+
+
+def _along(axis: Axis) -> str:
+    """Settings of a command for all points of an axis; Figure 3 has the baseline where it has the rest."""
+    values = ",".join(f"{value:g}" for value in axis.values if axis.zero or value != axis.baseline)
+    zero = f" {axis.zero}=0" if axis.zero else ""
+    mode = SLOWING if axis.training == "ttv2" else f" training={axis.training}"
+    return f"{zero} {axis.key}={values}{mode}"
 
 
 def _curve_records(groups: Sequence[Group]) -> list[Record]:

@@ -25,21 +25,25 @@ class Periphery:
     output_noise: float = 0.06  # σ of every output of every product
     noise_management: bool = True  # inputs are scaled so that the largest drives the full range
     bound_management: bool = True  # forward products are repeated with halved inputs while outputs saturate
+    read_noise: float | None = None  # of reads of A by transfers alone; null: `output_noise`
+    read_adc_bits: int | None = None  # the same of the ADC; null: `adc_bits`
 
     def __post_init__(self) -> None:
         for name in ("dac_bits", "adc_bits"):
             bits = getattr(self, name)
             require(bits == 0 or 2 <= bits <= 16, f"training.periphery.{name}", "be 0 or lie in 2 … 16", bits)
+        bits = self.read_adc_bits
+        known = bits is None or bits == 0 or 2 <= bits <= 16
+        require(known, "training.periphery.read_adc_bits", "be null, 0 or lie in 2 … 16", bits)
+        quiet = self.read_noise is None or self.read_noise >= 0
+        require(quiet, "training.periphery.read_noise", "be null or at least 0", self.read_noise)
         require(self.output_bound > 0, "training.periphery.output_bound", "be positive", self.output_bound)
         require(self.output_noise >= 0, "training.periphery.output_noise", "be at least 0", self.output_noise)
 
     @property
     def forward(self) -> IO:
-        def steps(bits: int) -> float:
-            return float(2**bits - 2) if bits else 0.0
-
         return IO(
-            steps(self.dac_bits), steps(self.adc_bits), float(self.output_bound), float(self.output_noise),
+            _steps(self.dac_bits), _steps(self.adc_bits), float(self.output_bound), float(self.output_noise),
             self.noise_management, self.bound_management,
         )  # fmt: skip
 
@@ -49,8 +53,17 @@ class Periphery:
 
     @property
     def single(self) -> IO:
-        """The read of single columns: no input exceeds the range and no output the bound."""
-        return self.forward._replace(noise_management=False, bound_management=False)
+        """Of reads of A, whose inputs are ±1 or 0. A single column stays within the bound; a sum of all of them may not."""
+        bits = self.adc_bits if self.read_adc_bits is None else self.read_adc_bits
+        noise = self.output_noise if self.read_noise is None else self.read_noise
+        return self.forward._replace(
+            adc_steps=_steps(bits), noise=float(noise), noise_management=False, bound_management=False
+        )
+
+
+def _steps(bits: int) -> float:
+    """Of a converter over its range; 0: none."""
+    return float(2**bits - 2) if bits else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +71,7 @@ class InSituMode(ABC):
     """Schedule of a training run on pulsed devices. Concrete modes say which arrays a weight matrix has and how they learn."""
 
     on_devices: ClassVar[bool] = True  # whether weights lie on devices at all
+    reads_a: ClassVar[bool] = False  # whether there is an array A that is read while learning
 
     epochs: int = 50
     learning_rate: float = 0.03  # η, in units of the weights that the network sees
@@ -84,6 +98,10 @@ class InSituMode(ABC):
         require(fits, "training.average_epochs", f"lie in 1 … training.epochs = {self.epochs}", self.average_epochs)
         longest = self.pulses.longest
         require(1 <= longest <= 31, "training.pulses.longest", "lie in 1 … 31 bits", longest)
+        for name in ("read_noise", "read_adc_bits"):
+            value = getattr(self.periphery, name)
+            require(self.reads_a or value is None, f"training.periphery.{name}", "be null where no array A is read", value,
+                    "Take training=tiki_taka, ttv2 or chopped_ttv2, or set the periphery of all products.")  # fmt: skip
 
     def rate(self, epoch: int) -> float:
         """Learning rate of the devices' own weights in an epoch (from 0): w = W / scale, so Δw = η (−dL/dW) / scale."""

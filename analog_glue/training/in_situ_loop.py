@@ -20,12 +20,14 @@ from torch import nn
 from analog_glue.kernels.matvec import IO
 from analog_glue.nn.in_situ.learner import Learner, Network, Stream
 from analog_glue.progress import Progress, duration
+from analog_glue.settings import require
 from analog_glue.training.averaging import Averaging
 from analog_glue.training.in_situ import InSituMode
 from analog_glue.training.state import load_tensors, save_tensors
 from analog_glue.training.statistics import Statistics
 
 STATE = "training_state.safetensors"
+NAMES = 2**32  # of products and updates of one array: the numbers of their noise have 32 bits
 
 
 class Trainable(ABC):
@@ -79,6 +81,14 @@ class Epoch:
                 "seconds": round(self.seconds, 1)}  # fmt: skip
 
 
+def check_names(trainable: Trainable, mode: InSituMode) -> None:
+    """Raises ValueError where so many epochs would see the same noise again."""
+    epoch = trainable.units * trainable.unit_size * max(trainable.uses, default=1)
+    most = NAMES // epoch
+    require(mode.epochs <= most, "training.epochs", f"be at most {most}, which use an array {NAMES:,} times", mode.epochs,
+            "More would see the same noise again.")  # fmt: skip
+
+
 def restore(trainable: Trainable, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Bring a network to a state that `fit_in_situ` saved; all that was saved, and the notes of that state."""
     tensors, notes = load_tensors(path)
@@ -111,9 +121,13 @@ def fit_in_situ(
         report: Called with the learning curve after every epoch.
         stop_after: Units after which to save and leave (None: never); what a test interrupts with.
 
+    Raises:
+        ValueError: see `check_names`.
+
     Returns:
         The learning curve; shorter than `mode.epochs` where `stop_after` ended the run.
     """
+    check_names(trainable, mode)
     averaging = Averaging(trainable.network, mode, trainable.units)
     statistics = Statistics(trainable.network, mode, trainable.units)
     epoch, unit, total, seconds, curve = 0, 0, 0.0, 0.0, []

@@ -12,15 +12,12 @@
 Line 15 sends trains of `pulses.longest` bits, every bit on with probability min(1, λ |v| / (longest · dw_min)).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Self
+from dataclasses import dataclass
 
 import numpy as np
 from numba import float32, uint32
 
-from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice, aligned
+from analog_glue.devices.pulsed.device import PulsedDevice, aligned
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.matvec import IO, READ, converted
 from analog_glue.kernels.pulsed import (
@@ -34,62 +31,39 @@ from analog_glue.kernels.pulsed import (
     update_samples,
     work_space,
 )
-from analog_glue.nn.in_situ.learner import LearnerOnC, Pulses, Stream, find_symmetry_point, share_rows
+from analog_glue.nn.in_situ.learner import Pulses, Stream, share_rows
 from analog_glue.settings import require
-from analog_glue.training.in_situ import InSituMode, halved
+from analog_glue.training.transfer import TransferLearner, TransferMode
 
 LATER = 16  # first counter of normal numbers after those of a read
 
 
 @dataclass(frozen=True, kw_only=True)
-class TikiTaka(InSituMode):
+class TikiTaka(TransferMode):
     """See the module's algorithm."""
 
-    transfer_every: int = 2  # ns: updates of A between two reads
     transfer_rate: float = 0.03  # λ
-    transfer_decay_every: int | None = None  # [epochs] after which λ is halved; null: constant
     gamma: float = 0.0  # γ: share of A in the weights that the network sees
-    symmetry_pulses: int = 0  # alternating pulses that find A's symmetry point; 0: the exact one
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.transfer_every >= 1, "training.transfer_every", "be at least 1", self.transfer_every)
-        require(self.transfer_rate > 0, "training.transfer_rate", "be positive", self.transfer_rate)
-        require(self.symmetry_pulses >= 0, "training.symmetry_pulses", "be at least 0", self.symmetry_pulses)
-        decays = self.transfer_decay_every is None or self.transfer_decay_every >= 1
-        require(decays, "training.transfer_decay_every", "be at least 1 or null", self.transfer_decay_every)
         require(self.gamma >= 0, "training.gamma", "be at least 0", self.gamma)
 
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "TikiTakaLearner":
-        a = device.draw(*values.shape, seed, f"A{number}")
-        find_symmetry_point(a, self.symmetry_pulses, Stream.of(seed, number))  # line 2
-        c = device.draw(*values.shape, seed, f"C{number}")
-        c.write(values)  # line 3
-        rates = partial(halved, self.transfer_rate, every=self.transfer_decay_every)
+        a, c = self.arrays(device, values, seed, number)  # lines 2 and 3
         return TikiTakaLearner(
-            a, c, self.transfer_every, self.transfer_rate, rates, self.gamma, self.periphery.single, self.pulses,
+            a, c, self.transfer_every, self.transfer_rate, self.transfer_rates, self.gamma, self.periphery.single, self.pulses,
             Stream.of(seed, number), aligned(c.weights),
         )  # fmt: skip
 
-    def reused(self, times: int) -> Self:
-        return replace(self, transfer_every=self.transfer_every * times)
-
 
 @dataclass
-class TikiTakaLearner(LearnerOnC):
-    a: PulsedArray
-    c: PulsedArray
-    transfer_every: int
-    transfer_rate: float  # λ of this epoch
-    transfer_rates: Callable[[int], float]  # λ of an epoch
+class TikiTakaLearner(TransferLearner):
     gamma: float
     io: IO
     pulses: Pulses
     stream: Stream
     sum: np.ndarray  # work space
-
-    def begin_epoch(self, epoch: int) -> None:
-        self.transfer_rate = self.transfer_rates(epoch)
 
     def weights(self) -> np.ndarray:
         if self.gamma == 0:
@@ -113,9 +87,6 @@ class TikiTakaLearner(LearnerOnC):
             )  # fmt: skip
 
         share_rows(rows, self.outputs, len(words_x))
-
-    def arrays(self) -> list[PulsedArray]:
-        return [self.a, self.c]
 
     def state(self) -> dict[str, np.ndarray]:
         return {"a": self.a.weights, "c": self.c.weights}

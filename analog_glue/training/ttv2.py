@@ -16,85 +16,60 @@
     22      i := i mod n + 1
 
 T is stated in steps of C (dw_min). One-hot vectors read and write one column; Hadamard vectors read all of A at once, and H
-holds the coefficients (v is divided by their number N, so that λ and T mean the same). Since a row of devices is independent
-of every other row, each core takes rows through all steps of a sequence, reads included.
+holds the coefficients (v is divided by their number N, so that λ and T mean the same). A sum of all columns may exceed the
+periphery's bound, where it is clipped: bound management would repeat the read of all rows for one of them. Since a row of
+devices is independent of every other row, each core takes rows through all steps of a sequence, reads included.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Self
+from dataclasses import dataclass
 
 import numpy as np
 from numba import float32, uint32
 
-from analog_glue.devices.pulsed.device import PulsedArray, PulsedDevice
+from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.kernels.jit import compiled
 from analog_glue.kernels.matvec import IO, READ, converted
 from analog_glue.kernels.pulsed import GROUP, PURPOSES, draw_normals, one_pulse, update_power, update_samples, work_space
-from analog_glue.nn.in_situ.learner import LearnerOnC, Pulses, Stream, find_symmetry_point, share_rows
+from analog_glue.nn.in_situ.learner import Pulses, Stream, share_rows
 from analog_glue.settings import require
-from analog_glue.training.in_situ import InSituMode, halved
+from analog_glue.training.transfer import TransferLearner, TransferMode
 
 
 @dataclass(frozen=True, kw_only=True)
-class TTv2(InSituMode):
+class TTv2(TransferMode):
     """See the module's algorithm."""
 
-    transfer_every: int = 2  # ns: updates of A between two reads
     transfer_rate: float = 0.01  # λ
-    transfer_decay_every: int | None = None  # [epochs] after which λ is halved; null: constant
     threshold: float = 1.0  # T [dw_min of C]
     momentum: float = 0.1  # m: what H keeps after a pulse; 0 is plain TTv2, more is hysteretic
     vectors: str = "one_hot"  # one_hot | hadamard
-    symmetry_pulses: int = 0  # alternating pulses that find A's symmetry point; 0: the exact one
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.transfer_every >= 1, "training.transfer_every", "be at least 1", self.transfer_every)
-        require(self.transfer_rate > 0, "training.transfer_rate", "be positive", self.transfer_rate)
-        require(self.symmetry_pulses >= 0, "training.symmetry_pulses", "be at least 0", self.symmetry_pulses)
-        decays = self.transfer_decay_every is None or self.transfer_decay_every >= 1
-        require(decays, "training.transfer_decay_every", "be at least 1 or null", self.transfer_decay_every)
         require(self.threshold > 0, "training.threshold", "be positive", self.threshold)
         require(0 <= self.momentum < 1, "training.momentum", "lie in [0, 1)", self.momentum)
         require(self.vectors in ("one_hot", "hadamard"), "training.vectors", "be one_hot or hadamard", self.vectors)
 
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "TTv2Learner":
-        a = device.draw(*values.shape, seed, f"A{number}")
-        find_symmetry_point(a, self.symmetry_pulses, Stream.of(seed, number))  # line 2
-        c = device.draw(*values.shape, seed, f"C{number}")
-        c.write(values)  # line 3
+        a, c = self.arrays(device, values, seed, number)  # lines 2 and 3
         vectors = hadamard(values.shape[1]) if self.vectors == "hadamard" else np.zeros((0, 0), np.float32)
         coefficients = len(vectors) or values.shape[1]
         h = np.zeros((values.shape[0], coefficients), np.float32)  # line 4
-        rates = partial(halved, self.transfer_rate, every=self.transfer_decay_every)
         return TTv2Learner(
-            a, c, h, vectors, self.transfer_every, self.transfer_rate, rates, self.threshold * device.step, self.momentum,
-            self.periphery.single, self.pulses, Stream.of(seed, number),
+            a, c, self.transfer_every, self.transfer_rate, self.transfer_rates, h, vectors, self.threshold * device.step,
+            self.momentum, self.periphery.single, self.pulses, Stream.of(seed, number),
         )  # fmt: skip
-
-    def reused(self, times: int) -> Self:
-        return replace(self, transfer_every=self.transfer_every * times)
 
 
 @dataclass
-class TTv2Learner(LearnerOnC):
-    a: PulsedArray
-    c: PulsedArray
-    h: np.ndarray
-    vectors: np.ndarray  # (N, padded inputs) of ±1; empty: one-hot
-    transfer_every: int
-    transfer_rate: float  # λ of this epoch
-    transfer_rates: Callable[[int], float]  # λ of an epoch
+class TTv2Learner(TransferLearner):
+    h: np.ndarray  # (outputs, N)
+    vectors: np.ndarray  # (N, inputs) of ±1; empty: one-hot
     threshold: float  # [weight]
     momentum: float
     io: IO
     pulses: Pulses
     stream: Stream
-
-    def begin_epoch(self, epoch: int) -> None:
-        self.transfer_rate = self.transfer_rates(epoch)
 
     def weights(self) -> np.ndarray:
         return self.c.weights
@@ -117,9 +92,6 @@ class TTv2Learner(LearnerOnC):
             )  # fmt: skip
 
         share_rows(rows, self.outputs, len(words_x))
-
-    def arrays(self) -> list[PulsedArray]:
-        return [self.a, self.c]
 
     def state(self) -> dict[str, np.ndarray]:
         return {"a": self.a.weights, "c": self.c.weights, "h": self.h}

@@ -20,7 +20,7 @@ import numpy as np
 
 from analog_glue.devices.pulsed.drift import Drift
 from analog_glue.kernels.lanes import LANES
-from analog_glue.kernels.pulsed import RATE_DOWN, RATE_UP, TARGET_DOWN, TARGET_UP
+from analog_glue.kernels.pulsed import HIGHEST, LOWEST, RATE_DOWN, RATE_UP, TARGET_DOWN, TARGET_UP
 from analog_glue.seeding import key
 from analog_glue.settings import require
 
@@ -76,10 +76,9 @@ class PulsedArray:
     def write(self, values: np.ndarray) -> None:
         """Set the weights to `values` (outputs, inputs), clipped to what each device can hold."""
         planes = self.devices.shape[2]
-        high, low = (4, 5) if planes == 6 else (TARGET_UP, TARGET_DOWN)
+        high, low = (HIGHEST, LOWEST) if planes == 6 else (TARGET_UP, TARGET_DOWN)
         wanted = padded(values.astype(np.float32)) + self.reference
         self.weights[...] = np.clip(wanted, unpacked(self.devices, low), unpacked(self.devices, high))
-
 
     def age(self, t: float) -> None:
         """Let the devices drift from the last pulse to `t` [s] after it."""
@@ -186,7 +185,7 @@ def symmetry_point(array: PulsedArray) -> np.ndarray:
     r_up, r_down = (1 - 2.0 ** -planes[rate] for rate in (RATE_UP, RATE_DOWN))
     w = (r_up * planes[TARGET_UP] + r_down * planes[TARGET_DOWN]) / np.maximum(r_up + r_down, 1e-30)
     if len(planes) == 6:
-        return np.clip(w, planes[5], planes[4])
+        return np.clip(w, planes[LOWEST], planes[HIGHEST])
     return w
 
 

@@ -124,6 +124,7 @@ class InSituModel:
             array.tested = step
 
     def state(self) -> dict[str, np.ndarray]:
-        """Of arrays by number, and of other parameters; writing into these arrays restores it."""
+        """Of arrays by number, and of other parameters and buffers; writing into these arrays restores it."""
         arrays = {f"{number}.{name}": part for number, array in enumerate(self.arrays) for name, part in array.state().items()}
-        return arrays | {f"model.{name}": parameter.detach().numpy() for name, parameter in self.model.named_parameters()}
+        others = (*self.model.named_parameters(), *self.model.named_buffers())
+        return arrays | {f"model.{name}": tensor.detach().numpy() for name, tensor in others}

@@ -26,7 +26,7 @@ def initial_weights(symbols: int, hidden: int, layers: int, random: np.random.Ge
     return [random.uniform(-limit, limit, shape) for shape in shapes(symbols, hidden, layers)]
 
 
-class InSituLSTM:
+class InSituCharacterLSTM:
     """The network around the arrays: digital state and activations, records of a sequence."""
 
     def __init__(
@@ -89,9 +89,9 @@ class InSituLSTM:
 def make(
     symbols: int, hidden: int, layers: int, learner: Callable[[np.ndarray, int], Learner], scale: float, seed: int,
     forward: IO, backward: IO,
-) -> InSituLSTM:  # fmt: skip
+) -> InSituCharacterLSTM:  # fmt: skip
     """The network with fresh weights; `learner` puts weights, in units of the devices, on the array of that number."""
     random = np.random.Generator(np.random.Philox(Stream.of(seed, 0).k0))
     initial = initial_weights(symbols, hidden, layers, random)
     learners = [learner(weights / scale, number) for number, weights in enumerate(initial)]
-    return InSituLSTM(symbols, hidden, learners, forward, backward, scale, Stream.of(seed, 0))
+    return InSituCharacterLSTM(symbols, hidden, learners, forward, backward, scale, Stream.of(seed, 0))

@@ -24,7 +24,7 @@ class InSituPerceptron:
     """The network around the arrays."""
 
     def __init__(self, learners: list[Learner], forward: IO, backward: IO, scale: float, stream: Stream) -> None:
-        """As `InSituLSTM`."""
+        """As `InSituCharacterLSTM`."""
         self.learners, self.forward, self.backward, self.scale, self.stream = learners, forward, backward, scale, stream
         self._xs = tuple(zeros(1, -(-learner.inputs // LANES) * LANES) for learner in learners)
         self._ds = tuple(zeros(1, -(-learner.outputs // LANES) * LANES) for learner in learners)
