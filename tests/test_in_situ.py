@@ -262,7 +262,7 @@ def test_no_two_products_of_the_lstm_share_noise(symbol):
         values[layer][hidden : 3 * hidden, hidden] = np.repeat([-10.0, 1.0], hidden)
     values[2][0, hidden] = 16.0
     arrays, seen = [Recorder.of(v) for v in values], []
-    network = lstm.InSituLSTM(symbols, hidden, arrays, NOISY, NOISY, 1.0, Stream.of(0, 0))
+    network = lstm.InSituCharacterLSTM(symbols, hidden, arrays, NOISY, NOISY, 1.0, Stream.of(0, 0))
     for number in range(samples):
         network.state[...] = 0
         network.train(np.array([5, symbol, symbol, 1]), 0.0, 3 * number)

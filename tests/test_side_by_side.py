@@ -5,6 +5,7 @@ import functools
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def test_runs_at_the_same_time_learn_the_same_bits_as_one_after_another(tmp_path
 def test_a_job_that_fails_beside_another_is_written_down(tmp_path, capfd):
     words = [*DIGITS, f"output_root={tmp_path}"]
     assert main(["train", *words[:-2], "seed=1", words[-1], "dry_run=true"]) == 0
-    name = capfd.readouterr().out.split(":")[0].splitlines()[-1]
+    name = re.search(rf"^Output +{tmp_path}/(\S+)$", capfd.readouterr().out, re.MULTILINE)[1]
     (tmp_path / name).write_text("in the way")
     assert main(["train", "-m", *words, "runtime.jobs=2"]) == 1
     said = capfd.readouterr()
@@ -89,6 +90,7 @@ def note_the_interrupt(folder, number):
 def test_ctrl_c_interrupts_what_runs_and_starts_nothing_more(tmp_path):
     def both_started(*_):
         if len(list(tmp_path.glob("started_*"))) == 2:
+            signal.setitimer(signal.ITIMER_REAL, 0)  # a second Ctrl-C would end the orderly end of the first
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, both_started)
