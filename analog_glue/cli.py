@@ -51,9 +51,10 @@ examples:
   analog-glue train task=mrpc noise=pcm                                     the main job
   analog-glue train task=mrpc noise=pcm dry_run=true                        sizes and noise, then stop
   analog-glue evaluate checkpoint=outputs/… noise=reram evaluation.chips=5
+  analog-glue train +experiment=digits_in_situ training=tiki_taka           trained on pulsed devices, in seconds
   analog-glue tables outputs
 
-`analog-glue train --help` prints every setting with its value.
+`analog-glue train --help` prints every setting with its value; so it does behind what you choose: `train training=ttv2 --help`.
 Bash completion: eval "$(analog-glue -sc install=bash)"
 Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. ANALOG_GLUE_TRACE=1 adds the trace to any error.
 """
@@ -125,6 +126,8 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
         The folder of the run.
     """
     config, parts = build_components(composed, command)
+    if command == "train":
+        _refuse_what_is_unused(overrides, parts)
     if command == "extract":
         return _run_extraction(composed.settings, parts)
     from analog_glue import experiment
@@ -269,6 +272,27 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
                 parts["task"] = HeadTask(parts["task"], parts.pop("model"), root / "features")
                 parts["task"].check(composed.settings.data.root)
     return config, parts
+
+
+def _refuse_what_is_unused(words: list[str], parts: dict[str, Any]) -> None:
+    """Raises WrongInput for words of `train` that choose what its kind of training has not: it would be ignored silently."""
+    from analog_glue.configuration import WrongInput
+
+    in_situ = "device" in parts
+    unused = {"noise", "tile", "hardware", "evaluation"} if in_situ else {"device"}
+    if in_situ and "model" not in parts["task"].config():
+        unused.add("model")
+    for word in words:
+        key = word.lstrip("+~").split("=")[0]
+        if key.split(".")[0].split("@")[0] in unused:
+            raise WrongInput(
+                f"Setting `{key}` must be left out of training in situ, but is given: {word}. Its arrays have devices "
+                "(device=…), converters and noise (training.periphery) of their own; PCM tiles come afterwards: "
+                "`analog-glue extract`, then `analog-glue evaluate … noise=pcm`."
+                if in_situ
+                else f"Setting `{key}` must be left out where nothing is trained in situ, but is given: {word}. Choose "
+                "training=ttv2, tiki_taka or sgd_pulsed, or noise=… for the devices of inference."
+            )
 
 
 IN_SITU_MODES = ("sgd_digital", "sgd_pulsed", "tiki_taka", "ttv2", "chopped_ttv2")

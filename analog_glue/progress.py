@@ -1,8 +1,11 @@
 """Progress of long work: a bar on a terminal, elsewhere a line now and then."""
 
+import signal
+import threading
 import time
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
 
 from tqdm import tqdm
 
@@ -50,6 +53,30 @@ class Progress:
             left = duration((self._total - self._done) / pace)
             speed = f"{pace:,.0f} {self._unit}s/s" if pace >= 1 else f"{1 / pace:.1f} s for each {self._unit}"
             self._log(f"  {self.what}: {100 * self._done / self._total:.0f} %, {speed}, {left} left")
+
+
+@contextmanager
+def held_interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C is noted instead of obeyed, so that work can be saved before it ends; a second one interrupts at once.
+
+    Yields:
+        Tells whether Ctrl-C was pressed. Never, in other threads than the main one and where Ctrl-C is ignored.
+    """
+    pressed = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield pressed.is_set
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def duration(seconds: float) -> str:

@@ -199,6 +199,24 @@ def test_a_value_that_a_component_refuses_is_answered_in_the_same_way(run):
     assert len(answer.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["training=ttv2", "task=digits", "tile.adc_bits=4"], ["`tile.adc_bits`", "training.periphery", "extract"]),
+        (["training=ttv2", "task=digits", "noise=reram"], ["`noise`", "device=…", "evaluate … noise=pcm"]),
+        (["training=ttv2", "task=digits", "model=tiny"], ["`model`"]),
+        (["training=ttv2", "task=demo", "model=tiny", "evaluation.chips=2"], ["`evaluation.chips`"]),
+        (["task=demo", "model=tiny", "device=ecram"], ["`device`", "training=ttv2"]),
+        (["training=sgd_pulsed", "task=digits", "training.periphery.read_noise=0.1"], ["read_noise`", "tiki_taka"]),
+    ],
+)
+def test_what_this_kind_of_training_has_not_is_refused_instead_of_ignored(run, words, parts):
+    answer = run("train", *words, "dry_run=true")
+    assert answer.code == 2
+    for part in parts:
+        assert part in answer.err
+
+
 def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
     answer = fresh(command_line("train", "task=mrpc", "data.root=/nowhere"))
     assert answer.returncode == 2

@@ -12,6 +12,9 @@ from torch import nn
 
 from analog_glue.cli import main
 from analog_glue.in_situ.workloads import Answers, Continuation, picture_scores
+from analog_glue.kernels.matvec import PERFECT
+from analog_glue.nn.in_situ.learner import Fixed, Stream
+from analog_glue.nn.in_situ.lstm import InSituCharacterLSTM
 from analog_glue.nn.plain import CharacterLSTM, on_linear_layers, perceptron
 from analog_glue.results import find_rows
 
@@ -83,6 +86,11 @@ def test_streams_beside_each_other_score_as_one_text(run):
     for which in ((1, 50), (40, 100), (7, 100)):
         assert scores[which] == pytest.approx(scores[1, 0], abs=1e-4)
     assert abs(scores[40, 0] - scores[1, 0]) > 1e-3  # without a warm-up, 40 beginnings are guessed
+    arrays = [Fixed.of(weights) for weights in arrays_of(run)]
+    digital = InSituCharacterLSTM(20, 32, arrays, PERFECT, PERFECT, 1.0, Stream.of(0, 0))
+    for streams, warm_up in ((40, 0), (40, 100), (1, 50)):  # or they are those of the digital network
+        ((score,),) = Continuation(trainable, streams=streams, warm_up=warm_up, digital=digital).score(model)
+        assert score.value == pytest.approx(scores[1, 0], rel=1e-5)
 
 
 def test_chips_in_one_pass_are_scored_as_alone(run):

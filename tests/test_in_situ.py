@@ -4,8 +4,10 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import re
 import shlex
+import signal
 
 import numpy as np
 import pytest
@@ -589,6 +591,34 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(kind, tmp_path):
     assert all(torch.equal(sums[name], resumed_sums[name]) for name in averages + moments)
     assert [(e.train_loss, e.scores) for e in resumed] == [(e.train_loss, e.scores) for e in curve]
     assert len(curve) == 2
+
+
+def test_ctrl_c_keeps_all_that_was_learnt_to_the_last_unit_of_work(tmp_path, monkeypatch):
+    mode = TTv2(epochs=1, learning_rate=0.05)
+    whole, pressed, resumed = (characters(mode) for _ in range(3))
+    for folder in ("whole", "parts"):
+        (tmp_path / folder).mkdir()
+    fit_in_situ(whole, mode, tmp_path / "whole", log=lambda _: None)
+    learn = Characters.train
+
+    def and_press(self, epoch, unit, rate):
+        if unit == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return learn(self, epoch, unit, rate)
+
+    monkeypatch.setattr(Characters, "train", and_press)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit_in_situ(pressed, mode, tmp_path / "parts", log=lambda _: None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    monkeypatch.undo()
+    said: list[str] = []
+    fit_in_situ(resumed, mode, tmp_path / "parts", log=said.append)
+    assert said[0] == "Resuming in epoch 1 after 100 chars."
+    assert all(np.array_equal(array, resumed.state()[name]) for name, array in whole.state().items())
 
 
 def test_more_epochs_go_on_as_one_run_of_so_many_would_have_gone_though_rates_decay(tmp_path):

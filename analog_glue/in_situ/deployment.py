@@ -18,6 +18,7 @@ from analog_glue.devices.device import Device
 from analog_glue.devices.pulsed.device import PulsedDevice
 from analog_glue.evaluation import Sentences, Workload
 from analog_glue.experiment import EncodedData, RunSummary, Subject, calibrated_ranges, runtime, sweep
+from analog_glue.in_situ.extraction import in_digital
 from analog_glue.in_situ.heads import HeadTask
 from analog_glue.in_situ.run import RUN, check_data, run_of
 from analog_glue.in_situ.workloads import workload_of
@@ -62,8 +63,8 @@ def deploy(
     seed = run_of(extraction.parent)["seed"]
     trainable, data = task.load(settings.data.root, mode, device, seed)
     check_data(extraction.parent, data)
-    model = trainable.deployable([tensors[str(number)].numpy() for number in range(len(tensors))])
-    model = on_linear_layers(model).eval()
+    weights = [tensors[str(number)].numpy() for number in range(len(tensors))]
+    model = on_linear_layers(trainable.deployable(weights)).eval()
     if settings.dry_run:
         tiles = count_tiles(model, hardware)
         sizes = f"{tiles.layers} layers, {tiles.weights:,} weights on {tiles.tiles} tiles"
@@ -79,7 +80,7 @@ def deploy(
         workload = Sentences(task.task, raw, encoded.validation, settings.evaluation.token_budget)
         ranges_of = partial(calibrated_ranges, hardware=hardware, train=encoded.train, calibration=calibration)
     else:
-        workload = workload_of(trainable, where)
+        workload = workload_of(trainable, in_digital(trainable, weights, mode, seed), where)
         ranges_of = partial(workload.ranges, hardware=hardware, calibration=calibration)
 
     def calibrated(model: nn.Module) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:

@@ -37,7 +37,8 @@ def describe(
         "Dry run: nothing is trained or written.", "",
         f"Task       {names['task']}: {units:,} {unit}s an epoch; tests: {part:,} {unit}s after an epoch, "
         f"{whole:,} after the last  ({data['source']})",
-        f"Training   {names['training']}: {mode.epochs} epochs{f', {done} of them done' if done else ''}",
+        f"Training   {names['training']}: {mode.epochs} epoch{'s' if mode.epochs > 1 else ''}"
+        f"{f', {done} of them done' if done else ''}",
         *(f"           {line}" for line in _algorithm(device, mode)),
     ]  # fmt: skip
     if mode.on_devices:
@@ -45,8 +46,24 @@ def describe(
             f"Devices    {names['device']}: dw_min {device.dw_min:g} on ±{device.w_max:g}, {device.states:,.0f} states; "
             f"one pulse has noise of {device.dw_min_std:g} steps"
         )
+        lines.append(f"Products   {_periphery(mode)}")
     lines += [f"Time       {_time(trainable, mode, done)}", f"Output     {folder}", "", *_arrays(trainable, mode)]
     return "\n".join(lines)
+
+
+def _periphery(mode: InSituMode) -> str:
+    """Converters and noise of products, and of reads of A."""
+
+    def adc(bits: int) -> str:
+        return f"ADC {bits} bits" if bits else "no ADC"
+
+    io = mode.periphery
+    products = f"DAC {io.dac_bits} bits" if io.dac_bits else "no DAC"
+    products += f", {adc(io.adc_bits)} on ±{io.output_bound:g}, noise {io.output_noise:g}"
+    if not mode.reads_a:
+        return products
+    bits = io.adc_bits if io.read_adc_bits is None else io.read_adc_bits
+    return f"{products}; reads of A: {adc(bits)}, noise {mode.periphery.single.noise:g}"
 
 
 def _algorithm(device: PulsedDevice, mode: InSituMode) -> list[str]:

@@ -90,7 +90,7 @@ def extract_run(
     }  # fmt: skip
     record = json.loads((folder / EXTRACTION).read_text(encoding="utf-8")) if (folder / EXTRACTION).is_file() else {}
     if settings.force or any(record.get(name) != value for name, value in facts.items()):
-        log(f"Extracting {run} after {notes['epoch']} epochs")
+        log(f"Extracting {run} after epoch {notes['epoch']}")
         record = _extract(trainable, saved, facts, folder, mode, device, settings, data, seed, log)
     else:
         log(f"Extracted already: {folder}")
@@ -233,14 +233,14 @@ def _score_uncertainty(
     weights = [tensors[str(number)].numpy() for number in range(len(tensors))]
 
     def score(values: Weights) -> Scores:
-        return _digital(trainable, values, mode, seed).test(epoch, True)
+        return in_digital(trainable, values, mode, seed).test(epoch, True)
 
     score_pruning(folder, name, weights, spread, chosen.prune, score)
     if spread is not None:
         score_perturbation(folder, name, weights, spread, chosen.perturb, chosen.draws, seed, score)
 
 
-def _digital(trainable: Trainable, weights: Weights, mode: InSituMode, seed: int) -> Trainable:
+def in_digital(trainable: Trainable, weights: Weights, mode: InSituMode, seed: int) -> Trainable:
     """The network with `weights`, in its own units, in digital float32."""
     return trainable.on([Fixed.of(values / mode.output_scale) for values in weights], PERFECT, Stream.of(seed, 0))
 
@@ -254,7 +254,7 @@ def _networks(
     _age(fresh, time)
     forward, stream = mode.periphery.forward, Stream.of(seed, 0)
     return {
-        f"{name}, digital": _digital(trainable, weights, mode, seed),
+        f"{name}, digital": in_digital(trainable, weights, mode, seed),
         f"{name}, arrays without bounds": trainable.on([Fixed.of(values) for values in own], forward, stream),
         f"{name}, fresh arrays": trainable.on(fresh, forward, stream),
     }

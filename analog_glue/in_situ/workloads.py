@@ -1,7 +1,9 @@
 """What a network trained in situ is scored on when it lies on chips of another kind: its task's whole test set.
 
-A text cannot be cut into independent examples, but into streams: `STREAMS` pieces side by side, each read from `WARM_UP`
-characters before its beginning, so that the state is nearly that of reading the whole text in one go.
+A text cannot be cut into independent examples, but into streams: `STREAMS` pieces side by side. Each is read from `WARM_UP`
+characters before its beginning, from the state that the digital network has there after reading all of the text so far, so that
+in digital the score is that of reading in one go, and on a chip nearly so. An empty state instead may never be forgotten:
+trained with enough noise, gates of a network can latch, and then its cells grow without end.
 """
 
 from abc import abstractmethod
@@ -15,6 +17,7 @@ from analog_glue.evaluation import Score, Workload
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.convert import analog_layers
 from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.in_situ.lstm import InSituCharacterLSTM
 from analog_glue.seeding import generator
 from analog_glue.settings import Calibration
 from analog_glue.training.characters import Characters
@@ -39,10 +42,15 @@ class Deployed(Workload):
         """Input range of every layer on tiles, by name, from the first training examples of a fixed order."""
 
 
-def workload_of(trainable: Trainable, device: str = "cpu") -> Deployed:
-    """The task of a network that was trained in situ; `device` is where torch computes."""
-    if isinstance(trainable, Characters):
-        return Continuation(trainable, device)
+def workload_of(trainable: Trainable, digital: Trainable, device: str = "cpu") -> Deployed:
+    """The task of a network that was trained in situ.
+
+    Args:
+        digital: The same with the weights that are deployed, in digital.
+        device: Where torch computes.
+    """
+    if isinstance(trainable, Characters) and isinstance(digital, Characters):
+        return Continuation(trainable, device, digital=digital.network)
     if isinstance(trainable, Images):
         images, classes, test_images, test_classes = map(
             torch.from_numpy, (trainable.images, trainable.classes, trainable.test_images, trainable.test_classes)
@@ -60,8 +68,10 @@ class Continuation(Deployed):
     headline = "cross_entropy"
 
     def __init__(
-        self, trainable: Characters, device: str = "cpu", streams: int = STREAMS, warm_up: int = WARM_UP
-    ) -> None:
+        self, trainable: Characters, device: str = "cpu", streams: int = STREAMS, warm_up: int = WARM_UP,
+        digital: InSituCharacterLSTM | None = None,
+    ) -> None:  # fmt: skip
+        """Args: digital: The network whose states streams begin with; None: empty ones."""
         self._train, self._device = torch.from_numpy(trainable.text), device
         self._sequence = trainable.unit_size
         text = torch.from_numpy(trainable.test_text)
@@ -73,6 +83,10 @@ class Continuation(Deployed):
         self._places = starts + torch.arange(warm_up + self._steps)  # (pieces, steps) of the inputs
         # The first piece has nothing before it, and the last may be shorter.
         self._valid = self._places[:, warm_up:] < self._total + warm_up
+        self._beginnings: Tensor | None = None  # (pieces, layers, 2, hidden)
+        if digital is not None:
+            before = [max(0, start - warm_up) for start in starts.flatten().tolist()]
+            self._beginnings = torch.from_numpy(digital.states(trainable.test_text, before)).to(device)
 
     @torch.no_grad()
     def score(self, model: nn.Module, chips: int = 1) -> list[list[Score]]:
@@ -81,6 +95,8 @@ class Continuation(Deployed):
         targets = self._test[self._places[:, self._warm_up :] + 1].repeat(chips, 1).to(device)
         valid = self._valid.repeat(chips, 1).to(device)
         state, losses = model.empty(len(inputs), device), torch.zeros(len(inputs), dtype=torch.float64, device=device)
+        if self._beginnings is not None:
+            state = [(layer[:, 0], layer[:, 1]) for layer in self._beginnings.repeat(chips, 1, 1, 1).unbind(1)]
         if self._warm_up:
             _, state = model(inputs[:, : self._warm_up], state)
             begins = (torch.arange(len(inputs), device=device) % len(self._places) == 0)[:, None]

@@ -19,7 +19,7 @@ from torch import nn
 
 from analog_glue.kernels.matvec import IO
 from analog_glue.nn.in_situ.learner import Learner, Network, Stream
-from analog_glue.progress import Progress, duration
+from analog_glue.progress import Progress, duration, held_interrupt
 from analog_glue.settings import require
 from analog_glue.training.averaging import Averaging
 from analog_glue.training.in_situ import InSituMode
@@ -141,8 +141,9 @@ def fit_in_situ(
         if curve or unit:
             log(f"Resuming in epoch {epoch + 1} after {unit * trainable.unit_size:,} {trainable.unit}s.")
         started = time.monotonic()
-        with forgotten(trainable):  # the first unit compiles the kernels and fetches the data
+        with forgotten(trainable):  # the first unit and score compile the kernels and fetch the data
             trainable.train(0, 0, mode.rate(0))
+            trainable.test(0, False)
         if (passed := time.monotonic() - started) > 5:
             log(f"Ready after {duration(passed)}; compiled kernels are kept for later runs.")
     done, started, saved = 0, time.monotonic() - seconds, time.monotonic()
@@ -158,7 +159,7 @@ def fit_in_situ(
 
     all_units, done_units = mode.epochs * trainable.units, epoch * trainable.units + unit
     size = trainable.unit_size
-    with Progress("training", all_units * size, trainable.unit, done_units * size, log) as progress:
+    with Progress("training", all_units * size, trainable.unit, done_units * size, log) as progress, held_interrupt() as asked:
         while epoch < mode.epochs:
             progress.begin(f"epoch {epoch + 1}/{mode.epochs}")
             rate = mode.rate(epoch)
@@ -171,9 +172,11 @@ def fit_in_situ(
                 unit += 1
                 done += 1
                 progress.update(size)
-                if time.monotonic() - saved > 60 * mode.save_every or done == stop_after:
+                if time.monotonic() - saved > 60 * mode.save_every or done == stop_after or asked():
                     save()
                     saved = time.monotonic()
+                if asked():
+                    raise KeyboardInterrupt
                 if done == stop_after:
                     return curve
             whole = epoch + 1 == mode.epochs
@@ -184,5 +187,6 @@ def fit_in_situ(
             saved = time.monotonic()
             report(curve)
             words = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-            log(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {curve[-1].seconds:.0f} s")
+            passed = duration(curve[-1].seconds)
+            log(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {passed} so far")
     return curve

@@ -4,7 +4,7 @@ Arrays: 4·hidden × (hidden + 1 + inputs) a layer, then symbols × (hidden + 1)
 is carried from sequence to sequence. The updates of a sequence follow each other in the order of the characters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -60,6 +60,16 @@ class InSituCharacterLSTM:
             piece = text[first : first + length + 1]
             total += self._run(piece, state, step + first, learn=False, stream=self.stream.for_tests())[0]
         return total / (len(text) - 1)
+
+    def states(self, text: np.ndarray, places: Sequence[int], length: int = 1000) -> np.ndarray:
+        """State (places, layers, 2, hidden) before each of the ascending `places` of a text, read from an empty state."""
+        state, at, found, stream = np.zeros_like(self.state), 0, [], self.stream.for_tests()
+        for place in places:
+            for first in range(at, place, length):
+                self._run(text[first : min(first + length, place) + 1], state, first, learn=False, stream=stream)
+            found.append(state.copy())
+            at = place
+        return np.stack(found)
 
     def gradients(self, text: np.ndarray, state: np.ndarray) -> tuple[float, list[np.ndarray]]:
         """Loss and minus the gradient of every array's weights (outputs, inputs), for checks."""
