@@ -54,7 +54,7 @@ examples:
   analog-glue train +experiment=digits_in_situ training=tiki_taka           trained on pulsed devices, in seconds
   analog-glue tables outputs
 
-`analog-glue train --help` prints every setting with its value; so it does behind what you choose: `train training=ttv2 --help`.
+`analog-glue train --help` prints every setting with its value (`train training=ttv2 --help` of that choice).
 Bash completion: eval "$(analog-glue -sc install=bash)"
 Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. ANALOG_GLUE_TRACE=1 adds the trace to any error.
 """
