@@ -51,7 +51,7 @@ examples:
   analog-glue train task=mrpc noise=pcm                                     the main job
   analog-glue train task=mrpc noise=pcm dry_run=true                        sizes and noise, then stop
   analog-glue evaluate checkpoint=outputs/… noise=reram evaluation.chips=5
-  analog-glue train +experiment=digits_in_situ training=tiki_taka           trained on pulsed devices, in seconds
+  analog-glue train +experiment=digits_in_situ training=ttv2                on pulsed devices
   analog-glue tables outputs
 
 `analog-glue train --help` prints every setting with its value (`train training=ttv2 --help` of that choice).
