@@ -463,6 +463,7 @@ def test_the_command_tables_writes_text_figures_and_plain_csv_with_the_same_byte
     write_run(tmp_path, [1.9, 1.5], "symmetric_linear", "sgd_pulsed")
     assert main(["tables", str(tmp_path)]) == 0
     out = capsys.readouterr().out
+    assert f"figure: {tmp_path / 'tables' / 'figure3.png'}\n" in out and "next: open" not in out
     assert "## Figure 3" in out and "- Figure 6: analog-glue extract -m +experiment=gokmen_figure6" in out
     first = {file.name: file.read_bytes() for file in (tmp_path / "tables").iterdir()}
     assert {"figure3.png", "in_situ.csv", "learning_curves.csv", "tables.md", "tables.tex"} <= first.keys()

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from analog_glue.reports.figures import Line
@@ -182,6 +183,18 @@ def name_groups(groups: Sequence[Group], beside: Sequence[str] = (), across: boo
             own_keys = {*SHORTENING, *differing, *(departures(group) if device in BASELINE else ())}
             told = [_told(key, group) for key in sorted(own_keys & set(group.any.settings) - set(beside))]
             group.label = ", ".join([" ".join(filter(None, words)), *told])
+
+
+def differences(runs: Iterable[InSituRun]) -> dict[Path, str]:
+    """Folder → settings, but the seed, in which a run differs from others of its task, model, device and training, in words."""
+    alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
+    for run in runs:
+        alike[run.task, run.model, run.device, run.training].append(Group({run.seed: run}))
+    told = {}
+    for own in alike.values():
+        differing = [key for key in sorted({key for group in own for key in group.any.settings}) if _differ(key, own)]
+        told |= {group.any.folder: ", ".join(_told(key, group) for key in differing) for group in own}
+    return told
 
 
 def _told(key: str, group: Group) -> str:
