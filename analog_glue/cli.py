@@ -228,7 +228,12 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
                 f"Setting `checkpoint` must be the folder of a training run, but `{checkpoint}` is none. "
                 f"`analog-glue list runs {composed.settings.output_root}` shows the runs."
             )
-        extracted = command == "evaluate" and (checkpoint / EXTRACTION).is_file()
+        extracted = (checkpoint / EXTRACTION).is_file()
+        if extracted and command == "extract":
+            raise WrongInput(
+                f"Setting `checkpoint` must be the folder of an in-situ run, but `{checkpoint}` is an extraction of one. "
+                f"`analog-glue extract {typed('checkpoint', checkpoint.parent)}` extracts from its run again."
+            )
         if command == "extract" or extracted:
             from analog_glue.in_situ.run import run_of
 
@@ -363,6 +368,12 @@ def _hydra(command: str, words: list[str]) -> int:
     from analog_glue.settings import quoted
 
     flags, overrides = split_flags(words)
+    for word in overrides:
+        if word.startswith("checkpoint=") and ("…" in word or "..." in word):
+            raise WrongInput(
+                f"Setting `checkpoint` must be the whole name of a folder, but is `{word.partition('=')[2]}`. "
+                "The dots stand for the rest of a name; `analog-glue list runs` shows the names."
+            )
     overrides = [plain(word) for word in overrides]
     multirun = "-m" in flags or "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
     shows = [flag for flag in flags if flag in SHOWING]
@@ -599,7 +610,7 @@ def _tables(words: list[str]) -> int:
         print(f"written: {path}")
     pictures = [path for path in report.paths if path.suffix == ".png"]
     if pictures:
-        print(f"next: open {pictures[0]}")
+        print(f"figure: {pictures[0]}")
     return DONE
 
 
@@ -625,15 +636,24 @@ def _verify(words: list[str]) -> int:
     return code
 
 
+LISTS = ("options", "runs")
+
+
 def _list(words: list[str]) -> int:
     parser = _Parser("analog-glue list", description="What can be chosen, and what has been run.", epilog=RECORDS_APART)
     parser.add_argument(
-        "what", nargs="?", default="options", choices=["options", "runs"], help="default: options"
+        "what", nargs="?", default="options", metavar=f"{{{','.join(LISTS)}}}", help="default: options"
     )
     parser.add_argument("root", nargs="?", default="outputs", help="runs: the folder (default: outputs)")
     given = _parse(parser, words)
     if isinstance(given, int):
         return given
+    if given.what not in LISTS:
+        near = difflib.get_close_matches(given.what, LISTS, n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        return _wrong(f"The word after `analog-glue list` must be {' or '.join(LISTS)}, but is `{given.what}`. "
+                      "`analog-glue list` shows what can be chosen, `analog-glue list runs FOLDER` what has been run."
+                      f"{hint}")  # fmt: skip
     return _list_options() if given.what == "options" else _list_runs(Path(given.root))
 
 
@@ -658,10 +678,12 @@ def _description(file: Path) -> str:
 
 def _list_runs(root: Path) -> int:
     """Every training run below `root`, and below it the hardware that its weights were put on."""
+    from analog_glue.reports.groups import differences
     from analog_glue.reports.records import array_error, find_runs
     from analog_glue.results import ResultsFile, files_of_runs, status_of
 
     in_situ = {run.folder: run for run in find_runs(root)}
+    told = differences(in_situ.values())
     runs = {file.parent: json.loads(file.read_text(encoding="utf-8")) for file in files_of_runs(root, "run.json")}
     trained = [folder for folder, run in runs.items() if run.get("command") == "train"]
     arrays = {folder: said for folder in runs if (said := array_error(folder))}
@@ -672,6 +694,8 @@ def _list_runs(root: Path) -> int:
         print(f"{status_of(folder):11} {folder}")
         if folder in in_situ:
             print(f"  {in_situ[folder].last_score}")
+            if told[folder]:
+                print(f"  differs: {told[folder]}")
             for extraction in in_situ[folder].extractions:
                 print(f"  {extraction.name}: {extraction.best_score}")
         for below in (other for other in runs if folder in other.parents):

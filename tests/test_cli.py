@@ -241,6 +241,9 @@ def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
         (["train", "-m", "--cfg", "job"], ["--cfg", "-m"]),
         (["tables", "--foo"], ["--foo", "--help"]),
         (["list", "foo"], ["foo", "options", "runs"]),
+        (["list", "run"], ["`analog-glue list`", "`analog-glue list runs FOLDER`", "`run`", "Did you mean `runs`?"]),
+        (["extract", "checkpoint=outputs/a-…"], ["`checkpoint`", "`outputs/a-…`", "the rest", "analog-glue list runs"]),
+        (["evaluate", "checkpoint=outputs/a-..."], ["`checkpoint`", "`outputs/a-...`", "the rest", "analog-glue list runs"]),
         (["list", "runs", "nowhere"], ["`nowhere`"]),
         (["tables", "nowhere"], ["`nowhere`"]),
         (["verify", "--against", "nothing"], ["aihwkit"]),
@@ -409,6 +412,39 @@ def test_list_runs_shows_the_last_score_of_an_in_situ_run_and_its_extractions(ru
     assert f"interrupted {trained}\n  epoch 2 of 5: accuracy 75.5\n" in answer.out
     assert "  extraction-uniform-10-seed0: extracted, digital after epoch 2: accuracy 76.25\n" in answer.out
     assert f"interrupted {begun}\n  epoch 0 of 5\n" in answer.out
+
+
+def test_list_runs_says_in_which_settings_runs_of_one_name_differ_but_for_the_seed(run, tmp_path):
+    settings = {
+        "digits-ttv2-seed0-a": {"transfer_every": 2, "transfer_rate": 0.1},
+        "digits-ttv2-seed0-b": {"transfer_every": 1, "transfer_rate": 0.1},
+        "digits-ttv2-seed1-c": {"transfer_every": 2, "transfer_rate": 0.1},
+        "digits-ttv2-seed1-d": {"transfer_every": 2, "transfer_rate": 0.1, "epochs": 9},
+        "digits-ttv2-seed0-e": {"transfer_every": 1, "transfer_rate": 0.2, "decay_every": 3},
+        "digits-tiki_taka-seed0-f": {"transfer_every": 7, "transfer_rate": 0.1},
+    }
+    for name, own in settings.items():
+        (tmp_path / name).mkdir()
+        choices = dict(zip(("task", "training"), name.split("-"), strict=False))
+        (tmp_path / name / "run.json").write_text(json.dumps({"command": "train", "status": "done", "choices": choices}))
+        config = {"task": {}, "device": {"dw_min": 0.1}, "training": {"periphery": {}, **own}, "seed": int(name[-3])}
+        (tmp_path / name / "run_config.json").write_text(json.dumps(config))
+    lines = run("list", "runs", str(tmp_path)).out.splitlines()
+    found = {line.rpartition("-")[2]: lines[number + 2] for number, line in enumerate(lines[:-2]) if "seed" in line}
+    assert found["a"] == found["c"] == found["d"] == "  differs: decay_every null, transfer_every 2, transfer_rate 0.1"
+    assert found["b"] == "  differs: decay_every null, transfer_every 1, transfer_rate 0.1"
+    assert found["e"] == "  differs: decay_every 3, transfer_every 1, transfer_rate 0.2"
+    assert "differs" not in found["f"]
+
+
+def test_an_extraction_is_told_from_the_run_that_is_to_be_extracted_from(run, tmp_path):
+    folder = tmp_path / "digits-a" / "extraction-uniform-10-seed0"
+    folder.mkdir(parents=True)
+    (folder / "extraction.json").write_text("{}")
+    answer = run("extract", f"checkpoint={folder}")
+    assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
+    assert f"`{folder}` is an extraction" in answer.err
+    assert f"`analog-glue extract checkpoint={folder.parent}`" in answer.err
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,16 @@ import json
 
 import matplotlib.image
 import pytest
+import yaml
 
 from analog_glue.cli import main
+from analog_glue.configuration import conf_dir
 from analog_glue.reports import in_situ
 from analog_glue.reports.figures import Chart, Level, Line, line_figure
 from analog_glue.reports.grids import Grid
 from analog_glue.reports.groups import grouped, name_groups, published_lines
 from analog_glue.reports.in_situ import chapter
-from analog_glue.reports.records import find_runs
+from analog_glue.reports.records import SHORTENING, find_runs
 from analog_glue.reports.tables import build
 
 DEVICE = {"_target_": "d.D", "dw_min": 0.001, "dw_min_std": 0.3, "w_max": 0.6}
@@ -30,12 +32,13 @@ def write_run(
     on_device = MODEL_I if device.startswith("model_") else DEVICE
     mode = {"_target_": "t.T", "epochs": epochs or len(scores), "learning_rate": 0.1, "average_products": 0}
     mode |= {"momentum": 0.1} if training == "ttv2" else {}
-    mode |= {name: value for name, value in changes.items() if name not in (*DEVICE, *PERIPHERY)}
+    mode |= {name: value for name, value in changes.items() if name not in (*DEVICE, *PERIPHERY, *SHORTENING)}
     mode["periphery"] = {name: changes.get(name, value) for name, value in PERIPHERY.items()}
     folder = root / f"run-{len(list(root.iterdir())) if root.exists() else 0}"
     folder.mkdir(parents=True)
+    shortened = {name.partition(".")[2]: value for name, value in changes.items() if name in SHORTENING}
     config = {
-        "task": {"_target_": "x.X", **PARTS.get(task, {})}, "seed": seed, "training": mode,
+        "task": {"_target_": "x.X", **PARTS.get(task, {}), **shortened}, "seed": seed, "training": mode,
         "device": on_device | {name: value for name, value in changes.items() if name in DEVICE},
     }  # fmt: skip
     (folder / "run_config.json").write_text(json.dumps(config))
@@ -150,6 +153,84 @@ def test_settings_that_differ_are_other_lines_and_say_what_differs(tmp_path):
     groups = grouped(find_runs(tmp_path))
     name_groups(groups)
     assert [group.label for group in groups] == ["soft bounds TTv2, learning_rate 0.1", "soft bounds TTv2, learning_rate 0.3"]
+
+
+CHARACTERS = {"task.train_characters": 200_000}
+NAMED = "train_characters 200,000"
+
+
+def test_every_setting_that_leaves_out_a_part_of_the_training_set_is_known():
+    tasks = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in (conf_dir() / "task").glob("*.yaml")]
+    found = {f"task.{name}" for task in tasks for name, value in task.items() if name.startswith("train_") and value is None}
+    assert found == set(SHORTENING)
+
+
+def test_a_run_on_a_part_of_the_training_set_says_so_even_where_all_do_and_has_no_published_value_beside(tmp_path, monkeypatch):
+    charts, draw = [], in_situ.line_figure
+    monkeypatch.setattr(in_situ, "line_figure", lambda found, *rest: charts.extend(found) or draw(found, *rest))
+    write_run(tmp_path, [1.9], "symmetric_linear", "sgd_pulsed", **CHARACTERS)
+    write_run(tmp_path, [1.9], "no_device", "sgd_digital", **CHARACTERS)
+    write_run(tmp_path, [1.9], dw_min=0.02, **CHARACTERS)
+    run = write_run(tmp_path, [2.0], "model_i", momentum=0.6, **CHARACTERS)
+    folder = write_extraction(run, {"analog arrays": 1.8}, epoch=1)
+    (folder / "pruning.csv").write_text("weights,criterion,fraction,metric,value\nextracted,magnitude,0.5,cross_entropy,1.7\n")
+    (folder / "perturbation.csv").write_text("weights,noise,scale,metric,value\nextracted,spread,0.5,cross_entropy,1.7\n")
+    write_run(tmp_path, [{"accuracy": 90.0}], task="mnist", **{"task.train_images": 500})
+    model = f"Model-I TTv2 hysteretic (m = 0.6), {NAMED}"
+    for table, name in {
+        "figure3": f"symmetric SGD, {NAMED}", "figure4-dw_min": f"soft bounds TTv2, {NAMED}", "figure5": model,
+        "table1": f"{model}: analog arrays",
+        "table2": f"{model}, extracted (by 10,000 products), magnitude (cross-entropy [nats])",
+        "table3": f"{model}, extracted (by 10,000 products), spread (cross-entropy [nats])",
+        "in_situ-mnist": "soft bounds TTv2, train_images 500",
+    }.items():  # fmt: skip
+        assert name in rows(tmp_path, table), table
+    assert {rows(tmp_path, "figure3")[f"{name}, {NAMED}"]["published"] for name in ("symmetric SGD", "floating point")} == {""}
+    table1 = rows(tmp_path, "table1")
+    assert rows(tmp_path, "figure5")[model]["published"] == table1[f"{model}: analog arrays"]["published, 50"] == ""
+    assert table1[f"FP model, {NAMED}"]["published, 50"] == "" and table1["FP model"]["published, 50"].startswith("≈ 1.325")
+    drawn = {line.label for chart in charts for line in chart.lines if line.y}
+    assert drawn and all(NAMED in label or "train_images 500" in label for label in drawn)
+
+
+def test_a_run_on_a_part_of_the_training_set_is_still_missing_on_the_whole_of_it(tmp_path):
+    def write(**part):
+        write_run(tmp_path, [1.9], "symmetric_linear", "sgd_pulsed", **part)
+        write_run(tmp_path, [1.9], dw_min=0.02, **part)
+        run = write_run(tmp_path, [2.0], "model_i", momentum=0.6, **part)
+        file = write_extraction(run, {"analog arrays": 1.8}, epoch=1) / "pruning.csv"
+        file.write_text("weights,criterion,fraction,metric,value\nextracted,magnitude,0.5,cross_entropy,1.7\n")
+        write_run(tmp_path, [{"accuracy": 90.0}], task="mnist", **({"task.train_images": 500} if part else {}))
+
+    wanted = {
+        "Figure 3, symmetric SGD", "Figure 4, states of a device", "Figure 5, hysteretic TTv2 on Model-I", "Table 1, Model-I",
+        "Table 2", "MNIST",
+    }  # fmt: skip
+    write(**CHARACTERS)
+    assert wanted <= {line.partition(":")[0] for line in chapter(tmp_path).missing}
+    write()
+    assert not wanted & {line.partition(":")[0] for line in chapter(tmp_path).missing}
+
+
+def test_a_gap_is_taken_only_from_a_run_that_learnt_the_same_part_of_the_training_set(tmp_path):
+    write_run(tmp_path, [1.8])
+    write_run(tmp_path, [2.6], **CHARACTERS)
+    write_run(tmp_path, [2.5], **{"task.train_characters": 100_000})
+    write_run(tmp_path, [1.5], "symmetric_linear", "sgd_pulsed")
+    gap = "− symmetric SGD"
+    found = rows(tmp_path, "figure3")
+    assert (found["soft bounds TTv2"][gap], found[f"soft bounds TTv2, {NAMED}"][gap]) == ("+0.300", "–")
+    write_run(tmp_path, [2.4, 2.2], "symmetric_linear", "sgd_pulsed", epochs=2, **CHARACTERS)  # longer, but of its own part
+    write_run(tmp_path, [2.2], "symmetric_linear", "sgd_pulsed", learning_rate=0.3, **CHARACTERS)
+    found = rows(tmp_path, "figure3")
+    assert found["soft bounds TTv2"][gap] == "+0.300" and found["soft bounds TTv2, train_characters 100,000"][gap] == "–"
+    assert f"or symmetric SGD, {NAMED}" in grid(tmp_path, "figure3").note
+
+
+def test_a_baseline_of_a_part_of_the_training_set_is_no_point_of_a_sweep_over_the_whole(tmp_path):
+    write_run(tmp_path, [1.9], **CHARACTERS)
+    write_run(tmp_path, [1.8], dw_min=0.02)
+    assert list(rows(tmp_path, "figure4-dw_min")) == ["soft bounds TTv2"]
 
 
 def test_a_setting_that_is_null_is_one_that_an_older_run_does_not_know(tmp_path):
@@ -382,6 +463,7 @@ def test_the_command_tables_writes_text_figures_and_plain_csv_with_the_same_byte
     write_run(tmp_path, [1.9, 1.5], "symmetric_linear", "sgd_pulsed")
     assert main(["tables", str(tmp_path)]) == 0
     out = capsys.readouterr().out
+    assert f"figure: {tmp_path / 'tables' / 'figure3.png'}\n" in out and "next: open" not in out
     assert "## Figure 3" in out and "- Figure 6: analog-glue extract -m +experiment=gokmen_figure6" in out
     first = {file.name: file.read_bytes() for file in (tmp_path / "tables").iterdir()}
     assert {"figure3.png", "in_situ.csv", "learning_curves.csv", "tables.md", "tables.tex"} <= first.keys()

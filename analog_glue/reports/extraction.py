@@ -142,8 +142,9 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
     for group in floating:
         scores = {n: group.score("cross_entropy", n) for n in epochs}
         on_part = [n for n in epochs if n <= group.last and not group.whole(n)]
-        add(group.label.replace(ALGORITHMS["sgd_digital"], "FP model"), "", "", scores, stated, on_part)
-    if not floating:
+        paper_here = ["", ""] if group.short else stated
+        add(group.label.replace(ALGORITHMS["sgd_digital"], "FP model"), "", "", scores, paper_here, on_part)
+    if all(group.short for group in floating):
         rows.append(["FP model", *[MISSING] * len(epochs), *stated])
     note = (
         "Test cross-entropy [nats], whole test set (° its first part), ± standard error over seeds, or over extractions of "

@@ -12,11 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from analog_glue.reports.figures import Line
 from analog_glue.reports.grids import GLUE, NAMES, Statistic, summarise
-from analog_glue.reports.records import NO_DEVICE, Cells, InSituRun, in_words
+from analog_glue.reports.records import NO_DEVICE, SHORTENING, Cells, InSituRun, in_words
 
 ALGORITHMS = {
     "sgd_digital": "floating point", "sgd_pulsed": "SGD", "tiki_taka": "Tiki-Taka", "ttv2": "TTv2",
@@ -85,6 +86,16 @@ class Group:
         return self.any.settings.get(key)
 
     @property
+    def part(self) -> tuple[object, ...]:
+        """Of how much of the training set was learnt, as `SHORTENING` lists it; all None: of the whole."""
+        return tuple(self.setting(key) for key in SHORTENING)
+
+    @property
+    def short(self) -> bool:
+        """Whether a part of the training set was left out, so that the paper and other parts are not what it compares with."""
+        return self.part != (None,) * len(SHORTENING)
+
+    @property
     def last(self) -> int:
         """The latest epoch that every seed has finished."""
         return min(int(run.curve[-1]["epoch"]) for run in self.runs.values())
@@ -144,13 +155,13 @@ def grouped(runs: Iterable[InSituRun]) -> list[Group]:
         groups.values(),
         key=lambda g: (
             g.any.task, list(DEVICES).index(g.any.device) if g.any.device in DEVICES else 99, g.any.device,
-            order.get(g.any.training, 99), str(sorted(g.any.settings.items())),
+            order.get(g.any.training, 99), g.short, str(sorted(g.any.settings.items())),
         ),
     )  # fmt: skip
 
 
 def name_groups(groups: Sequence[Group], beside: Sequence[str] = (), across: bool = False) -> None:
-    """Device and algorithm, and what tells a group from others of the same names.
+    """Device and algorithm, a shortened training set, and what tells a group from others of the same names.
 
     Args:
         beside: Settings that stand elsewhere.
@@ -169,9 +180,26 @@ def name_groups(groups: Sequence[Group], beside: Sequence[str] = (), across: boo
             if MOMENTUM in keys and (hysteretic or device in MODELS):
                 kept = group.setting(MOMENTUM)
                 words.append("plain" if not kept else f"hysteretic (m = {kept})")
-            own_keys = {*differing, *(departures(group) if device in BASELINE else ())} & set(group.any.settings) - set(beside)
-            told = [f"{key.rpartition('.')[2]} {in_words(group.setting(key))}" for key in sorted(own_keys)]
-            group.label = " ".join(filter(None, words)) + (f", {', '.join(told)}" if told else "")
+            own_keys = {*SHORTENING, *differing, *(departures(group) if device in BASELINE else ())}
+            told = [_told(key, group) for key in sorted(own_keys & set(group.any.settings) - set(beside))]
+            group.label = ", ".join([" ".join(filter(None, words)), *told])
+
+
+def differences(runs: Iterable[InSituRun]) -> dict[Path, str]:
+    """Folder → settings, but the seed, in which a run differs from others of its task, model, device and training, in words."""
+    alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
+    for run in runs:
+        alike[run.task, run.model, run.device, run.training].append(Group({run.seed: run}))
+    told = {}
+    for own in alike.values():
+        differing = [key for key in sorted({key for group in own for key in group.any.settings}) if _differ(key, own)]
+        told |= {group.any.folder: ", ".join(_told(key, group) for key in differing) for group in own}
+    return told
+
+
+def _told(key: str, group: Group) -> str:
+    value = group.setting(key)
+    return f"{key.rpartition('.')[2]} {'null' if value is None else in_words(value)}"
 
 
 def _differ(key: str, groups: Iterable[Group]) -> bool:
@@ -208,8 +236,8 @@ def unit(metric: str) -> str:
 
 
 def belongs(line: str, group: Group) -> bool:
-    """Whether a published line is about this group: its label begins with the same words."""
-    return f"{group.label.replace(',', ' ')} ".startswith(f"{line} ")
+    """Whether a published line is about this group: its label begins with the same words, and it learnt all there is."""
+    return not group.short and f"{group.label.replace(',', ' ')} ".startswith(f"{line} ")
 
 
 def sources(numbers: Iterable[Cells]) -> str:

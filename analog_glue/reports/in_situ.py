@@ -45,6 +45,8 @@ from analog_glue.reports.groups import (
 )  # fmt: skip
 from analog_glue.reports.records import NO_DEVICE, TEST_PART, Cells, find_array_errors, find_runs
 
+SHORT = "Lines with train_characters or train_images learnt only so much of the training set; the paper's learnt all of it."
+LIKE = ", of the same part of the training set"
 # Of TTv2 at 1,200 states (docs/in_situ.md, "Settings from a search").
 SLOWING = " training.transfer_rate=0.004 training.transfer_decay_every=2"
 
@@ -68,13 +70,13 @@ def chapter(root: Path | str) -> Chapter | None:
     swept = [group for points in figure4.values() for group in points]
     others = [group for group in texts if group not in [*models, *base, *swept]]
     floating = [group for group in base if group.any.device == NO_DEVICE]
-    reference = _symmetric(base)
+    references = _symmetric(base)
 
-    _curves(made, "figure3", "Figure 3: War and Peace on devices with 1,200 states", base, reference, published)
+    _curves(made, "figure3", "Figure 3: War and Peace on devices with 1,200 states", base, references, published)
     _sweeps(made, figure4, plain)
     noisy = [*floating, *models] if models else []
-    _curves(made, "figure5", "Figure 5: War and Peace on extremely noisy devices", noisy, reference, published)
-    _curves(made, "war_and_peace-other", "War and Peace, other devices and settings", others, reference, [])
+    _curves(made, "figure5", "Figure 5: War and Peace on extremely noisy devices", noisy, references, published)
+    _curves(made, "war_and_peace-other", "War and Peace, other devices and settings", others, references, [])
     array_errors(made, errors, published)
     weights_table(made, models, floating, published)
     altered_weights(made, "table2", "Table 2: pruning", groups, published)
@@ -92,21 +94,26 @@ def chapter(root: Path | str) -> Chapter | None:
 # --- Figures 3 and 5, MNIST, digits: learning curves -----------------------------------------------------
 
 
-def _symmetric(groups: Sequence[Group]) -> Group | None:
-    """SGD on symmetric devices, from which gaps are measured: of several the one that learnt longest, then best."""
+def _symmetric(groups: Sequence[Group]) -> dict[tuple[object, ...], Group]:
+    """Part of the training set → SGD on symmetric devices that learnt it, from which gaps of the others that did are measured.
+
+    Of several the one that learnt longest, then best.
+    """
     known = [g for g in groups if (g.any.training, g.any.device) == ("sgd_pulsed", "symmetric_linear")]
 
     def loss(group: Group) -> float:
         found = group.at(group.last, "train_loss")
         return found.mean if found else math.inf
 
-    return min(known, key=lambda group: (-group.last, loss(group)), default=None)
+    best_first = sorted(known, key=lambda group: (-group.last, loss(group)))
+    return {group.part: group for group in reversed(best_first)}
 
 
 def _curves(
-    made: Chapter, name: str, title: str, groups: Sequence[Group], reference: Group | None, published: Sequence[Cells]
-) -> None:
-    """Learning curves, and a table of where they end; `reference` is what the gaps are measured from."""
+    made: Chapter, name: str, title: str, groups: Sequence[Group], references: Mapping[tuple[object, ...], Group],
+    published: Sequence[Cells],
+) -> None:  # fmt: skip
+    """Learning curves, and a table of where they end; `references` (`_symmetric`) are what the gaps are measured from."""
     if not groups:
         return
     name_groups(groups)
@@ -117,7 +124,8 @@ def _curves(
     floors = [cells for cells in literature if cells["line"] in ("symmetric SGD", "floating point") and cells not in ours]
     others = [other for other in groups[0].any.metrics if other != metric][:1]
     header = ["", "seeds", "epochs", "train loss [nats]", f"test {unit(metric)}", *(f"test {unit(other)}" for other in others)]
-    header += ["− symmetric SGD"] if reference else []
+    used = {group.part: references[group.part] for group in groups if group.part in references}
+    header += ["− symmetric SGD"] if used else []
     header += ["time", *(["published"] if published else [])]
     rows, records = [], []
     for group in groups:
@@ -129,8 +137,9 @@ def _curves(
         cells = [group.label, seeds, group.progress, score_cell(loss, decimals=3)]
         cells.append(score_cell(score, decimals=decimals) + group.mark)
         cells += [score_cell(group.score(other), decimals=3) + group.mark for other in others]
+        reference = used.get(group.part)
         gap = _gap(group, reference, metric) if reference else None
-        cells += [_gap_cell(gap, group, decimals) if group is not reference else ""] if reference else []
+        cells += [_gap_cell(gap, group, decimals) if group is not reference else ""] if used else []
         numbers = [c for c in ours if belongs(c["line"], group)]
         cells += [_duration(hours), *([_published_cell(numbers)] if published else [])]
         rows.append(cells)
@@ -150,8 +159,11 @@ def _curves(
     note = "Mean ± standard error over seeds (one seed: none), after the epochs shown. ° on the first part of the test set"
     note += " (values of it do not compare with the whole set and with published ones); where seeds differ in this, of those on"
     note += " the whole set. Time: the longest run."
-    if reference:
-        note += f" Gaps are from {reference.label} ({len(reference.runs)} seed(s)) at the same epoch and on the same test set."
+    if used:
+        told = " or ".join(f"{group.label} ({len(group.runs)} seed(s))" for group in used.values())
+        note += f" Gaps are from {told} at the same epoch and on the same test set{LIKE if len(used) > 1 else ''}."
+    if any(group.short for group in groups):
+        note += f" {SHORT}"
     if published:
         note += f" In brackets behind published values: epochs. {sources([*ours, *floors])} {READING}"
     made.parts.append((name, Grid(title, note, header, rows)))
@@ -217,9 +229,9 @@ def _published_cell(numbers: Iterable[Cells]) -> str:
 
 def _points(axis: Axis, groups: Sequence[Group]) -> list[Group]:
     """The groups of an axis, of the devices and algorithms of which one is not at the baseline; none where there is no such."""
-    own = [group for group in groups if axis.has(group)]
-    kinds = {(group.any.device, group.any.training) for group in own if axis.value(group) != axis.baseline}
-    return [group for group in own if (group.any.device, group.any.training) in kinds]
+    own = [(group, (group.any.device, group.any.training, group.part)) for group in groups if axis.has(group)]
+    kinds = {kind for group, kind in own if axis.value(group) != axis.baseline}
+    return [group for group, kind in own if kind in kinds]
 
 
 def _sweeps(made: Chapter, figure4: Mapping[Axis, list[Group]], plain: Sequence[Group]) -> None:
@@ -227,7 +239,7 @@ def _sweeps(made: Chapter, figure4: Mapping[Axis, list[Group]], plain: Sequence[
     charts, records, shown = [], [], []
     for axis, own in figure4.items():
         key, baseline = axis.key, axis.baseline
-        reference = _symmetric([group for group in plain if departures(group) == ([axis.zero] if axis.zero else [])])
+        references = _symmetric([group for group in plain if departures(group) == ([axis.zero] if axis.zero else [])])
         name_groups(own, beside=[key, axis.zero or key])
         shown += own
         lines: dict[str, dict[float, Group]] = defaultdict(dict)
@@ -262,10 +274,14 @@ def _sweeps(made: Chapter, figure4: Mapping[Axis, list[Group]], plain: Sequence[
             "paper's values and curves are lost; it claims tens of states instead of thousands, about 100 times the update "
             "noise, 10 times that of products, and that Tiki-Taka closes its gap with a tenth of the noise of its reads."
         )
+        if any(group.short for group in own):
+            note += f" {SHORT}"
         made.parts.append((f"figure4-{axis.name}", Grid(f"Figure 4: {axis.what}", note, ["", *heads], rows)))
-        levels = []
-        if reference and (score := reference.score("cross_entropy")):
-            levels = [Level(f"{reference.label}, epoch {reference.last}{reference.mark}", score.mean)]
+        levels = [
+            Level(f"{reference.label}, epoch {reference.last}{reference.mark}", score.mean)
+            for part, reference in references.items()
+            if part in {group.part for group in own} and (score := reference.score("cross_entropy"))
+        ]
         charts.append(Chart(axis.what, axis.what, "cross-entropy [nats]", drawn, levels, log_x=True))
     if charts:
         title = "Figure 4: War and Peace against states and noise"
@@ -323,10 +339,15 @@ def _heads(made: Chapter, by_task: Mapping[str, Sequence[Group]]) -> None:
 
 
 def _missing(made: Chapter, texts: Sequence[Group], groups: Sequence[Group], errors: Sequence[Cells]) -> None:
-    """A line for every figure and table of the paper that has no data, once one of them has."""
+    """A line for every figure and table of the paper that has no data, once one of them has.
+
+    What learnt only a part of the training set is no data of the paper's.
+    """
     tasks = {group.any.task for group in groups}
     if not (texts or errors or any(task.startswith("mnist") for task in tasks)):
         return
+    texts, groups = ([group for group in own if not group.short] for own in (texts, groups))
+    tasks = {group.any.task for group in groups}
     base = {(g.any.device, g.any.training) for g in texts if not departures(g)}
     every = [extraction for group in groups for run in group.runs.values() for extraction in run.extractions]
     noisy = [group for group in texts if group.any.device in MODELS]

@@ -22,6 +22,7 @@ CHANGES_NOTHING = {  # of what an epoch learns
 }
 
 TEST_PART = "task.test_"  # settings that say which part of the test set is scored between epochs
+SHORTENING = ("task.train_characters", "task.train_images")  # settings that leave out a part of the training set; null: none
 
 Cells = dict[str, str]  # one line of a csv file: column → text
 
@@ -143,7 +144,9 @@ def find_array_errors(root: Path | str) -> list[tuple[Cells, list[Cells]]]:
 
 def in_words(value: object) -> str:
     """A setting as tables show it."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if type(value) is int else str(value)  # a bool is an int, too
 
 
 def array_error(folder: Path) -> str:
