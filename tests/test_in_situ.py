@@ -724,7 +724,7 @@ def test_the_transfer_rate_is_halved_at_the_start_of_every_second_epoch(mode, tm
     seen = []
     network.test = lambda epoch, whole: seen.append([learner.transfer_rate for learner in network.network.learners]) or {}
     fit_in_situ(network, mode(epochs=3), tmp_path, log=lambda _: None)
-    assert seen == [[0.08] * 3, [0.08] * 3, [0.04] * 3]
+    assert seen[1:] == [[0.08] * 3, [0.08] * 3, [0.04] * 3]  # the first score is a rehearsal, of which nothing is kept
 
 
 def test_the_learning_rate_is_halved_at_the_start_of_every_second_epoch(tmp_path):
