@@ -125,9 +125,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     Returns:
         The folder of the run.
     """
-    config, parts = build_components(composed, command)
-    if command == "train":
-        _refuse_what_is_unused(overrides, parts)
+    config, parts = build_components(composed, command, overrides)
     if command == "extract":
         return _run_extraction(composed.settings, parts)
     from analog_glue import experiment
@@ -195,8 +193,11 @@ def _run_extraction(settings: "RunSettings", parts: dict[str, Any]) -> str:
     return str(folder)
 
 
-def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def build_components(composed: "Composed", command: str, words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Build and check the components of one job; data and model files are looked for, but not loaded.
+
+    Args:
+        words: What was typed for the job: none of them may be about what it has not.
 
     Returns:
         The configuration with every number in the type of its class, and the components by group.
@@ -276,6 +277,8 @@ def build_components(composed: "Composed", command: str) -> tuple[dict[str, Any]
                 root = root.parent if command == "evaluate" else root  # of the run, not of its extraction
                 parts["task"] = HeadTask(parts["task"], parts.pop("model"), root / "features")
                 parts["task"].check(composed.settings.data.root)
+    if command == "train":
+        _refuse_what_is_unused(words, parts)
     return config, parts
 
 
@@ -396,8 +399,8 @@ def _hydra(command: str, words: list[str]) -> int:
     if not multirun:
         run_job(composed[0], command, [word for word in overrides if not word.startswith("hydra.")])
         return DONE
-    for job in composed:  # all that can be said without running is said before the first job runs
-        build_components(job, command)
+    for job, own in zip(composed, jobs, strict=True):  # all that can be said without running is said before the first runs
+        build_components(job, command, own)
     folder = _sweep_folder(composed[0].settings.output_root, command, jobs)
     print(f"{len(jobs)} jobs; their records go to {folder}")
     try:

@@ -217,6 +217,12 @@ def test_what_this_kind_of_training_has_not_is_refused_instead_of_ignored(run, w
         assert part in answer.err
 
 
+def test_a_sweep_with_a_setting_that_a_job_has_not_runs_no_job(run, tmp_path):
+    answer = run("train", "-m", "task=demo", "model=tiny", "training=digital,ttv2", "noise=pcm", f"output_root={tmp_path}")
+    assert answer.code == 2 and "`noise`" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
     answer = fresh(command_line("train", "task=mrpc", "data.root=/nowhere"))
     assert answer.returncode == 2
