@@ -2,7 +2,7 @@
 
 import sys
 
-from analog_glue.cli import main
+from analog_glue.cli.main import main
 
 if __name__ == "__main__":  # not in the processes of a sweep, which import this module, too
     sys.exit(main())

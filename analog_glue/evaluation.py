@@ -15,7 +15,7 @@ from torch import nn
 from analog_glue.devices.ideal import Ideal
 from analog_glue.nn.convert import ChipGroup, program, to_digital
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import LayerPeriphery
+from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.settings import Evaluation
 from analog_glue.tasks.task import Encoded, RawData, Task, evaluation_batches
 
@@ -180,4 +180,3 @@ def drift_sweep(
             for point, of_chip in zip(here, scores, strict=True):
                 yield Scored(point, of_chip, t > hardware.device.fitted_until, seconds)
             started = time.monotonic()
-

@@ -13,9 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-ANSWER_WITHIN = (
-    1.2  # [s] for one HEAD request; HF_HUB_ETAG_TIMEOUT, the hub library's own variable, overrides it
-)
+ANSWER_WITHIN = 1.2  # [s] for one HEAD request; HF_HUB_ETAG_TIMEOUT, the hub library's own variable, overrides it
 
 
 def fetch(
@@ -57,17 +55,13 @@ def fetch(
         # Behind "not in the cache either" stands what really happened.
         cause = error.__cause__ or error
         reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
-        raise ValueError(
-            f"The {kind} {repo} at revision {revision} could not be downloaded: {reason}. {advice}"
-        ) from error
+        raise ValueError(f"The {kind} {repo} at revision {revision} could not be downloaded: {reason}. {advice}") from error
     if not complete(folder):
         raise ValueError(f"The {kind} {repo} at revision {revision} lacks files this program needs. {advice}")
     return folder
 
 
-def in_cache(
-    repo: str, kind: Literal["model", "dataset"], revision: str, complete: Callable[[Path], bool]
-) -> Path | None:
+def in_cache(repo: str, kind: Literal["model", "dataset"], revision: str, complete: Callable[[Path], bool]) -> Path | None:
     """The hub's cached snapshot of `repo` at `revision`, or None where absent or incomplete. No network."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError

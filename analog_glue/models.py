@@ -56,9 +56,7 @@ class PretrainedModel:
     revision: str  # commit, branch or tag of the hub
     short: str  # name in tables
     path: str | None = None  # local folder; the hub is then never asked
-    dropout: float | None = (
-        None  # probability of every dropout of the network; None keeps the checkpoint's own
-    )
+    dropout: float | None = None  # probability of every dropout of the network; None keeps the checkpoint's own
 
     def __post_init__(self) -> None:
         _check_dropout(self.dropout)
@@ -126,8 +124,7 @@ class TinyModel:
                 raise ValueError(f"Setting `model.{key}` must be at least 1, but is {getattr(self, key)}.")
         if self.hidden % self.heads:
             raise ValueError(
-                f"Setting `model.hidden` must be a multiple of `model.heads` = {self.heads}, "
-                f"but is {self.hidden}."
+                f"Setting `model.hidden` must be a multiple of `model.heads` = {self.heads}, but is {self.hidden}."
             )
         if self.vocabulary_size <= len(SPECIAL_TOKENS):
             raise ValueError(
@@ -202,16 +199,11 @@ def load_checkpoint_model(folder: Path) -> LoadedModel:
     _check_folder(folder, "checkpoint")
     model, new = _from_folder(folder, None, None, "checkpoint")
     if new:
-        raise ValueError(
-            f"Setting `checkpoint` must lead to a complete model, but {folder} lacks {sorted(new)[:5]}."
-        )
+        raise ValueError(f"Setting `checkpoint` must lead to a complete model, but {folder} lacks {sorted(new)[:5]}.")
     return LoadedModel(model, _tokenizer(folder, model), str(folder))
 
 
-_ADVICE = (
-    "Set `model.path=FOLDER` to a local copy, "
-    f"where FOLDER holds {CONFIG_FILE}, {WEIGHTS_FILE} and tokenizer.json."
-)
+_ADVICE = f"Set `model.path=FOLDER` to a local copy, where FOLDER holds {CONFIG_FILE}, {WEIGHTS_FILE} and tokenizer.json."
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -233,9 +225,7 @@ def _is_complete(folder: Path) -> bool:
 
 def _check_folder(folder: Path, setting: str) -> None:
     if not folder.is_dir():
-        raise ValueError(
-            f"Setting `{setting}` must be a folder that holds a model, but {folder} does not exist."
-        )
+        raise ValueError(f"Setting `{setting}` must be a folder that holds a model, but {folder} does not exist.")
     if missing := _missing_files(folder):
         raise ValueError(
             f"Setting `{setting}` must be a folder with {CONFIG_FILE}, {WEIGHTS_FILE} and a tokenizer, "
@@ -247,9 +237,7 @@ def _problem_type(num_labels: int) -> str:
     return "regression" if num_labels == 1 else "single_label_classification"
 
 
-def _from_folder(
-    folder: Path, num_labels: int | None, dropout: float | None, setting: str
-) -> tuple[PreTrainedModel, set[str]]:
+def _from_folder(folder: Path, num_labels: int | None, dropout: float | None, setting: str) -> tuple[PreTrainedModel, set[str]]:
     """The model of a folder, and the parameters that the folder does not hold in the right shape."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -303,9 +291,7 @@ def _draw_head(model: PreTrainedModel, names: set[str], seed: int) -> None:
             if parameter.dim() == 1:
                 parameter.zero_()
             else:
-                parameter.normal_(
-                    0.0, model.config.initializer_range, generator=seeding.generator(seed, "head", name)
-                )
+                parameter.normal_(0.0, model.config.initializer_range, generator=seeding.generator(seed, "head", name))
 
 
 def _tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:

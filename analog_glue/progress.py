@@ -23,9 +23,7 @@ class Progress:
     """
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0, log: Callable[[str], None] = print) -> None:
-        self._bar = tqdm(
-            desc=what, total=total, initial=done, unit=unit, unit_scale=True, disable=None, mininterval=1.0
-        )
+        self._bar = tqdm(desc=what, total=total, initial=done, unit=unit, unit_scale=True, disable=None, mininterval=1.0)
         self._total, self._done, self._begun_with, self._unit, self._log = total, done, done, unit, log
         self._started = self._last = time.monotonic()
         self.what = what
@@ -33,9 +31,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.close()
 
     def begin(self, what: str) -> None:

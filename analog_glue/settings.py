@@ -9,19 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analog_glue.errors import require
+
 OUTPUT_ROOT = "outputs"
+
+
 MOST_PRODUCTS = 2**32  # of an array, since the noise of each is named by 32 bits
+
+
 MISSING: Any = "???"  # OmegaConf's word for "must be given"
-
-
-def require(condition: bool, setting: str, must: str, found: object, advice: str = "") -> None:
-    """Raise the project's one form of error about a setting.
-
-    Raises:
-        ValueError: "Setting `setting` must …, but is …. advice" when `condition` does not hold.
-    """
-    if not condition:
-        raise ValueError(f"Setting `{setting}` must {must}, but is {found!r}.{' ' + advice if advice else ''}")
 
 
 def quoted(text: str) -> str:

@@ -37,8 +37,8 @@ from analog_glue.kernels.matmul import PERMISSION, unchanged
 from analog_glue.kernels.products import choose_product
 from analog_glue.nn.convert import Chip, analog_layers, program
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import LayerPeriphery
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.training.digital import Digital
 from analog_glue.training.hardware_aware import HardwareAware

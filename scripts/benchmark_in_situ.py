@@ -18,14 +18,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from analog_glue.devices.pulsed.device import padded
-from analog_glue.devices.pulsed.soft_bounds import SoftBounds
-from analog_glue.nn.in_situ import lstm, perceptron
-from analog_glue.nn.in_situ.learner import Pulses, Stream
-from analog_glue.training.in_situ import InSituMode
-from analog_glue.training.sgd_pulsed import SGDPulsed, pulse
-from analog_glue.training.tiki_taka import TikiTaka
-from analog_glue.training.ttv2 import TTv2
+from analog_glue.in_situ.devices.device import padded
+from analog_glue.in_situ.devices.soft_bounds import SoftBounds
+from analog_glue.in_situ.nn import lstm, perceptron
+from analog_glue.in_situ.nn.learner import Pulses, Stream
+from analog_glue.in_situ.training.mode import InSituMode
+from analog_glue.in_situ.training.sgd_pulsed import SGDPulsed, pulse
+from analog_glue.in_situ.training.tiki_taka import TikiTaka
+from analog_glue.in_situ.training.ttv2 import TTv2
 
 TARGETS = {
     "lstm_ttv2_chars_per_s": 15_000,

@@ -9,15 +9,15 @@ import time
 
 import numpy as np
 import pytest
-from fake_hub import NOBODY_LISTENS
 
 from analog_glue import download
-from analog_glue.cli import main
+from analog_glue.cli.main import main
 from analog_glue.download import PublicFile, cached, fetch, require_available
-from analog_glue.tasks import images, war_and_peace
-from analog_glue.tasks.images import IDX_FILES, Mnist
-from analog_glue.tasks.in_situ import read_idx
-from analog_glue.tasks.war_and_peace import WarAndPeace
+from analog_glue.in_situ.tasks import images, war_and_peace
+from analog_glue.in_situ.tasks.images import IDX_FILES, Mnist
+from analog_glue.in_situ.tasks.task import read_idx
+from analog_glue.in_situ.tasks.war_and_peace import WarAndPeace
+from tests.fake_hub import NOBODY_LISTENS
 
 pytest_plugins = ["fake_hub"]
 

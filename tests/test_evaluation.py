@@ -13,7 +13,7 @@ from analog_glue.evaluation import Point, Sentences, drift_sweep, points, score
 from analog_glue.models import TinyModel
 from analog_glue.nn.convert import analog_layers
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import LayerPeriphery
+from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.settings import Evaluation
 from analog_glue.tasks.demo import DemoTask
 from analog_glue.tasks.task import encode

@@ -109,9 +109,7 @@ def test_every_family_loads_without_a_network_and_learns(family, num_labels, enc
     out = model(**encoded.batch([0, 1]))
     assert out.logits.shape == (2, num_labels)
     out.loss.backward()
-    assert torch.isfinite(out.loss) and any(
-        p.grad.abs().sum() > 0 for p in model.parameters() if p.grad is not None
-    )
+    assert torch.isfinite(out.loss) and any(p.grad.abs().sum() > 0 for p in model.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -156,9 +154,7 @@ def test_dropout_sets_every_dropout_of_the_network(family, encoders):
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_a_checkpoint_reloads_to_the_same_bits_here_and_in_plain_transformers(
-    family, encoders, tmp_path, no_network
-):
+def test_a_checkpoint_reloads_to_the_same_bits_here_and_in_plain_transformers(family, encoders, tmp_path, no_network):
     loaded = pretrained(encoders[family]).load(3, seed=1)
     save_model(loaded.model, loaded.tokenizer, tmp_path / "checkpoint")
     assert not [f.name for f in (tmp_path / "checkpoint").iterdir() if f.suffix in (".bin", ".pt", ".pkl")]
@@ -246,9 +242,7 @@ def test_a_missing_checkpoint_names_the_setting(tmp_path):
 def test_without_network_and_path_a_model_fails_at_once_and_names_the_setting(action, offline):
     spec = pretrained(None)
     start = time.monotonic()
-    with pytest.raises(
-        ValueError, match=r"nobody/nothing is not in .* cannot be reached.*Set `model\.path=FOLDER`"
-    ):
+    with pytest.raises(ValueError, match=r"nobody/nothing is not in .* cannot be reached.*Set `model\.path=FOLDER`"):
         spec.check() if action == "check" else spec.load(2, 0)
     assert time.monotonic() - start < 2.0  # [s]
 
@@ -265,9 +259,7 @@ def test_without_network_a_fresh_process_fails_within_two_seconds_without_import
         "PYTHONPATH": str(REPO),
     }
     start = time.monotonic()
-    out = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert time.monotonic() - start < 2.0  # [s]
     assert "model.path=FOLDER" in out.stdout and out.stdout.rstrip().endswith("False")
 
@@ -282,9 +274,7 @@ def test_hub_files_are_downloaded_once_at_their_revision_and_then_read_without_a
     loaded = spec.load(2, seed=0)
     assert loaded.source == f"somebody/small@{'a' * 40}"
     assert same(weights(loaded.model), weights(pretrained(folder).load(2, seed=0).model))
-    assert any(path.endswith("model.safetensors") for path in asked) and not any(
-        ".bin" in path for path in asked
-    )
+    assert any(path.endswith("model.safetensors") for path in asked) and not any(".bin" in path for path in asked)
     use_hub()
     spec.check()
     assert same(weights(spec.load(2, seed=0).model), weights(loaded.model))
@@ -302,10 +292,7 @@ def test_tiny_knows_every_training_word_and_depends_on_the_seed_alone():
     assert first.tokenizer.convert_ids_to_tokens(encoded.input_ids[0]) == ["[CLS]", *text.split(), "[SEP]"]
     torch.rand(3)
     again, other = (tiny().load(5, seed=seed, texts=raw.train.texts) for seed in (1, 2))
-    assert (
-        same(weights(again.model), weights(first.model))
-        and again.tokenizer.get_vocab() == first.tokenizer.get_vocab()
-    )
+    assert same(weights(again.model), weights(first.model)) and again.tokenizer.get_vocab() == first.tokenizer.get_vocab()
     assert not same(weights(other.model), weights(first.model))
     assert first.model.config._attn_implementation == "sdpa" and not first.model.training
 
@@ -395,8 +382,6 @@ def test_the_real_minilm_grades_real_pairs_without_training():
             outputs = loaded.model.bert(**inputs).last_hidden_state
             means[indices] = (outputs * mask).sum(1) / mask.sum(1)
     cosine = torch.nn.functional.cosine_similarity(*means.chunk(2))
-    score = task.score(
-        "validation", cosine[:, None].numpy(), np.array([validation.labels[i] for i in chosen])
-    )
+    score = task.score("validation", cosine[:, None].numpy(), np.array([validation.labels[i] for i in chosen]))
     # 88.4 over 300 pairs; 150 pairs scatter by (1 − ρ²)/√150 = 1.8. Labels out of step with sentences give 0.
     assert score["spearman"] > 88.4 - 5 * 1.8

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets
+from analog_glue.errors import require
 from analog_glue.kernels.gaussian import NormalStream
-from analog_glue.settings import require
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets
+from analog_glue.errors import require
 from analog_glue.kernels.gaussian import NormalStream
-from analog_glue.settings import require
 
 # σ_prog(ĝ) = c0 + c1·ĝ + c2·ĝ² [µS] on devices with g_max = 25 µS (Joshi et al. 2020, Fig. 3b).
 PROGRAMMING_ERROR_FIT = (0.26348, 1.9650, -1.1731)  # [µS]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets
+from analog_glue.errors import require
 from analog_glue.kernels.gaussian import NormalStream
-from analog_glue.settings import require
 
 # Coefficients c_0 … c_4 [µS] at three times after programming, on devices with g_max = 40 µS
 # (Wan et al., Nature 608, 504 (2022), as fitted in aihwkit 1.2.0).

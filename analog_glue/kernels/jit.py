@@ -42,8 +42,9 @@ def _cached(function: Callable, **options) -> Callable:
 
 @cache
 def _sources() -> str:
-    """A hash of all kernels."""
-    texts = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    """A hash of all kernels, those of in-situ training too, which call some of the others."""
+    package = Path(__file__).parent.parent
+    texts = [path.read_bytes() for path in sorted(package.glob("**/kernels/*.py"))]
     return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
 
 

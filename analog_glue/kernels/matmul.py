@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from analog_glue.settings import require
+from analog_glue.errors import require
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from analog_glue.kernels import vnni
-from analog_glue.kernels.products import BlockProduct, Int8Product
+from analog_glue.kernels.block_product import BlockProduct
+from analog_glue.kernels.products import Int8Product
 
 NO_MAGNITUDES = np.empty((0, 0, 0, 0, 0), np.uint8)
 

@@ -12,56 +12,21 @@ numbers. Most inputs of a transformer are far below their range, so plain roundi
 fixed dither over the rows keeps the sum right on average, its square root within 0.5 % where the noise matters.
 """
 
-from abc import ABC, abstractmethod
-
 import torch
 from torch import Tensor
 
+from analog_glue.kernels.block_product import BlockProduct, Float32Product
+
 LEVELS = 16_256  # of a weight: 127 · 128, so that both halves are 8-bit numbers
+
+
 ROUNDING = 1 / 127 / 12**0.5  # standard deviation of rounding to 8 bits, in units of the largest weight
+
+
 MARGIN = 3.5  # of the weights' own noise over rounding: that adds 4 % where the noise is smallest
+
+
 GOLDEN = 0.6180339887498949  # multiples of it modulo 1 fill (0, 1) evenly, from any row on
-
-
-class BlockProduct(ABC):
-    """Weights of all row blocks of a layer, made ready for products with DAC codes.
-
-    `codes` are [vectors, row blocks · rows], float32 or int8; results are float32 [row blocks, vectors, columns].
-    """
-
-    @abstractmethod
-    def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
-        """Σ_j w_ij x_j of every row block, times `unit`."""
-
-    @abstractmethod
-    def variance(self, codes: Tensor) -> Tensor:
-        """Σ_j |w_ij| x_j² of every row block."""
-
-    @property
-    def rounding(self) -> float:
-        """Weights enter the product as multiples of this; 0: as they are."""
-        return 0.0
-
-
-class Float32Product(BlockProduct):
-    """The reference: float32 throughout; takes inputs of any kind."""
-
-    def __init__(self, weights: Tensor) -> None:
-        """Args: weights: [row blocks, columns, rows], any real numbers."""
-        self.weights = weights.transpose(1, 2)
-        self._magnitudes: Tensor | None = None
-
-    def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
-        return torch.bmm(self._in_blocks(codes), self.weights).mul_(unit)
-
-    def variance(self, codes: Tensor) -> Tensor:
-        if self._magnitudes is None:
-            self._magnitudes = self.weights.abs()
-        return torch.bmm(self._in_blocks(codes).square(), self._magnitudes)
-
-    def _in_blocks(self, codes: Tensor) -> Tensor:
-        blocks, rows, _ = self.weights.shape
-        return codes.float().view(-1, blocks, rows).transpose(0, 1)
 
 
 class Int8Product(BlockProduct):
@@ -148,9 +113,7 @@ def make_product(weights: Tensor, kind: str, kernel: str = "reference") -> Block
     raise ValueError(f"Argument `kind` must be int8, int8_single, float16 or float32, but is {kind!r}.")
 
 
-def choose_product(
-    wanted: str, device: torch.device | str, noise_floor: float, kernel: str = "compiled"
-) -> str:
+def choose_product(wanted: str, device: torch.device | str, noise_floor: float, kernel: str = "compiled") -> str:
     """The product for the setting `runtime.product`; auto takes the fastest that the weights' own noise allows.
 
     Args:

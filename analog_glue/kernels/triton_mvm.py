@@ -180,9 +180,7 @@ def multiply(
     return _launch(codes, weights, magnitudes, None, None, len(codes), weights.shape[2], conversion, clipped)
 
 
-def digitise(
-    currents: Tensor, variances: Tensor | None, conversion: Conversion, clipped: Tensor | None = None
-) -> Tensor:
+def digitise(currents: Tensor, variances: Tensor | None, conversion: Conversion, clipped: Tensor | None = None) -> Tensor:
     """The layer's output [vectors, columns] float32 for currents float32 [row blocks, vectors, columns], contiguous.
 
     Args:

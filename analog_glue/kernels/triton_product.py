@@ -9,7 +9,7 @@ would round eight times as coarsely at the same speed.
 import torch
 from torch import Tensor
 
-from analog_glue.kernels.products import BlockProduct
+from analog_glue.kernels.block_product import BlockProduct
 
 
 class Float16Product(BlockProduct):

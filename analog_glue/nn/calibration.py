@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from analog_glue.kernels.products import Float32Product
+from analog_glue.kernels.block_product import Float32Product
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 

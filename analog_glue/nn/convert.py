@@ -1,8 +1,8 @@
 """From a plain model to one on tiles: walk it once, swap linear layers by name.
 
-    to_analog(model, hardware, …)   for training with noise; swaps inside `model`
-    to_digital(model, …)            the same weights without hardware; a copy that shares everything it can
-    program(model, hardware, …)     one chip; a copy with its own device state, the master weights stay untouched
+to_analog(model, hardware, …)   for training with noise; swaps inside `model`
+to_digital(model, …)            the same weights without hardware; a copy that shares everything it can
+program(model, hardware, …)     one chip; a copy with its own device state, the master weights stay untouched
 """
 
 import copy
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from analog_glue.kernels.parallel import run
+from analog_glue.nn.backward import effective_weight
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.linear import AnalogLinear, LayerPeriphery, ProgrammedLinear, effective_weight
+from analog_glue.nn.linear import AnalogLinear
 from analog_glue.nn.names import chosen_by_name
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.programmed_linear import ProgrammedLinear
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.seeding import key
 from analog_glue.tiles.mapping import TileGrid
@@ -47,9 +50,7 @@ def to_analog(
     """
     shared = _called_several_times(model)
     for name, linear in analog_layers(model, hardware.layers).items():
-        analog = AnalogLinear(
-            linear, name, hardware, weight_noise, clock, range_rule, range_decay, shared
-        )
+        analog = AnalogLinear(linear, name, hardware, weight_noise, clock, range_rule, range_decay, shared)
         model.set_submodule(name, analog.train(linear.training))
     clock.attach(model)
     return model
@@ -160,9 +161,7 @@ class _Beside(nn.Module):
         return torch.cat([layer(share) for layer, share in zip(self._layers, shares, strict=True)])
 
 
-def program(
-    model: nn.Module, hardware: Hardware, periphery: dict[str, LayerPeriphery], chip: int, chip_seed: int = 0
-) -> Chip:
+def program(model: nn.Module, hardware: Hardware, periphery: dict[str, LayerPeriphery], chip: int, chip_seed: int = 0) -> Chip:
     """Program the weights of the plain `model` (left unchanged) onto chip number `chip`.
 
     Args:

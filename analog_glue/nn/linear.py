@@ -1,33 +1,24 @@
 """Linear layers on tiles: `AnalogLinear` trains with noise, `ProgrammedLinear` is frozen on devices."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.kernels.products import choose_product
+from analog_glue.nn.backward import as_used, effective_weight, finish_gradients, integer_gradients, take_back
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock, UseCounter
 from analog_glue.nn.weight_noise import WeightNoise
-from analog_glue.seeding import key
-from analog_glue.tiles.crossbar import ProgrammedCrossbar
-from analog_glue.tiles.drift_compensation import compensation_factor, read_out
-from analog_glue.tiles.mapping import TileGrid, normalised, shared_scale, weight_scale
-from analog_glue.tiles.mvm import ClippedOutputs, ReadyWeights, Scaling, mvm
+from analog_glue.tiles.mapping import normalised, shared_scale, weight_scale
+from analog_glue.tiles.mvm import mvm
+from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling
 
 RANGE_RULES = ("clip", "toolkit")
+
+
 NO_PLACES = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class LayerPeriphery:
-    """The digital numbers beside a layer's tiles: `input_range` α [row blocks], `output_scale` [row blocks, outputs]."""
-
-    input_range: Tensor
-    output_scale: Tensor | None = None  # None: 1 everywhere
 
 
 class AnalogLinear(nn.Linear):
@@ -140,11 +131,6 @@ class AnalogLinear(nn.Linear):
         return effective_weight(self.weight.detach(), self.output_scale.detach(), self.grid)
 
 
-def effective_weight(weight: Tensor, output_scale: Tensor, grid: TileGrid) -> Tensor:
-    """Weight [outputs, inputs] with the learned `output_scale` [row blocks, outputs] multiplied in."""
-    return grid.from_blocks(grid.to_blocks(weight).mul_(output_scale.unsqueeze(2)))
-
-
 class _AnalogProduct(torch.autograd.Function):
     """Noisy forward pass; hand-written backward pass.
 
@@ -197,10 +183,10 @@ class _AnalogProduct(torch.autograd.Function):
         grad_bias = grad_y.sum(dim=0, dtype=torch.float32)
         grad_bound = torch.zeros_like(output_scale)
         if ctx.has_integers and compute == torch.float32:
-            grad_x, grad_used = _integer_gradients(grad_y, blocks, ctx.rounding, digital_scale, codes, grid)
-            used = _as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
+            grad_x, grad_used = integer_gradients(grad_y, blocks, ctx.rounding, digital_scale, codes, grid)
+            used = as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
         else:
-            used = _as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
+            used = as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
             grad_y = grad_y.to(compute)
             grad_x = torch.mm(grad_y, used.to(compute)).float()
             grad_used = torch.mm(grad_y.t(), codes.to(compute)).float()
@@ -210,13 +196,13 @@ class _AnalogProduct(torch.autograd.Function):
             reaching = grad_y.flatten()[places % grad_y.numel()].float()
             columns = places // grad_y.numel() * grid.outputs + places % grid.outputs
             grad_bound.view(-1).index_add_(0, columns, signs * reaching)
-            _take_back(places, reaching, grid, used, codes, grad_x, grad_used, layer.hardware.kernel)
+            take_back(places, reaching, grid, used, codes, grad_x, grad_used, layer.hardware.kernel)
         grad_log_range = torch.zeros_like(input_range)
         if crossbar.dac_bits is not None:
             grad_log_range = _range_gradient(grad_x, codes, clipped_inputs, input_range, layer)
             grad_x.view(-1)[clipped_inputs] = 0
         per_code = grid.spread_over_rows(input_range / crossbar.dac.full_scale)
-        grad_weight, towards_scale = _finish(grad_used, used, per_code, output_scale, grid, layer.hardware.kernel)
+        grad_weight, towards_scale = finish_gradients(grad_used, used, per_code, output_scale, grid, layer.hardware.kernel)
 
         # ∂L/∂used · used is ∂L/∂log(output scale), because what is used is proportional to it; the bound of an ADC is
         # proportional to the output scale and to the input range.
@@ -243,89 +229,7 @@ def _clipped_inputs(x: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tens
     return (x.abs() > ranges).flatten().nonzero().squeeze(1)
 
 
-def _as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor, kernel: str) -> Tensor:
-    """The weights [outputs, inputs] that a product saw, rounded to multiples of `rounding` (0: not), in real units.
-
-    Args:
-        blocks: Normalised weights [row blocks, outputs, rows]; overwritten.
-        worth: [row blocks, outputs], what 1 of them is worth.
-    """
-    if kernel == "compiled" and blocks.device.type == "cpu":
-        from analog_glue.kernels.weights import as_used, share_columns
-
-        used = torch.empty(grid.outputs, grid.inputs)
-        arrays = blocks.numpy(), np.array(grid.row_blocks), np.float32(rounding), worth.numpy(), used.numpy()
-        share_columns(as_used, grid.outputs, *arrays)
-        return used
-    if rounding > 0:
-        blocks.mul_(1 / rounding).round_().mul_(rounding)
-    return grid.from_blocks(blocks.mul_(worth.unsqueeze(2)))
-
-
-def _integer_gradients(
-    grad_y: Tensor, blocks: Tensor, rounding: float, worth: Tensor, codes: Tensor, grid: TileGrid
-) -> tuple[Tensor, Tensor]:
-    """∂L/∂x and Σ over vectors of ∂L/∂y · code, by 8-bit products (kernels/gradients.py).
-
-    Args:
-        blocks: Normalised weights [row blocks, outputs, rows], 8-bit integers once divided by `rounding`.
-        worth: [row blocks, outputs], what 1 of them is worth.
-    """
-    from analog_glue.kernels.gradients import gradients
-    from analog_glue.kernels.weights import share_columns, to_integers
-
-    integers, magnitudes = (np.empty(blocks.shape, np.int8) for _ in range(2))
-    unit = np.float32(1 / rounding)
-    share_columns(to_integers, grid.outputs, blocks.numpy(), unit, False, unit, integers, magnitudes)
-    arrays = integers, (worth * rounding).numpy(), codes.numpy(), np.array(grid.row_blocks)
-    grad_x, grad_used = gradients(grad_y.contiguous().numpy(), *arrays)
-    return torch.from_numpy(grad_x), torch.from_numpy(grad_used)
-
-
-def _take_back(
-    places: Tensor, reaching: Tensor, grid: TileGrid, used: Tensor, codes: Tensor, to_x: Tensor, to_used: Tensor, kernel: str
-) -> None:
-    """Take what came through clipping ADCs out of the gradients at inputs and codes, in place.
-
-    Args:
-        places: Which clip, in [row blocks, vectors, outputs] flattened; `reaching`: ∂L/∂y there.
-    """
-    if kernel == "compiled" and used.device.type == "cpu":
-        from analog_glue.kernels.weights import take_back
-
-        arrays = (array.numpy() for array in (used, codes, to_x, to_used))
-        take_back(places.numpy(), reaching.numpy(), np.array(grid.row_blocks), *arrays)
-        return
-    vectors, outputs = len(codes), grid.outputs
-    parts = zip(*(array.split(grid.row_blocks, dim=1) for array in (used, codes, to_x, to_used)), strict=True)
-    for block, (of_used, of_codes, x, used_part) in enumerate(parts):
-        for here in (places // (vectors * outputs) == block).nonzero().squeeze(1).split(4096):
-            vector, output = places[here] // outputs % vectors, places[here] % outputs
-            share = reaching[here].unsqueeze(1)
-            x.index_add_(0, vector, share * of_used[output], alpha=-1)
-            used_part.index_add_(0, output, share * of_codes[vector], alpha=-1)
-
-
-def _finish(
-    gradient: Tensor, used: Tensor, per_code: Tensor, output_scale: Tensor, grid: TileGrid, kernel: str
-) -> tuple[Tensor, Tensor]:
-    """∂L/∂weight, and Σ over the rows of ∂L/∂used · used [row blocks, outputs], from Σ ∂L/∂y · code [outputs, inputs]."""
-    if kernel == "compiled" and gradient.device.type == "cpu":
-        from analog_glue.kernels.weights import finish_gradient, share_columns
-
-        towards_scale = torch.empty_like(output_scale)
-        arrays = (gradient, used, per_code, output_scale, towards_scale)
-        g, u, p, o, t = (array.detach().numpy() for array in arrays)
-        share_columns(finish_gradient, grid.outputs, g, u, np.array(grid.row_blocks), p, o, t)
-        return gradient, towards_scale
-    gradient.mul_(per_code)
-    towards_scale = grid.to_blocks(gradient * used).sum(dim=2)
-    return effective_weight(gradient, output_scale, grid), towards_scale
-
-
-def _range_gradient(
-    grad_x: Tensor, codes: Tensor, clipped: Tensor, input_range: Tensor, layer: AnalogLinear
-) -> Tensor:
+def _range_gradient(grad_x: Tensor, codes: Tensor, clipped: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tensor:
     """∂L/∂log α [row blocks] from the gradient at the unclipped inputs; `clipped` indexes those that are clipped.
 
     clip:     α Σ over clipped inputs of ∂L/∂x · sign(x), the derivative of clip(x, −α, α).
@@ -345,69 +249,3 @@ def _range_gradient(
         inside = 1 - torch.bincount(of_block, minlength=len(sizes)) / (sizes * len(codes))
         gradient.addcmul_(input_range.square(), (inside > 0.95).float(), value=layer.range_decay)
     return gradient
-
-
-class ProgrammedLinear(nn.Module):
-    """A linear layer frozen on the devices of one chip. Answers only after `set_time`."""
-
-    def __init__(
-        self,
-        linear: nn.Linear,
-        periphery: LayerPeriphery,
-        name: str,
-        hardware: Hardware,
-        chip_key: int,
-        clock: NoiseClock,
-    ) -> None:
-        """Program the weights of `linear` (left unchanged) onto the chip named `chip_key`."""
-        super().__init__()
-        crossbar, weight = hardware.crossbar, linear.weight.detach()
-        self.name, self.hardware, self.clock = name, hardware, clock
-        self.bias = None if linear.bias is None else linear.bias.detach()
-        self.input_range = periphery.input_range.to(weight)
-        self.out_features, self.in_features = weight.shape
-        self.grid = crossbar.grid(*weight.shape)
-        self._chip_key = key(chip_key, name)
-        blocks = self.grid.to_blocks(weight)
-        scale = weight_scale(blocks, self.grid, crossbar.scale_per)
-        self._scale = scale if periphery.output_scale is None else scale * periphery.output_scale.to(scale)
-        self._array = ProgrammedCrossbar.program(normalised(blocks, scale), hardware.device, self._noise("programming"))
-        self._uses = UseCounter()
-        self._ready: ReadyWeights | None = None
-        self.compensated = False
-        if hardware.device.drifts:
-            right_after = self._array.weights(0.0, self._noise("1/f noise at the reference"))
-            self._reference = self._read_out(right_after, key(self._chip_key, "reference read-out"))
-
-    def set_time(self, t: float) -> None:
-        """Let the devices age to `t` [s] after programming: one frozen draw of 1/f noise, and a compensation read-out."""
-        hardware = self.hardware
-        weights = self._array.weights(t, self._noise("1/f noise", t))
-        product = choose_product(hardware.product, weights.device, hardware.device.noise_floor, hardware.kernel)
-        self._ready = ReadyWeights.of(weights, self.grid, hardware.crossbar, product, hardware.kernel)
-        self.compensation = None
-        scales = {False: self._scale, True: self._scale}
-        if hardware.device.drifts:
-            now = self._read_out(weights, key(self._chip_key, "read-out", t))
-            self.compensation = compensation_factor(self._reference, now)
-            scales[True] = self._scale * self.grid.spread_over_columns(self.compensation)
-        self._scaling = {
-            compensated: Scaling.of(self.input_range, scale, self.grid, hardware.crossbar, self.bias)
-            for compensated, scale in scales.items()
-        }
-
-    @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        if self._ready is None:
-            raise RuntimeError(f"Layer `{self.name}` was programmed, but no time was set. Call `set_time` on its chip first.")
-        noise_key = self.clock.key(self.name, "product noise", self._uses.next(self.clock))
-        flat = x.reshape(-1, self.in_features).float()
-        y, _ = mvm(flat, self._ready, self._scaling[self.compensated], noise_key)
-        return y.view(*x.shape[:-1], self.out_features)
-
-    def _read_out(self, weights: Tensor, noise_key: int) -> Tensor:
-        hardware = self.hardware
-        return read_out(weights, self.grid, hardware.crossbar, noise_key, hardware.kernel, hardware.read_out)
-
-    def _noise(self, *purpose: str | float) -> NormalStream:
-        return NormalStream(self._chip_key, *purpose, kernel=self.hardware.kernel)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device
+from analog_glue.errors import require
 from analog_glue.kernels.gaussian import fill_normal, key_words
-from analog_glue.settings import require
 from analog_glue.tiles.mapping import TileGrid, normalised
 
 LAWS = ("programming", "relative", "none")
@@ -78,9 +78,7 @@ class WeightNoise:
         return weights.add_(noise)
 
 
-def _compiled(
-    weight: Tensor, scale: Tensor, grid: TileGrid, polynomial: np.ndarray, mirrored: bool, key: int
-) -> Tensor:
+def _compiled(weight: Tensor, scale: Tensor, grid: TileGrid, polynomial: np.ndarray, mirrored: bool, key: int) -> Tensor:
     from analog_glue.kernels.weights import noisy, share_columns
 
     blocks = torch.empty(len(grid.row_blocks), grid.outputs, grid.padded_rows)

@@ -11,6 +11,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy
 
+NO_DEVICE = "no_device"  # the device of a run in floating point
+ALGORITHMS = {
+    "sgd_digital": "floating point", "sgd_pulsed": "SGD", "tiki_taka": "Tiki-Taka", "ttv2": "TTv2",
+    "chopped_ttv2": "chopped TTv2",
+}  # fmt: skip
+DEVICES = {
+    NO_DEVICE: "", "symmetric_linear": "symmetric", "soft_bounds": "soft bounds", "model_i": "Model-I",
+    "model_ii": "Model-II", "model_iii": "Model-III",
+}  # fmt: skip
 # The eight tasks in the order of Spoon's and the FactSheet's tables, with the metric each is reported by.
 GLUE = {
     "rte": "accuracy",
@@ -119,9 +128,7 @@ def with_sign(value: float, decimals: int = 2) -> str:
     return "undefined" if math.isnan(value) else f"{value:+.{decimals}f}".replace("-", "−")
 
 
-def score_cell(
-    statistic: Statistic | None, change: Statistic | None = None, signed: bool = False, decimals: int = 2
-) -> str:
+def score_cell(statistic: Statistic | None, change: Statistic | None = None, signed: bool = False, decimals: int = 2) -> str:
     """Mean ± standard error, and in brackets a change."""
     if statistic is None:
         return MISSING

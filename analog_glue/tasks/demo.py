@@ -50,18 +50,12 @@ class DemoTask(Task):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # yaml gives lists
         check_fields(self)
         if self.aspects not in THRESHOLDS:
-            raise ValueError(
-                f"Setting `task.aspects` must be one of {list(THRESHOLDS)}, but is {self.aspects}."
-            )
+            raise ValueError(f"Setting `task.aspects` must be one of {list(THRESHOLDS)}, but is {self.aspects}.")
         for key in ("train_size", "validation_size"):
             if not 1 <= getattr(self, key) <= 200_000:
-                raise ValueError(
-                    f"Setting `task.{key}` must lie in 1 … 200000 reviews, but is {getattr(self, key)}."
-                )
+                raise ValueError(f"Setting `task.{key}` must lie in 1 … 200000 reviews, but is {getattr(self, key)}.")
         if len(self.labels) != 5:
-            raise ValueError(
-                f"Setting `task.labels` must name the five ratings, but names {len(self.labels)}."
-            )
+            raise ValueError(f"Setting `task.labels` must name the five ratings, but names {len(self.labels)}.")
 
     def check(self, data_root: str | None) -> None:
         """Nothing to find: the reviews are made here."""
@@ -101,9 +95,7 @@ def _reviews(count: int, aspects: int) -> dict[str, int]:
                 continue
             said.add(content)
             total = sum(ADJECTIVES[adjectives[a]] * MODIFIERS[modifiers[m]] for _, a, m in clauses)
-            phrases = [
-                " ".join(f"the {ASPECTS[n]} is {modifiers[m]} {adjectives[a]}".split()) for n, a, m in clauses
-            ]
+            phrases = [" ".join(f"the {ASPECTS[n]} is {modifiers[m]} {adjectives[a]}".split()) for n, a, m in clauses]
             text = " , ".join(phrases[:-1]) + f" and {phrases[-1]} ."
             reviews[text] = bisect_right(THRESHOLDS[aspects], total)
     return reviews

@@ -48,8 +48,7 @@ class GlueTask(Task):
         check_fields(self)
         if len(self.sentence_columns) not in (1, 2):
             raise ValueError(
-                "Setting `task.sentence_columns` must name one column or two, "
-                f"but names {len(self.sentence_columns)}."
+                f"Setting `task.sentence_columns` must name one column or two, but names {len(self.sentence_columns)}."
             )
         if not self.validation_splits or any("test" in split for split in self.validation_splits):
             raise ValueError(
@@ -112,8 +111,7 @@ class GlueTask(Task):
         files = {split: _files_of(folder, split) for split in ("train", *self.validation_splits)}
         if missing := [split for split, found in files.items() if not found]:
             raise ValueError(
-                f"Setting `data.root` must lead to every split, but {folder} lacks {' and '.join(missing)}. "
-                f"{self._advice()}"
+                f"Setting `data.root` must lead to every split, but {folder} lacks {' and '.join(missing)}. {self._advice()}"
             )
         return files
 
@@ -147,10 +145,7 @@ class GlueTask(Task):
         """The hub's files carry the class names: with classes numbered otherwise, scores would be wrong."""
         names = getattr(feature, "names", None)
         if names is not None and tuple(names) != self.labels:
-            raise ValueError(
-                f"File {file} must number its classes as {list(self.labels)} (`task.labels`), "
-                f"but says {names}."
-            )
+            raise ValueError(f"File {file} must number its classes as {list(self.labels)} (`task.labels`), but says {names}.")
 
     def _check_rows(self, file: Path, columns: dict[str, list]) -> None:
         labels = columns["label"]

@@ -83,14 +83,9 @@ class Task(ABC):
         """
         logits, labels = np.asarray(logits), np.asarray(labels)
         if logits.shape != (len(labels), self.num_labels):
-            raise ValueError(
-                f"Argument `logits` must have shape ({len(labels)}, {self.num_labels}), "
-                f"but has {logits.shape}."
-            )
+            raise ValueError(f"Argument `logits` must have shape ({len(labels)}, {self.num_labels}), but has {logits.shape}.")
         if not np.isfinite(logits).all():
-            raise ValueError(
-                "Argument `logits` must be finite, but holds nan or infinity. Check the noise settings."
-            )
+            raise ValueError("Argument `logits` must be finite, but holds nan or infinity. Check the noise settings.")
         known = metric_functions.CLASSIFICATION if self.labels else metric_functions.REGRESSION
         predictions = logits.argmax(axis=1) if self.labels else logits[:, 0].astype(np.float64)
         suffix = "_mismatched" if split.endswith("_mismatched") else ""
@@ -114,18 +109,14 @@ def check_fields(task: Task) -> None:
     known = metric_functions.CLASSIFICATION if task.labels else metric_functions.REGRESSION
     kind = "classes" if task.labels else "grades"
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", task.name):
-        raise ValueError(
-            f"Setting `task.name` must consist of lower-case letters, digits and _, but is {task.name!r}."
-        )
+        raise ValueError(f"Setting `task.name` must consist of lower-case letters, digits and _, but is {task.name!r}.")
     if not task.metrics or not set(task.metrics) <= set(known):
         raise ValueError(
-            f"Setting `task.metrics` must name metrics of {kind} ({', '.join(known)}), "
-            f"but is {list(task.metrics)}."
+            f"Setting `task.metrics` must name metrics of {kind} ({', '.join(known)}), but is {list(task.metrics)}."
         )
     if task.headline not in task.metrics:
         raise ValueError(
-            f"Setting `task.headline` must be one of `task.metrics` = {list(task.metrics)}, "
-            f"but is {task.headline!r}."
+            f"Setting `task.headline` must be one of `task.metrics` = {list(task.metrics)}, but is {task.headline!r}."
         )
     if len(task.labels) == 1 or len(set(task.labels)) != len(task.labels):
         raise ValueError(
@@ -133,9 +124,7 @@ def check_fields(task: Task) -> None:
             f"but is {list(task.labels)}."
         )
     if "f1" in task.metrics and len(task.labels) != 2:
-        raise ValueError(
-            f"Setting `task.metrics` must not hold f1, which needs two classes, with {len(task.labels)}."
-        )
+        raise ValueError(f"Setting `task.metrics` must not hold f1, which needs two classes, with {len(task.labels)}.")
     if task.max_length < 8:
         raise ValueError(
             f"Setting `task.max_length` must be at least 8 tokens, but is {task.max_length}. "
@@ -217,9 +206,7 @@ def evaluation_batches(encoded: Encoded, token_budget: int) -> list[list[int]]:
     Examples of equal length keep their order. An example longer than the budget forms its own batch.
     """
     if token_budget < 1:
-        raise ValueError(
-            f"Setting `evaluation.token_budget` must be at least 1 token, but is {token_budget}."
-        )
+        raise ValueError(f"Setting `evaluation.token_budget` must be at least 1 token, but is {token_budget}.")
     batches: list[list[int]] = []
     for i in np.argsort(encoded.lengths, kind="stable").tolist():
         # Lengths ascend, so the newcomer is the longest of its batch.

@@ -15,7 +15,7 @@ from analog_glue.kernels.parallel import run
 from analog_glue.kernels.products import Int8Product
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.ir_drop import loss_factor
-from analog_glue.tiles.mvm import ClippedOutputs, ReadyWeights, Scaling, code_type
+from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, code_type
 
 CACHE = 2**22  # [bytes] of sums at a time: more wastes the cache, less reads the weights more often
 NOTHING = np.empty((0, 0, 0), np.int8)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray
+from analog_glue.errors import require
 from analog_glue.kernels.gaussian import NormalStream
-from analog_glue.settings import require
 from analog_glue.tiles.converters import ADC, DAC
 from analog_glue.tiles.mapping import TileGrid, conductances_to_weights, weights_to_targets
 
@@ -41,9 +41,7 @@ class Crossbar:
             "be 0 when tile.adc_bits is null, because it is counted in LSB of the ADC",
             self.output_noise,
         )
-        require(
-            self.scale_per in ("column", "tile", "none"), "tile.scale_per", "be column, tile or none", self.scale_per
-        )
+        require(self.scale_per in ("column", "tile", "none"), "tile.scale_per", "be column, tile or none", self.scale_per)
 
     @property
     def dac(self) -> DAC:

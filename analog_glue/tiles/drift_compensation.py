@@ -13,7 +13,7 @@ from torch import Tensor
 
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.mapping import TileGrid
-from analog_glue.tiles.mvm import one_hot_currents, one_hot_outputs
+from analog_glue.tiles.one_hot import one_hot_currents, one_hot_outputs
 
 FLOOR = 1e-4  # [full-on cells] of a read-out, so that an all-zero tile is not divided by zero
 

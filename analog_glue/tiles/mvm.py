@@ -14,103 +14,20 @@ PyTorch, here (the reference), or by compiled kernels (tiles/compiled_mvm.py on 
 same law from other random numbers, and the same bits where there is no noise.
 """
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
 from analog_glue.kernels.gaussian import fill_normal
 from analog_glue.kernels.parallel import run
-from analog_glue.kernels.products import BlockProduct, Int8Product, make_product
 from analog_glue.seeding import key as derive_key
 from analog_glue.tiles.crossbar import Crossbar
-from analog_glue.tiles.ir_drop import loss_factor, position_weight
-from analog_glue.tiles.mapping import TileGrid
+from analog_glue.tiles.ir_drop import loss_factor
+from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, code_type
 
 VECTORS = 256  # taken at a time, so that what is between DAC and ADC stays in the cache; part of what a noise key means
+
+
 FEW_VECTORS = 32  # not worth splitting
-
-
-@dataclass
-class ClippedOutputs:
-    """Which ADC outputs of a product clip; few do. `places` indexes [row blocks, vectors, outputs] flattened."""
-
-    parts: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)  # first vector, places (int64), signs (float32)
-
-    def note(self, clipping: Tensor, first: int, vectors: int) -> None:
-        """Note the marks −1, 0, +1 (int8 [row blocks, part, outputs]) of vectors `first` … among `vectors`."""
-        outputs = clipping.shape[2]
-        block, vector, output = clipping.nonzero(as_tuple=True)
-        places = (block * vectors + vector + first) * outputs + output
-        self.parts.append((first, places, clipping[block, vector, output].float()))  # one step: several threads do this
-
-    def gathered(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Places (int64) and signs (float32, −1 or +1) of all that clip."""
-        none = (torch.empty(0, dtype=torch.int64, device=device), torch.empty(0, device=device))
-        _, places, signs = zip((0, *none), *sorted(self.parts, key=lambda part: part[0]), strict=True)
-        return torch.cat(places), torch.cat(signs)
-
-
-@dataclass(frozen=True)
-class ReadyWeights:
-    """Weights of a layer as its tiles present them to the inputs, ready for many products."""
-
-    grid: TileGrid
-    crossbar: Crossbar
-    product: BlockProduct
-    kernel: str = "reference"
-    ramped: BlockProduct | None = None  # weights × position, for the IR drop
-    magnitudes: BlockProduct | None = None
-    multiplies_bytes: bool = False  # weights are single 8-bit numbers in a product by the CPU's own 8-bit instruction
-
-    @classmethod
-    def of(
-        cls, blocks: Tensor, grid: TileGrid, crossbar: Crossbar, product: str, kernel: str = "reference"
-    ) -> "ReadyWeights":
-        """
-        Args:
-            blocks: Normalised weights [row blocks, columns, rows].
-            product: "int8", "int8_single", "float16" or "float32" (kernels/products.py).
-            kernel: "reference" or "compiled".
-        """
-        from_cpu = blocks.device.type == "cpu"
-        # 8-bit and float16 products need integer codes of at most 8 bits.
-        if crossbar.dac_bits is None or crossbar.dac_bits > 8 or (product == "float16" and crossbar.ir_drop > 0):
-            product = "float32"
-        ramped = magnitudes = None
-        if crossbar.ir_drop > 0:
-            position = position_weight(grid.row_counts(blocks.device), grid.padded_rows)
-            ramped = make_product(blocks * position.unsqueeze(1), product, kernel)
-            magnitudes = make_product(blocks.abs(), product, kernel)
-        weights = make_product(blocks, product, kernel)
-        if kernel == "compiled" and from_cpu and isinstance(weights, Int8Product) and crossbar.ir_drop == 0:
-            from analog_glue.kernels import packed, vnni
-
-            if vnni.available():
-                weights = packed.PackedProduct(weights, with_variance=crossbar.read_noise > 0)
-                return cls(grid, crossbar, weights, kernel, multiplies_bytes=not weights.has_halves)
-        return cls(grid, crossbar, weights, kernel, ramped, magnitudes)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """The digital numbers on both sides of a layer's tiles."""
-
-    per_input: Tensor  # [inputs] DAC codes per unit of x: full scale / α
-    step: Tensor  # [row blocks, outputs] what an LSB of the ADC is worth at the layer's output
-    bias: Tensor | None = None  # [outputs]
-
-    @classmethod
-    def of(
-        cls, input_range: Tensor, digital_scale: Tensor, grid: TileGrid, crossbar: Crossbar, bias: Tensor | None = None
-    ) -> "Scaling":
-        """
-        Args:
-            input_range: α [row blocks], in units of the layer's input.
-            digital_scale: [row blocks, outputs]: what a full-on cell stands for, times learned scale and drift compensation.
-        """
-        per_input = crossbar.dac.full_scale / grid.spread_over_rows(input_range)
-        return cls(per_input, digital_scale * (input_range * crossbar.adc.lsb).unsqueeze(1), bias)
 
 
 def dac_codes(x: Tensor, per_input: Tensor, crossbar: Crossbar) -> Tensor:
@@ -127,11 +44,6 @@ def dac_codes(x: Tensor, per_input: Tensor, crossbar: Crossbar) -> Tensor:
 
     run(convert, range(0, len(x), VECTORS), x.device)
     return codes
-
-
-def code_type(crossbar: Crossbar) -> torch.dtype:
-    """int8 holds the codes of a DAC of at most 8 bits."""
-    return torch.float32 if crossbar.dac_bits is None or crossbar.dac_bits > 8 else torch.int8
 
 
 def mvm(
@@ -196,47 +108,3 @@ def adc_codes(codes: Tensor, weights: ReadyWeights, noise_key: int) -> Tensor:
         else:
             currents.add_(normal, alpha=crossbar.output_noise)
     return crossbar.adc.convert_(currents)
-
-
-def one_hot_currents(blocks: Tensor, grid: TileGrid, crossbar: Crossbar) -> Tensor:
-    """What reaches the ADCs for all one-hot inputs of full scale, without noise, in LSB: [row blocks, columns, rows].
-
-    A one-hot input selects one cell per column, so the product with the identity matrix is the weights themselves.
-    """
-    lsb = crossbar.adc.lsb
-    currents = blocks / lsb
-    if crossbar.ir_drop > 0:
-        row_counts = grid.row_counts(blocks.device)
-        lost = loss_factor(blocks.abs(), row_counts)
-        position = position_weight(row_counts, grid.padded_rows).unsqueeze(1)
-        currents.sub_(lost.mul_(blocks).mul_(position), alpha=crossbar.ir_drop / lsb)
-    return currents
-
-
-def one_hot_outputs(
-    blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key: int, kernel: str = "reference"
-) -> Tensor:
-    """What the tiles answer to all one-hot inputs of full scale, in units of a full-on cell.
-
-    Exact, with the noise of a product on each cell, at the cost of element-wise work.
-
-    Args:
-        blocks: Normalised weights [row blocks, columns, rows].
-
-    Returns:
-        [row blocks, columns, rows]: entry (i, j) is the output of column i for the input that drives row j alone. Padded
-        rows answer 0.
-    """
-    lsb = crossbar.adc.lsb
-    currents = one_hot_currents(blocks, grid, crossbar)
-    if crossbar.is_noisy:
-        normal = fill_normal(torch.empty_like(currents), noise_key, kernel)
-        if crossbar.read_noise > 0:
-            std = blocks.abs().mul_((crossbar.read_noise / lsb) ** 2)
-            currents.addcmul_(std.add_(crossbar.output_noise**2).sqrt_(), normal)
-        else:
-            currents.add_(normal, alpha=crossbar.output_noise)
-    crossbar.adc.convert_(currents).mul_(lsb)
-    for block, rows in zip(currents, grid.row_blocks, strict=True):
-        block[:, rows:] = 0
-    return currents

@@ -6,7 +6,7 @@ from torch import Tensor
 from analog_glue.kernels.triton_mvm import Conversion, digitise, drive, multiply
 from analog_glue.kernels.triton_product import Float16Product
 from analog_glue.tiles.ir_drop import loss_factor
-from analog_glue.tiles.mvm import ClippedOutputs, ReadyWeights, Scaling, code_type
+from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, code_type
 
 
 @torch.no_grad()

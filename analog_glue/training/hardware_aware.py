@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from analog_glue.errors import require
 from analog_glue.nn.convert import to_analog
 from analog_glue.nn.linear import RANGE_RULES, AnalogLinear
 from analog_glue.nn.weight_noise import WeightNoise
-from analog_glue.settings import require
 from analog_glue.training.mode import Preparation, TrainingMode, weight_groups
 
 SMALLEST_SCALE = 1e-2  # of the learned output scale, which starts at 1

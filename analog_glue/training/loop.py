@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from analog_glue.runs.folder import BEST, STATE
+from analog_glue.runs.tensors import load_optimizer_tensors, load_tensors, optimizer_tensors, save_tensors
 from analog_glue.seeding import key
 from analog_glue.training.mode import Preparation, TrainingMode
-from analog_glue.training.state import load_optimizer_tensors, load_tensors, optimizer_tensors, save_tensors
 
-STATE, BEST = "state.safetensors", "best.safetensors"
 LOG_EVERY = 20.0  # [s] between plain progress lines where there is no terminal
 
 
@@ -225,5 +225,3 @@ class _Indexed:
 
 def _as_is(batch: Any) -> Any:
     return batch
-
-

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from analog_glue.errors import require
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock
-from analog_glue.settings import require
 
 
 @dataclass(frozen=True)

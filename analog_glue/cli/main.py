@@ -1,0 +1,109 @@
+"""The command line: `analog-glue train | evaluate | extract | tables | list | verify`.
+
+`train`, `evaluate` and `extract` take Hydra overrides; every job goes one straight way: compose, check, build the
+components, call `experiment`. Nothing heavy is imported before a command needs it, so that `--help` and a
+mistyped key answer at once.
+
+Exit codes: 0 done, 1 something failed, 2 the input was wrong (one message says what), 130 interrupted.
+"""
+
+import difflib
+import functools
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from io import TextIOWrapper
+
+import analog_glue
+from analog_glue.cli.errors import DONE, INTERRUPTED, print_wrong, report_error
+from analog_glue.cli.reading import list_command, tables_command, verify_command
+from analog_glue.cli.sweeps import call_hydra, run_command
+
+HELP = """\
+analog-glue: transformers on crossbars of phase-change memory, on GLUE.
+
+usage: analog-glue COMMAND [key=value …]
+
+  train      fine-tune, program chips, let them age, compensate drift, score
+  evaluate   put the weights of a finished run on other hardware
+  extract    read the weights that were trained on pulsed devices out of their arrays
+  tables     tables and figures from the measured rows of a folder
+  list       every option of every group (list options), or the runs of a folder (list runs)
+  verify     hold the simulated devices and tiles against published measurements
+
+examples:
+  analog-glue train -m +experiment=demo training=digital,hardware_aware     no download, about 3 minutes
+  analog-glue train task=mrpc noise=pcm                                     the main job
+  analog-glue train task=mrpc noise=pcm dry_run=true                        sizes and noise, then stop
+  analog-glue evaluate checkpoint=outputs/… noise=reram evaluation.chips=5
+  analog-glue train +experiment=digits_in_situ training=ttv2                on pulsed devices
+  analog-glue tables outputs
+
+`analog-glue train --help` prints every setting with its value (`train training=ttv2 --help` of that choice).
+Bash completion: eval "$(analog-glue -sc install=bash)"
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. ANALOG_GLUE_TRACE=1 adds the trace to any error.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Read when torch is loaded: its idle threads sleep instead of burning the cores of `kernels.parallel`.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows progress when it is printed
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `analog-glue list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        return report_error(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": functools.partial(run_command, "train"),
+        "evaluate": functools.partial(run_command, "evaluate"),
+        "extract": functools.partial(run_command, "extract"),
+        "tables": tables_command,
+        "list": list_command,
+        "verify": verify_command,
+    }
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return DONE
+    if words[0] in ("-V", "--version"):
+        print(f"analog-glue {analog_glue.__version__}")
+        return DONE
+    if words[0] in ("-sc", "--shell-completion"):
+        return _completion(words, list(commands))
+    if words[0] in commands:
+        return commands[words[0]](words[1:])
+    if "=" in words[0] or words[0].startswith("-"):
+        hint = f"Put it first: analog-glue train {shlex.join(words)}"
+    else:
+        near = difflib.get_close_matches(words[0], list(commands), n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else "`analog-glue --help` describes them."
+    return print_wrong(f"The first word must be a command ({', '.join(commands)}), but is `{words[0]}`. {hint}")
+
+
+def _completion(words: list[str], commands: list[str]) -> int:
+    """Print Hydra's completion script, or the words that may follow on the command line in COMP_LINE."""
+    line = os.environ.get("COMP_LINE", "")
+    typed = line.split()
+    if any(word.startswith("query=") for word in words):
+        if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
+            print(" ".join(name for name in commands if name.startswith(typed[1] if len(typed) == 2 else "")))
+            return DONE
+        if typed[1] not in ("train", "evaluate", "extract"):
+            return DONE
+        os.environ["COMP_LINE"] = line.replace(f"{typed[1]} ", "", 1)  # Hydra knows no commands
+        call_hydra(typed[1], words)
+    else:
+        call_hydra("train", words)
+    return DONE

@@ -1,0 +1,141 @@
+"""Commands that only read: `tables`, `verify`, `list`."""
+
+import argparse
+import difflib
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from analog_glue.cli.errors import DONE, print_wrong
+
+RECORDS_APART = "Runs of a folder `records` below ROOT, which came with the source, are left out: name it, or a record in it."
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with this project's exit code and form of message."""
+
+    def error(self, message: str) -> Any:
+        raise SystemExit(print_wrong(f"{message}. `{self.prog} --help` shows how it is called."))
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace | int:
+    try:
+        return parser.parse_args(words)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else DONE
+
+
+def tables_command(words: list[str]) -> int:
+    parser = _Parser(
+        "analog-glue tables",
+        description="Tables and figures from every results.csv and learning curve of a folder.", epilog=RECORDS_APART,
+    )  # fmt: skip
+    parser.add_argument("root", nargs="?", default="outputs", help="a folder of runs (default: outputs)")
+    parser.add_argument("--out", help="where to write (default: ROOT/tables)")
+    given = _parse(parser, words)
+    if isinstance(given, int):
+        return given
+    from analog_glue.in_situ.reports.chapter import chapter
+    from analog_glue.reports.build import build
+
+    root = Path(given.root)
+    report = build(root, Path(given.out) if given.out else None, chapter(root))
+    print(report.markdown)
+    for path in report.paths:
+        print(f"written: {path}")
+    pictures = [path for path in report.paths if path.suffix == ".png"]
+    if pictures:
+        print(f"figure: {pictures[0]}")
+    return DONE
+
+
+def verify_command(words: list[str]) -> int:
+    parser = _Parser("analog-glue verify", description="Hold devices and tiles against published measurements.")
+    parser.add_argument("--against", choices=["aihwkit"], help="compare with this simulator too (extra `peer`)")
+    parser.add_argument("--quick", action="store_true", help="fewer draws, wider tolerances")
+    given = _parse(parser, words)
+    if isinstance(given, int):
+        return given
+    from analog_glue.verify import command as verify
+
+    code = verify.main(against=given.against, quick=given.quick)
+    print("next: analog-glue train task=mrpc noise=pcm" if code == DONE else "next: see which rows are marked as off")
+    return code
+
+
+LISTS = ("options", "runs")
+
+
+def list_command(words: list[str]) -> int:
+    parser = _Parser("analog-glue list", description="What can be chosen, and what has been run.", epilog=RECORDS_APART)
+    parser.add_argument("what", nargs="?", default="options", metavar=f"{{{','.join(LISTS)}}}", help="default: options")
+    parser.add_argument("root", nargs="?", default="outputs", help="runs: the folder (default: outputs)")
+    given = _parse(parser, words)
+    if isinstance(given, int):
+        return given
+    if given.what not in LISTS:
+        near = difflib.get_close_matches(given.what, LISTS, n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        return print_wrong(f"The word after `analog-glue list` must be {' or '.join(LISTS)}, but is `{given.what}`. "
+                      "`analog-glue list` shows what can be chosen, `analog-glue list runs FOLDER` what has been run."
+                      f"{hint}")  # fmt: skip
+    return _list_options() if given.what == "options" else _list_runs(Path(given.root))
+
+
+def _list_options() -> int:
+    from analog_glue.configuration.compose import conf_dir
+    from analog_glue.configuration.wording import GROUPS
+
+    defaults = dict(re.findall(r"^  - (\w+): (\w+)", (conf_dir() / "train.yaml").read_text(), re.MULTILINE))
+    for group in GROUPS:
+        print(f"{group}=…")
+        for file in sorted((conf_dir() / group).glob("*.yaml")):
+            mark = "*" if defaults.get(group) == file.stem else " "
+            print(f" {mark} {file.stem:20} {_description(file)}")
+    print("* used when nothing is said\nnext: analog-glue train --help   every setting with its value")
+    return DONE
+
+
+def _description(file: Path) -> str:
+    """The first comment line of a yaml file."""
+    comments = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return next((line.lstrip("# ") for line in comments if "@package" not in line), "")
+
+
+def _list_runs(root: Path) -> int:
+    """Every training run below `root`, and below it the hardware that its weights were put on."""
+    from analog_glue.in_situ.files import array_error
+    from analog_glue.in_situ.reports.groups import differences
+    from analog_glue.in_situ.reports.records import find_runs
+    from analog_glue.runs.folder import files_of_runs, status_of
+    from analog_glue.runs.rows import ResultsFile
+
+    in_situ = {run.folder: run for run in find_runs(root)}
+    told = differences(in_situ.values())
+    runs = {file.parent: json.loads(file.read_text(encoding="utf-8")) for file in files_of_runs(root, "run.json")}
+    trained = [folder for folder, run in runs.items() if run.get("command") == "train"]
+    arrays = {folder: said for folder in runs if (said := array_error(folder))}
+    if not trained and not arrays:
+        return print_wrong(f"Folder `{root}` has no runs (those of a folder `records` below it are not counted). "
+                      "`analog-glue train …` makes one.")  # fmt: skip
+    for folder in trained:
+        print(f"{status_of(folder):11} {folder}")
+        if folder in in_situ:
+            print(f"  {in_situ[folder].last_score}")
+            if told[folder]:
+                print(f"  differs: {told[folder]}")
+            for extraction in in_situ[folder].extractions:
+                print(f"  {extraction.name}: {extraction.best_score}")
+        for below in (other for other in runs if folder in other.parents):
+            rows = [row for row in ResultsFile(below).rows() if row.headline]
+            digital = [f"digital {row.metric} {row.value:.2f}" for row in rows if row.stage == "digital"]
+            chips = len({row.chip for row in rows if row.stage == "chip"})
+            last = max((row.t_seconds for row in rows if row.t_seconds is not None), default=0.0)
+            said = [*digital[:1], f"{chips} chip{'s' if chips != 1 else ''} up to {last:g} s"] if rows else ["no score yet"]
+            print(f"  {status_of(below):11} {below.name}: {', '.join(said)}")
+    for folder, said in arrays.items():
+        print(f"{status_of(folder):11} {folder}\n  {said}")
+    print(f"next: analog-glue tables {shlex.quote(str(root))}")
+    return DONE

@@ -1,0 +1,279 @@
+"""Before and after the jobs: flags, the jobs of a sweep, Hydra, and how each job ended."""
+
+import difflib
+import functools
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from analog_glue.configuration.compose import Composed, Composer
+from analog_glue.cli.errors import DONE, FAILED, first_line, report_error
+from analog_glue.cli.jobs import build_components, run_job
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job of a sweep ended, kept as `job_<number>.json` in the sweep's folder."""
+
+    overrides: list[str]
+    status: str  # done | failed | interrupted
+    run: str = ""  # folder of the run
+    error: str = ""
+
+
+def _sweep_job(config: "DictConfig") -> None:
+    """What Hydra calls for each job of a sweep, in this process or in one that a launcher started."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from analog_glue.configuration.compose import composed_job
+
+    hydra = HydraConfig.get()
+    command, overrides = str(hydra.job.config_name), [str(word) for word in hydra.overrides.task]
+    folder, number = Path(hydra.sweep.dir), int(hydra.job.num)
+    total = json.loads((folder / "sweep.json").read_text())["jobs"]
+    print(f"[{number + 1}/{total}] {' '.join(overrides)}")
+    _recorded(folder, number, overrides, lambda: composed_job(config, dict(hydra.runtime.choices)), command)
+
+
+def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, number: int) -> None:
+    """A job of a sweep in a process of its own."""
+    from analog_glue.configuration.compose import Composer
+
+    own = [word for word in jobs[number] if not word.startswith("hydra.")]
+    print(" ".join(own))
+    with Composer(command, extra_dir) as composer:
+        _recorded(folder, number, own, lambda: composer.compose(jobs[number]), command)
+
+
+def _recorded(folder: Path, number: int, overrides: list[str], compose: Callable[[], "Composed"], command: str) -> None:
+    """Run a job of a sweep and write down how it ended."""
+    outcome = Outcome(overrides, "interrupted")
+    try:
+        outcome = Outcome(overrides, "done", run=run_job(compose(), command, overrides))
+    except Exception as error:  # the other jobs go on; the summary at the end names this one
+        report_error(error)
+        outcome = Outcome(overrides, "failed", error=first_line(error))
+    finally:
+        (folder / f"job_{number}.json").write_text(json.dumps(asdict(outcome), indent=2, ensure_ascii=False) + "\n")
+
+
+FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd")
+
+
+SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help")
+
+
+FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m", "--info", "-i")
+
+
+def run_command(command: str, words: list[str]) -> int:
+    from analog_glue.configuration.compose import Composer
+    from analog_glue.configuration.wording import plain
+    from analog_glue.errors import WrongInput
+    from analog_glue.settings import quoted
+
+    flags, overrides = split_flags(words)
+    for word in overrides:
+        if word.startswith("checkpoint=") and ("…" in word or "..." in word):
+            raise WrongInput(
+                f"Setting `checkpoint` must be the whole name of a folder, but is `{word.partition('=')[2]}`. "
+                "The dots stand for the rest of a name; `analog-glue list runs` shows the names."
+            )
+    overrides = [plain(word) for word in overrides]
+    multirun = "-m" in flags or "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
+    shows = [flag for flag in flags if flag in SHOWING]
+    if multirun and shows:
+        raise WrongInput(f"Flag {shows[0]} must stand without -m. It shows one configuration: choose one of the values.")
+    extra_dir = next((flags[i + 1] for i, flag in enumerate(flags) if flag in ("--config-dir", "-cd")), None)
+    if extra_dir is not None and not Path(extra_dir).is_dir():
+        raise WrongInput(f"Flag --config-dir must name a folder, but `{extra_dir}` is none.")
+
+    with Composer(command, extra_dir) as composer:
+        jobs = expand(composer, overrides, multirun)
+        if shows and (problems := composer.problems(jobs[0])):
+            raise WrongInput("\n".join(problems))
+        composed = [] if shows else check_jobs(composer, jobs)
+    if shows:
+        call_hydra(command, [*flags, *overrides])
+        return DONE
+    if not multirun:
+        run_job(composed[0], command, [word for word in overrides if not word.startswith("hydra.")])
+        return DONE
+    for job, own in zip(composed, jobs, strict=True):  # all that can be said without running is said before the first runs
+        build_components(job, command, own)
+    folder = _sweep_folder(composed[0].settings.output_root, command, jobs)
+    print(f"{len(jobs)} jobs; their records go to {folder}")
+    try:
+        if composed[0].settings.runtime.jobs > 1:
+            _run_apart(command, extra_dir, jobs, folder, composed[0].settings.runtime.jobs)
+        else:
+            call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={quoted(str(folder))}"])
+    finally:
+        (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
+        code = _summary(command, folder, jobs)
+    if command != "extract" or composed[0].settings.extract.array is not None:
+        print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
+    return code
+
+
+def _run_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, at_once: int) -> None:
+    """The jobs of a sweep, several at a time."""
+    from analog_glue.cli.side_by_side import run_side_by_side
+
+    work = functools.partial(_job_apart, command, extra_dir, jobs, folder)
+    for number, code in run_side_by_side(work, range(len(jobs)), at_once).items():
+        record = folder / f"job_{number}.json"
+        if not record.is_file():  # killed, say for its memory
+            outcome = Outcome(jobs[number], "failed", error=f"its process ended with exit code {code}")
+            record.write_text(json.dumps(asdict(outcome), indent=2, ensure_ascii=False) + "\n")
+
+
+def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags and overrides in any order → flags with their values, overrides.
+
+    Raises:
+        ValueError: a flag that is unknown or lacks its value.
+    """
+    from analog_glue.errors import WrongInput
+
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, _, value = word.partition("=")
+        if not word.startswith("-"):
+            overrides.append(word)
+        elif name in FLAGS_WITH_VALUE:
+            if not value and not rest:
+                raise WrongInput(f"Flag {name} must be followed by its value.")
+            flags += [name, value or rest.pop(0)]
+        elif word in FLAGS:
+            flags.append(word)
+            if word in ("--info", "-i") and rest and "=" not in rest[0] and not rest[0].startswith("-"):
+                flags.append(rest.pop(0))
+        else:
+            known = [flag for flag in (*FLAGS, *FLAGS_WITH_VALUE) if flag.startswith("--")]
+            near = difflib.get_close_matches(word, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise WrongInput(f"There is no flag {word}, only {', '.join(known)}.{hint}")
+    choices = ("job", "hydra", "all")
+    for i, flag in enumerate(flags):
+        if flag in ("--cfg", "-c") and flags[i + 1] not in choices:
+            given = flags[i + 1]
+            raise WrongInput(f"Flag --cfg must be followed by {', '.join(choices)}, but is followed by `{given}`.")
+    return flags, overrides
+
+
+def expand(composer: "Composer", overrides: list[str], multirun: bool) -> list[list[str]]:
+    """The overrides of every job of a sweep, in the order in which they run; one job without -m.
+
+    Raises:
+        WrongInput: a list of values for one job.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    from analog_glue.configuration.wording import GROUPS
+    from analog_glue.errors import WrongInput
+
+    parsed = []
+    for word in overrides:
+        try:
+            parsed.append(composer.parse(word))
+        except WrongInput:
+            return [overrides]  # checking this job names every word that is wrong
+    own = [o for o in parsed if not o.is_hydra_override()]
+    hydra = [o.input_line for o in parsed if o.is_hydra_override()]
+    swept = [o for o in own if o.is_sweep_override()]
+    if not multirun:
+        if swept:
+            key, _, values = swept[0].input_line.partition("=")
+            a_list = "" if key in GROUPS else f", or write a list as {key}=[{values}]"
+            raise WrongInput(
+                f"Setting `{key}` must have one value, but has several: {values}. Add -m to run one job for each{a_list}."
+            )
+        return [overrides]
+    if continuous := [o for o in swept if not o.is_discrete_sweep()]:
+        raise WrongInput(f"Sweep `{continuous[0].input_line}` must list its values, such as key=1,2,3.")
+    return [[*hydra, *job] for job in BasicSweeper.split_arguments(own, None)[0]]
+
+
+def check_jobs(composer: "Composer", jobs: list[list[str]]) -> list["Composed"]:
+    """Compose every job.
+
+    Raises:
+        WrongInput: everything that is wrong with any of them, each sentence once.
+    """
+    from analog_glue.errors import WrongInput
+
+    composed, problems = [], []
+    for job in jobs:
+        try:
+            composed.append(composer.compose(job))
+        except WrongInput as error:
+            problems += str(error).splitlines()
+    if problems:
+        raise WrongInput("\n".join(dict.fromkeys(problems)))
+    return composed
+
+
+def call_hydra(command: str, words: list[str]) -> None:
+    """Hand the command line to Hydra, which launches the jobs (or shows what was asked for)."""
+    import hydra
+
+    from analog_glue.configuration.compose import HYDRA_VERSION, conf_dir, register_settings
+
+    register_settings()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to `main` instead of being printed with Hydra's frames
+    argv, sys.argv = sys.argv, [sys.argv[0], *words]
+    try:
+        hydra.main(version_base=HYDRA_VERSION, config_path=str(conf_dir()), config_name=command)(_sweep_job)()
+    except SystemExit as stop:  # --help and the like
+        if stop.code not in (None, 0):
+            raise RuntimeError(f"Hydra stopped with exit code {stop.code}") from None
+    finally:
+        sys.argv = argv
+
+
+def _sweep_folder(output_root: str, command: str, jobs: list[list[str]]) -> Path:
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for name in (stamp, *(f"{stamp}_{i}" for i in range(2, 1000))):  # two sweeps may start in one second
+        folder = Path(output_root).expanduser().resolve() / "sweeps" / name
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ValueError(f"Setting `output_root` must be a folder that can be written to: {error}.") from None
+        record = {"command": command, "jobs": len(jobs), "overrides": jobs}
+        (folder / "sweep.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        return folder
+    raise RuntimeError(f"no free folder for the sweep {stamp}")
+
+
+def _summary(command: str, folder: Path, jobs: list[list[str]]) -> int:
+    """Say how the jobs of a sweep ended, and how to run again those that did not."""
+    outcomes: dict[int, Outcome] = {}
+    for number in range(len(jobs)):
+        record = folder / f"job_{number}.json"
+        if record.is_file():
+            outcomes[number] = Outcome(**json.loads(record.read_text()))
+    counts = {status: 0 for status in ("done", "failed", "interrupted", "not run")}
+    for number in range(len(jobs)):
+        counts[outcomes[number].status if number in outcomes else "not run"] += 1
+    print(f"\n{', '.join(f'{count} {status}' for status, count in counts.items() if count or status == 'done')}")
+    for number, job in enumerate(jobs):
+        outcome = outcomes.get(number, Outcome(job, "not run"))
+        if outcome.status != "done":
+            print(f"  [{number + 1}] {outcome.status}: {outcome.error or ' '.join(job)}")
+            print(f"      again: analog-glue {command} {shlex.join(job)}")
+    return DONE if counts["done"] == len(jobs) else FAILED

@@ -1,0 +1,334 @@
+"""One straight function per command: `train` and `evaluate`.
+
+    train      load data and model → fine-tune (resumes) → save → drift sweep → table
+    evaluate   load a trained model → drift sweep on the hardware of this command → table
+
+A training run lives in `<output_root>/<task>-<model>-<mode>-seed<seed>-<id>/`, where the id is a hash of what determines the
+trained weights; each hardware it is put on has a folder in there, named by a hash of what determines the scores. The same
+command twice finds its work done; more chips or times add rows; an interrupted command continues.
+"""
+
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analog_glue.commands.dry_run import describe
+from analog_glue.devices.device import Device
+from analog_glue.errors import require
+from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
+from analog_glue.kernels.backend import choose_kernel
+from analog_glue.kernels.matmul import route, taken
+from analog_glue.kernels.products import choose_product
+from analog_glue.models import LoadedModel, load_checkpoint_model
+from analog_glue.nn.calibration import calibrate_input_ranges
+from analog_glue.nn.convert import analog_layers, to_digital
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.progress import Progress
+from analog_glue.reports.drift import drift_table
+from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.folder import CONFIG_FILE, PERIPHERY_FILE, RUN_FILE, forget, read_run, working_in
+from analog_glue.runs.identity import config_of, scalars, short_hash
+from analog_glue.runs.provenance import provenance
+from analog_glue.runs.rows import Measurement, ResultsFile
+from analog_glue.runs.tensors import load_tensors
+from analog_glue.seeding import generator
+from analog_glue.settings import Calibration, RunSettings, output_root_typed, typed
+from analog_glue.tasks.task import Encoded, RawData, Task, encode, evaluation_batches
+from analog_glue.tiles.crossbar import Crossbar
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Where the results are, and the table for the terminal."""
+
+    run_dir: Path
+    table: str
+    next_steps: tuple[str, ...] = ()
+
+
+def evaluate(
+    settings: RunSettings,
+    task: Task,
+    device: Device,
+    tile: Crossbar,
+    config: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    log: Callable[[str], None] = print,
+) -> RunSummary:
+    """Put the trained weights of `settings.checkpoint` on the hardware of this command and score them over time.
+
+    Args:
+        task: The task that the checkpoint was trained on (`checkpoint_config` gives its configuration).
+
+    Raises:
+        ValueError: no finished training run in `settings.checkpoint`.
+    """
+    hardware, where = runtime(settings, device, tile)
+    checkpoint = Path(str(settings.checkpoint))
+    facts = read_run(checkpoint, "checkpoint")
+    config = config or config_of(noise=device, tile=tile)
+    choices = facts["choices"] | {"noise": type(device).__name__.lower(), "tile": "custom"} | (choices or {})
+    task.check(settings.data.root)
+    raw = task.load(settings.data.root)
+    loaded = load_checkpoint_model(checkpoint)
+    encoded = EncodedData.of(task, raw, loaded)
+    if settings.dry_run:
+        text = describe(
+            loaded.model, hardware, encoded.train, settings, task.name, raw, None, checkpoint, True, str(checkpoint)
+        )
+        return RunSummary(checkpoint, text)
+    subject = subject_of(settings, hardware, task, raw, loaded, encoded, checkpoint, log)
+    return sweep(settings, hardware, subject, config, choices, overrides, where, log)
+
+
+@dataclass(frozen=True)
+class EncodedData:
+    train: Encoded
+    validation: dict[str, Encoded]
+
+    @classmethod
+    def of(cls, task: Task, raw: RawData, loaded: LoadedModel) -> "EncodedData":
+        def tokens(split: Any) -> Encoded:
+            return encode(split, loaded.tokenizer, task.max_length, task.num_labels)
+
+        return cls(tokens(raw.train), {name: tokens(split) for name, split in raw.validation.items()})
+
+
+def calibrated_ranges(model: nn.Module, hardware: Hardware, train: Encoded, calibration: Calibration) -> dict[str, Tensor]:
+    """Input range of every layer on tiles from the first training examples of a fixed order."""
+    layers = analog_layers(model, hardware.layers)
+    chosen = torch.randperm(len(train), generator=generator("calibration examples"))[: calibration.examples].tolist()
+    device = next(model.parameters()).device
+    subset = Encoded(
+        [train.input_ids[i] for i in chosen],
+        None if train.token_type_ids is None else [train.token_type_ids[i] for i in chosen],
+        train.labels[chosen],
+        train.pad_id,
+    )
+    batches = []
+    for indices in evaluation_batches(subset, token_budget=4096):
+        batch = subset.batch(indices)
+        batches.append({name: tensor.to(device) for name, tensor in batch.items() if name != "labels"})
+    was_training = model.training
+    ranges = calibrate_input_ranges(
+        model.eval(), layers, hardware.crossbar, batches, calibration.percentile, calibration.adc_headroom
+    )
+    model.train(was_training)
+    return ranges
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is put on chips: a plain network, what it is scored on, and where both come from."""
+
+    model: nn.Module
+    # The model for the chips, the periphery of its layers by name, and where its input ranges come from.
+    periphery: Callable[[nn.Module], tuple[nn.Module, dict[str, LayerPeriphery], str]]
+    workload: Workload
+    facts: dict[str, Any]  # of the training run: name, train_id, seed
+    data: dict[str, str]  # source, fingerprint
+    checkpoint: Path
+    folder: str  # of its sweeps, below `output_root`
+
+
+def subject_of(
+    settings: RunSettings,
+    hardware: Hardware,
+    task: Task,
+    raw: RawData,
+    loaded: LoadedModel,
+    encoded: EncodedData,
+    trained_in: Path,
+    log: Callable[[str], None],
+) -> Subject:
+    facts = read_run(trained_in, "checkpoint")
+    return Subject(
+        loaded.model,
+        lambda model: _periphery(trained_in, model, hardware, encoded.train, settings, log),
+        Sentences(task, raw, encoded.validation, settings.evaluation.token_budget),
+        facts,
+        {"source": raw.source, "fingerprint": raw.fingerprint},
+        trained_in,
+        facts["name"],
+    )
+
+
+def sweep(
+    settings: RunSettings,
+    hardware: Hardware,
+    subject: Subject,
+    config: dict[str, Any],
+    choices: dict[str, str],
+    overrides: Iterable[str],
+    where: str,
+    log: Callable[[str], None],
+) -> RunSummary:
+    """Score a trained network on the hardware of this command over time; only what is not known is measured."""
+    facts = subject.facts
+    evaluation = settings.evaluation
+    hardware_id = short_hash(
+        {
+            "noise": config["noise"],
+            "tile": config["tile"],
+            "hardware": asdict(settings.hardware),
+            "chip_seed": evaluation.chip_seed,
+            "token_budget": evaluation.token_budget,
+        }
+    )
+    folder = Path(settings.output_root) / subject.folder / f"{choices['noise']}-{choices['tile']}-{hardware_id}"
+    results = ResultsFile(folder)
+    if settings.force:
+        forget(folder)
+    known = results.rows()
+    measured = {(row.stage, row.chip, row.t_seconds, row.compensated) for row in known}
+    wanted = points(evaluation, hardware.device.drifts)
+    missing = [p for p in wanted if (p.stage, p.chip, p.t, p.compensated) not in measured]
+    if not missing:
+        log(f"Already done: {folder}")
+    else:
+        model, periphery, source = subject.periphery(subject.model.to(where))
+        folder.mkdir(parents=True, exist_ok=True)
+        ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
+        write_json_atomic(folder / "input_ranges.json", {"source": source, "input_ranges": ranges})
+        write_json_atomic(folder / CONFIG_FILE, {**config, **scalars(settings)})
+        provenance_of_sweep = provenance(
+            command="sweep",
+            overrides=list(overrides),
+            trained=facts["name"],
+            train_id=facts["train_id"],
+            hardware_id=hardware_id,
+            choices=choices,
+            chip_seed=evaluation.chip_seed,
+            data=subject.data,
+            input_ranges=source,
+            product=choose_product(hardware.product, where, hardware.device.noise_floor, hardware.kernel),
+            kernel=hardware.kernel,
+            matmul=taken(),
+            device=where,
+        )
+        write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "running"})
+        started = time.monotonic()
+
+        def is_known(point: Point) -> bool:
+            return (point.stage, point.chip, point.t, point.compensated) in measured
+
+        scored = drift_sweep(model, hardware, periphery, subject.workload, evaluation, is_known)
+        if len(measured):
+            log(f"Resuming the sweep: {len(wanted) - len(missing)} of {len(wanted)} scores are measured.")
+        with working_in(folder), Progress("drift sweep", len(missing), "score", log=log) as progress:
+            for one in scored:
+                results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, folder.name))
+                progress.update(1)
+        seconds = time.monotonic() - started
+        write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "done", "seconds": seconds})
+    rows = [row for row in results.rows() if row.hardware_id == hardware_id]
+    another = "pcm" if choices["noise"] != "pcm" else "pcm_reduced"
+    root = output_root_typed(settings.output_root)
+    return RunSummary(
+        folder,
+        drift_table(rows),
+        (
+            f"analog-glue tables {shlex.quote(settings.output_root)}",
+            f"analog-glue evaluate {typed('checkpoint', subject.checkpoint)} noise={another}{root}   # on other devices",
+        ),
+    )
+
+
+def _periphery(
+    trained_in: Path,
+    model: nn.Module,
+    hardware: Hardware,
+    train: Encoded,
+    settings: RunSettings,
+    log: Callable[[str], None],
+) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:
+    """Input ranges and output scales: learned in training where the tiles fit, else calibrated on training batches.
+
+    Also the model that goes with them: learned scales of layers that do not lie on such tiles now are part of its weights.
+    """
+    calibration = settings.hardware.calibration
+    layers = analog_layers(model, hardware.layers)
+    grids = {name: hardware.crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
+    learned: dict[str, LayerPeriphery] = {}
+    unfit: dict[str, LayerPeriphery] = {}
+    if (trained_in / PERIPHERY_FILE).exists():
+        tensors, _ = load_tensors(trained_in / PERIPHERY_FILE)
+        for name in {key.rpartition(".")[0] for key in tensors}:
+            input_range = tensors[f"{name}.input_range"]
+            fits = name in grids and len(input_range) == len(grids[name].row_blocks)
+            (learned if fits else unfit)[name] = LayerPeriphery(input_range, tensors[f"{name}.output_scale"])
+    if unfit:
+        model = to_digital(model, unfit)
+    if len(learned) == len(layers):
+        return model, learned, "learned in training"
+    source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
+    log(f"Calibrating the input ranges of {len(layers) - len(learned)} layers: {source}")
+    ranges = calibrated_ranges(model, hardware, train, calibration)
+    both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in layers}
+    return model, both, source + (" (others learned in training)" if learned else "")
+
+
+def _rows(
+    one: Scored, headline: str, facts: dict[str, Any], choices: dict[str, str], hardware_id: str, sweep: str
+) -> list[Measurement]:
+    point = one.point
+    return [
+        Measurement(
+            run=facts["name"],
+            sweep=sweep,
+            task=choices["task"],
+            model=choices["model"],
+            training=choices["training"],
+            seed=facts["seed"],
+            noise=choices["noise"],
+            tile=choices["tile"],
+            stage=point.stage,
+            chip=point.chip,
+            t_seconds=point.t,
+            compensated=point.compensated,
+            extrapolated=one.extrapolated,
+            split=s.split,
+            metric=s.metric,
+            headline=s.metric == headline,
+            value=s.value,
+            examples=s.examples,
+            train_ids=facts["train_id"],
+            hardware_id=hardware_id,
+            wall_seconds=round(one.seconds, 3),
+        )
+        for s in one.scores
+    ]
+
+
+def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hardware, str]:
+    """The hardware on paper with the product that this machine computes fastest, and where torch computes."""
+    cuda = torch.cuda.is_available()
+    where = settings.runtime.device
+    require(where != "cuda" or cuda, "runtime.device", "be cpu or auto on a machine without a CUDA device", where)
+    where = ("cuda" if cuda else "cpu") if where == "auto" else where
+    if settings.runtime.threads > 0:
+        torch.set_num_threads(settings.runtime.threads)
+    product = settings.runtime.product
+    fits = ("auto", "float32", *(("float16",) if where == "cuda" else ("int8", "int8_single")))
+    require(product in fits, "runtime.product", f"be one of {', '.join(fits)} on {where}", product)
+    kernel = choose_kernel(settings.runtime.kernel, where)
+    route(settings.runtime.matmul, where)
+    return Hardware(device, tile, tuple(settings.hardware.layers), product, kernel, settings.hardware.read_out), where
+
+
+def is_main_process() -> bool:
+    """True for the one process of a plain run, and for one among those of `accelerate launch`."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def silent(message: str) -> None:
+    """What the other processes of `accelerate launch` say."""

@@ -1,0 +1,180 @@
+"""What a run would do, in numbers, before it does it: `dry_run=true`.
+
+Layers, tiles and utilisation, parameters, steps; and every noise in three units: LSB of the ADC, a full-on cell driven by a
+full-scale input, and percent of a typical output, so that "0.5 LSB" and "0.04" need no guessing. "Typical" is measured: the rms
+output of each layer on real training text, the median over the layers.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analog_glue.costs import TileCount, count_tiles
+from analog_glue.kernels.block_product import Float32Product
+from analog_glue.kernels.gaussian import NormalStream
+from analog_glue.nn.calibration import calibrate_input_ranges
+from analog_glue.nn.convert import analog_layers
+from analog_glue.nn.hardware import Hardware
+from analog_glue.settings import RunSettings
+from analog_glue.tiles.crossbar import ProgrammedCrossbar
+from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
+from analog_glue.training.mode import TrainingMode
+
+PROBED_EXAMPLES = 16  # training examples whose activations are looked at
+
+
+PROBED_VECTORS = 256  # input vectors per layer
+
+
+def describe(
+    model: nn.Module,
+    hardware: Hardware,
+    train: Any,
+    settings: RunSettings,
+    task: str,
+    raw: Any,
+    mode: TrainingMode | None,
+    folder: Path,
+    done: bool,
+    source: str,
+) -> str:
+    """The text of `dry_run=true`.
+
+    Args:
+        train: Encoded training examples, a few of which are run through the digital model.
+        raw: The task's data, for its sizes.
+        mode: None for `evaluate`, which trains nothing.
+        folder: Where results would go; `done`: whether a finished training run is there.
+        source: Where the weights come from.
+    """
+    evaluation = settings.evaluation
+    lines = ["Dry run: nothing is trained, programmed or written.", ""]
+    sizes = ", ".join(f"{len(split):,} in {name}" for name, split in raw.validation.items())
+    lines.append(f"Task       {task}: {len(raw.train):,} training examples, {sizes}  ({raw.source})")
+    parameters = sum(p.numel() for p in model.parameters())
+    count = count_tiles(model, hardware)
+    share = 100 * count.weights / parameters
+    lines.append(f"Model      {parameters:,} parameters, {count.weights:,} of them on tiles ({share:.1f} %)  ({source})")
+    if mode is not None:
+        steps = math.ceil(len(raw.train) / mode.batch_size)
+        total = mode.epochs * steps if mode.max_steps is None else min(mode.max_steps, mode.epochs * steps)
+        state = "done already" if done else f"{total:,} steps of {mode.batch_size} examples, {steps:,} per epoch"
+        lines.append(f"Training   {mode.name}: {state}")
+    compensation = len(set(evaluation.compensation)) if hardware.device.drifts else 1
+    scores = evaluation.chips * len(set(evaluation.times)) * compensation
+    lines.append(
+        f"Sweep      {evaluation.chips} chips × {len(set(evaluation.times))} times × {compensation} (drift compensation "
+        f"{_words(evaluation.compensation) if hardware.device.drifts else 'off: no drift'}) = {scores:,} scores"
+    )
+    lines.append(f"Output     {folder}")
+    lines += ["", *_tile_lines(model, hardware, count), "", *_noise_lines(model, hardware, train, settings)]
+    return "\n".join(lines)
+
+
+def _words(compensation: list[bool]) -> str:
+    return " and ".join("on" if value else "off" for value in sorted(set(compensation)))
+
+
+def _tile_lines(model: nn.Module, hardware: Hardware, count: TileCount) -> list[str]:
+    crossbar = hardware.crossbar
+    shapes = Counter(tuple(layer.weight.shape) for layer in analog_layers(model, hardware.layers).values())
+    lines = [f"{'layers':>8} {'inputs × outputs':>18} {'tiles each':>12} {'rows × columns':>16} {'utilisation':>12}"]
+    for (outputs, inputs), layers in shapes.items():
+        grid = crossbar.grid(outputs, inputs)
+        each = f"{len(grid.row_blocks)} × {len(grid.column_blocks)}"
+        largest = f"{grid.row_blocks[0]} × {grid.column_blocks[0]}"
+        used = 100 * outputs * inputs / (grid.tiles * crossbar.rows * crossbar.columns)
+        lines.append(f"{layers:>8} {f'{inputs} × {outputs}':>18} {each:>12} {largest:>16} {used:>10.2f} %")
+    lines.append(
+        f"{count.layers} layers on {count.tiles} tiles of {crossbar.rows} × {crossbar.columns}; "
+        f"mean utilisation {count.over_layers:.2f} % over layers, {count.over_tiles:.2f} % over tiles"
+    )
+    return lines
+
+
+@torch.no_grad()
+def _noise_lines(model: nn.Module, hardware: Hardware, train: Any, settings: RunSettings) -> list[str]:
+    """Every noise in LSB, full-on cells and percent of a typical output: medians over the layers."""
+    lsb = hardware.crossbar.adc.lsb if hardware.crossbar.adc_bits is not None else math.nan
+    probes = _probe(model.eval(), hardware, train, settings)
+    typical = _median([probe["typical"] for probe in probes])
+    lines = [f"{'at the output of a tile':<44} {'LSB of ADC':>11} {'full-on cells':>14} {'% of typical':>13}"]
+    for name in probes[0]:
+        value = _median([probe[name] for probe in probes])
+        share = _median([100 * probe[name] / probe["typical"] for probe in probes])
+        label = "typical output (rms, median over layers)" if name == "typical" else name
+        lines.append(f"{label:<44} {value / lsb:>11.3g} {value:>14.4g} {share:>11.2f} %")
+    bound = hardware.crossbar.adc_bound / typical
+    lines.append(f"ADC: 1 LSB = {lsb:.5g} full-on cells; its bound is {bound:.1f} times the typical output")
+    return lines
+
+
+def _probe(model: nn.Module, hardware: Hardware, train: Any, settings: RunSettings) -> list[dict[str, float]]:
+    layers = analog_layers(model, hardware.layers)
+    crossbar = hardware.crossbar
+    grids = {name: crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
+    batch = train.batch(list(range(min(PROBED_EXAMPLES, len(train)))))
+    batch.pop("labels")
+    calibration = settings.hardware.calibration
+    ranges = calibrate_input_ranges(model, layers, crossbar, [batch], calibration.percentile, calibration.adc_headroom)
+    inputs: dict[str, Tensor] = {}
+    handles = [layer.register_forward_pre_hook(_keep(inputs, name, layer)) for name, layer in layers.items()]
+    model(**batch)
+    for handle in handles:
+        handle.remove()
+    times = sorted(set(settings.evaluation.times))
+    return [
+        _noise_of_layer(layer.weight, grids[name], inputs[name], ranges[name], hardware, times)
+        for name, layer in layers.items()
+    ]
+
+
+def _keep(inputs: dict[str, Tensor], name: str, layer: nn.Linear) -> Callable[..., None]:
+    def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        inputs[name] = arguments[0].reshape(-1, layer.in_features)[:PROBED_VECTORS]
+
+    return hook
+
+
+def _noise_of_layer(
+    weight: Tensor, grid: TileGrid, x: Tensor, input_range: Tensor, hardware: Hardware, times: list[float]
+) -> dict[str, float]:
+    """rms contribution of every noise to a tile's output, in full-on cells."""
+    crossbar, device = hardware.crossbar, hardware.device
+    blocks = grid.to_blocks(weight)
+    weights = normalised(blocks, weight_scale(blocks, grid, crossbar.scale_per))
+    scaled = x / grid.spread_over_rows(input_range)
+    if crossbar.dac_bits is not None:
+        scaled = scaled.clamp(-1, 1)
+    padded = grid.pad_inputs(scaled)
+    product = Float32Product(weights)
+
+    def rms(outputs: Tensor) -> float:
+        return outputs.square().mean().sqrt().item()
+
+    noise = {"typical": rms(product.product(padded))}
+    if crossbar.dac_bits is not None:
+        steps = crossbar.dac.full_scale
+        noise["DAC quantisation"] = rms(product.product((padded * steps).round() / steps - padded))
+    noise["short-term read noise (every vector)"] = crossbar.read_noise * rms(product.variance(padded).sqrt())
+    if crossbar.adc_bits is not None:
+        noise["output noise (every vector)"] = crossbar.output_noise * crossbar.adc.lsb
+        noise["ADC quantisation"] = crossbar.adc.lsb / math.sqrt(12)
+    array = ProgrammedCrossbar.program(weights, device, NormalStream("dry run"))
+    spread = device.programming_spread(weights.abs()) * (weights != 0)
+    noise["programming noise (once per chip)"] = math.sqrt(
+        Float32Product(spread.square()).product(padded.square()).mean().item()
+    )
+    for t in times:
+        error = Float32Product(array.weights(t, NormalStream("dry run", t)) - weights).product(padded)
+        noise[f"devices, all together, after {t:g} s"] = rms(error)
+    return noise
+
+
+def _median(values: list[float]) -> float:
+    return torch.tensor(values).median().item()

@@ -1,0 +1,212 @@
+"""The command `train`: load data and model → fine-tune (resumes) → save → drift sweep → table.
+
+A training run lives in `<output_root>/<task>-<model>-<mode>-seed<seed>-<id>/`, where the id is a hash of what determines the
+trained weights; each hardware it is put on has a folder in there, named by a hash of what determines the scores. The same
+command twice finds its work done; more chips or times add rows; an interrupted command continues.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from analog_glue.commands.deploy import (
+    EncodedData,
+    RunSummary,
+    calibrated_ranges,
+    is_main_process,
+    runtime,
+    silent,
+    subject_of,
+    sweep,
+)
+from analog_glue.commands.dry_run import describe
+from analog_glue.devices.device import Device
+from analog_glue.evaluation import score
+from analog_glue.kernels.matmul import taken
+from analog_glue.kernels.products import choose_product
+from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
+from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.folder import (
+    BEST,
+    CONFIG_FILE_OF_RUN,
+    PERIPHERY_FILE,
+    RUN_FILE,
+    STATE,
+    forget,
+    is_done,
+    read_run,
+    working_in,
+)
+from analog_glue.runs.identity import config_of, model_identity, scalars, short_hash, training_identity
+from analog_glue.runs.provenance import provenance
+from analog_glue.runs.tensors import save_tensors
+from analog_glue.settings import RunSettings
+from analog_glue.tasks.task import Task, training_batches
+from analog_glue.tiles.crossbar import Crossbar
+from analog_glue.training.loop import TrainingData, fit
+from analog_glue.training.mode import Preparation, TrainingMode
+
+
+def train(
+    settings: RunSettings,
+    task: Task,
+    model: Any,
+    device: Device,
+    tile: Crossbar,
+    mode: TrainingMode,
+    config: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    log: Callable[[str], None] = print,
+) -> RunSummary:
+    """Fine-tune `model` on `task`, put it on chips, score it over time, and write everything down.
+
+    Args:
+        model: `models.PretrainedModel` or `models.TinyModel`.
+        config: The resolved configuration, kept beside the results. None: made from the components.
+        choices: Config group → option, for the names in tables. None: the components' own names.
+        overrides: The words of the command line, kept beside the results.
+
+    Raises:
+        ValueError: settings that cannot be run, before anything is downloaded or trained where that can be known.
+    """
+    if not is_main_process():
+        log = silent
+    hardware, where = runtime(settings, device, tile)
+    config = config or config_of(task=task, model=model, noise=device, tile=tile, training=mode)
+    choices = choices or _names_of(task, model, device, mode)
+    task.check(settings.data.root)
+    model.check()
+    start = None if mode.start_from is None else read_run(Path(mode.start_from), "training.start_from")
+    raw = task.load(settings.data.root)
+
+    identity = {
+        "task": config["task"],
+        "data": raw.fingerprint,
+        "model": model_identity(config["model"]),
+        "training": training_identity(config["training"], start),
+        "seed": settings.seed,
+    }
+    if mode.uses_hardware:
+        identity |= {"noise": config["noise"], "tile": config["tile"], "hardware": asdict(settings.hardware)}
+    train_id = short_hash(identity)
+    name = f"{choices['task']}-{choices['model']}-{choices['training']}-seed{settings.seed}-{train_id}"
+    folder = Path(settings.output_root) / name
+    done = is_done(folder) and not settings.force
+
+    if done:
+        log(f"Training was done already: {folder}")
+        loaded = load_checkpoint_model(folder)
+    else:
+        loaded = model.load(task.num_labels, settings.seed, texts=raw.train.texts)
+        if mode.start_from is not None:
+            loaded.model.load_state_dict(load_checkpoint_model(Path(mode.start_from)).model.state_dict())
+    analog_layers(loaded.model, hardware.layers)  # patterns that match nothing are refused before anything is trained
+    encoded = EncodedData.of(task, raw, loaded)
+
+    if settings.dry_run:
+        text = describe(loaded.model, hardware, encoded.train, settings, task.name, raw, mode, folder, done, loaded.source)
+        return RunSummary(folder, text)
+    if not done:
+        facts = provenance(
+            command="train",
+            overrides=list(overrides),
+            name=name,
+            train_id=train_id,
+            choices=choices,
+            seed=settings.seed,
+            data={"source": raw.source, "fingerprint": raw.fingerprint},
+            model={"source": loaded.source, "parameters": sum(p.numel() for p in loaded.model.parameters())},
+            product=choose_product(hardware.product, where, device.noise_floor, hardware.kernel),
+            kernel=hardware.kernel,
+            matmul=taken(),
+            device=where,
+        )
+        if is_main_process():
+            if settings.force:
+                forget(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json_atomic(folder / CONFIG_FILE_OF_RUN, {**config, **scalars(settings)})
+            write_json_atomic(folder / RUN_FILE, {**facts, "status": "running"})
+            log(f"Training {name} in {folder}")
+        with working_in(folder):
+            _train(settings, task, mode, hardware, loaded, encoded, folder, facts, where, log)
+    if not is_main_process():
+        return RunSummary(folder, "")  # the sweep is the main process's work
+    if not done:
+        loaded = load_checkpoint_model(folder)
+    subject = subject_of(settings, hardware, task, raw, loaded, encoded, folder, log)
+    return sweep(settings, hardware, subject, config, choices, overrides, where, log)
+
+
+def _train(
+    settings: RunSettings,
+    task: Task,
+    mode: TrainingMode,
+    hardware: Hardware,
+    loaded: LoadedModel,
+    encoded: EncodedData,
+    folder: Path,
+    facts: dict[str, Any],
+    where: str,
+    log: Callable[[str], None],
+) -> None:
+    calibration = settings.hardware.calibration
+
+    def calibrate(model: nn.Module) -> dict[str, Tensor]:
+        return calibrated_ranges(model, hardware, encoded.train, calibration)
+
+    preparation = Preparation(hardware, NoiseClock(), calibrate)
+    prepared = mode.prepare(loaded.model, preparation)
+    data = TrainingData(
+        order=lambda epoch: training_batches(len(encoded.train), mode.batch_size, settings.seed, epoch),
+        batch=encoded.train.batch,
+    )
+
+    def validation_scores(model: nn.Module) -> dict[str, float]:
+        scores = score(model, task, encoded.validation, settings.evaluation.token_budget)
+        return {s.metric: s.value for s in scores}
+
+    trained, history = fit(
+        prepared, mode, data, validation_scores, task.headline, preparation, settings.seed, folder, where, log
+    )
+    if not is_main_process():
+        return
+    fold_output_scales(trained)
+    periphery = learned_periphery(trained)
+    if periphery:
+        tensors = {f"{name}.input_range": p.input_range for name, p in periphery.items()}
+        tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items()}
+        save_tensors(folder / PERIPHERY_FILE, tensors)
+    _save_plain(trained, loaded, folder)
+    write_json_atomic(folder / RUN_FILE, {**facts, "status": "done", "history": asdict(history)})
+    for name in (STATE, BEST):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _save_plain(trained: nn.Module, loaded: LoadedModel, folder: Path) -> None:
+    """Save with plain linear layers, so that any reader of Hugging Face checkpoints finds only names it knows."""
+    from analog_glue.nn.linear import AnalogLinear
+
+    for name, layer in list(trained.named_modules()):
+        if isinstance(layer, AnalogLinear):
+            plain = nn.Linear(layer.in_features, layer.out_features, device="meta")
+            plain.weight, plain.bias = layer.weight, layer.bias
+            trained.set_submodule(name, plain)
+    save_model(trained, loaded.tokenizer, folder)
+
+
+def _names_of(task: Task, model: Any, device: Device, mode: TrainingMode) -> dict[str, str]:
+    return {
+        "task": task.name,
+        "model": model.short,
+        "training": mode.name,
+        "noise": type(device).__name__.lower(),
+        "tile": "custom",
+    }

@@ -1,0 +1,251 @@
+"""From the words of a command line to settings and components; every mistake is named before anything runs.
+
+The yaml files of conf/ are composed by Hydra on top of the typed settings (`settings.RunSettings`). This
+module finds the folder, composes, judges each override by itself, and builds the components that the yaml
+names with `_target_`.
+Only this module and `cli` know Hydra; a notebook calls the classes directly.
+
+    with Composer("train") as composer:
+        composed = composer.compose(["task=demo", "model=tiny", "noise.noise_scale=0.5"])
+    device = build(composed.config["noise"], "noise")      # analog_glue.devices.pcm.PCM(…)
+"""
+
+import copy
+import importlib
+import importlib.resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from analog_glue.configuration.wording import (
+    COMPONENTS,
+    GROUPS,
+    all_keys,
+    as_typed,
+    container,
+    did_you_mean,
+    kind_of,
+    plain,
+    same_kind,
+    type_words,
+    unknown_key,
+)
+from analog_glue.errors import WrongInput
+from analog_glue.settings import RunSettings, quoted
+
+HYDRA_VERSION = "1.3"
+
+
+def conf_dir() -> Path:
+    """The folder of yaml files: inside the installed package, or at the top of a checkout."""
+    installed = Path(str(importlib.resources.files("analog_glue"))) / "conf"
+    return installed if installed.is_dir() else installed.parents[1] / "conf"
+
+
+def register_settings() -> None:
+    """Give Hydra the typed settings under the name that conf/base.yaml starts from."""
+    ConfigStore.instance().store(name="run_settings", node=RunSettings)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One job's configuration: typed settings, the yaml of every component, and which options were chosen."""
+
+    settings: RunSettings
+    config: dict[str, Any]  # everything, resolved
+    choices: dict[str, str]  # group → option
+
+
+class Composer:
+    """Composes the configurations of one command; a context manager, since Hydra keeps global state.
+
+    Args:
+        command: Which primary file of conf/ to start from: "train", "evaluate" or "extract".
+        extra_dir: A user's own folder of yaml files beside conf/ (`--config-dir`), or None.
+    """
+
+    def __init__(self, command: str, extra_dir: str | None = None) -> None:
+        self.command = command
+        self._search = [f"hydra.searchpath=[{quoted(str(Path(extra_dir).resolve()))}]"] if extra_dir else []
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def __enter__(self) -> "Composer":
+        register_settings()
+        self._context = initialize_config_dir(version_base=HYDRA_VERSION, config_dir=str(conf_dir()))
+        self._context.__enter__()
+        self._loader = GlobalHydra.instance().config_loader()
+        self._parser = OverridesParser.create(config_loader=self._loader)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._context.__exit__(kind, error, trace)
+
+    def options(self, group: str) -> list[str]:
+        """The options of a config group, in alphabetical order."""
+        listed = self._loader.get_group_options(group, ObjectType.CONFIG, config_name=self.command, overrides=self._search)
+        return sorted(listed)
+
+    def compose(self, words: Sequence[str]) -> Composed:
+        """Compose one job.
+
+        Raises:
+            WrongInput: a key, option or value is not allowed; all that is wrong is in the message.
+        """
+        words = [plain(word) for word in words]
+        problems = self.problems(words)
+        if problems:
+            raise WrongInput("\n".join(problems))
+        return self._compose_checked(words)
+
+    def problems(self, words: Sequence[str]) -> list[str]:
+        """Everything wrong with the overrides of one job, a sentence each; empty when they compose."""
+        found: list[str] = []
+        overrides: list[Override] = []
+        for word in words:
+            try:
+                overrides.append(self.parse(word))
+            except WrongInput as error:
+                found.append(str(error))
+        kept = [o.input_line for o in overrides if o.is_hydra_override()]
+        overrides = [o for o in overrides if not o.is_hydra_override()]
+        chosen = self._base([*self._search, *kept]).hydra.runtime.choices
+
+        values: list[Override] = []
+        for override in overrides:
+            key = override.key_or_group
+            if key in GROUPS:
+                problem = self._option_problem(override, chosen)
+                found += [problem] if problem else []
+                kept += [] if problem else [override.input_line]
+            else:
+                values.append(override)
+        try:
+            base = self._base([*self._search, *kept])
+        except WrongInput as error:
+            if self.command != "train" and "Could not override" in str(error):
+                return [*found, f"Group `experiment` must be one that is made for `{self.command}`, but is one of `train`."]
+            return [*found, str(error)]
+        found += [problem for override in values if (problem := self._value_problem(override, base))]
+        if not found:
+            try:
+                self._compose_checked(words)
+            except WrongInput as error:
+                found.append(str(error))
+        return found
+
+    def parse(self, word: str) -> Override:
+        """Read a word as an override in Hydra's grammar; WrongInput when it is none."""
+        try:
+            return self._parser.parse_overrides([word])[0]
+        except (HydraException, OmegaConfBaseException):
+            advice = (
+                "Lists are written [1,2]; a value with spaces or special signs needs quotes: \"key='a b'\"."
+                if "=" in word
+                else "Write group=option or key=value."
+            )
+            raise WrongInput(f"Argument `{word}` cannot be read as a setting. {advice}") from None
+
+    def _option_problem(self, override: Override, chosen: DictConfig) -> str | None:
+        group, option = override.key_or_group, override.value()
+        if group not in chosen:
+            come = {"evaluate": "Task, model and training come", "extract": "Everything comes"}.get(self.command)
+            why = f" {come} with the checkpoint." if come else ""
+            groups = ", ".join(self._groups(chosen))
+            only = f", only {groups}" if groups else ""
+            return f"Command `{self.command}` has no group `{group}`{only}.{why}"
+        options = self.options(group)
+        if group == "experiment" and (option is None or override.is_delete()):
+            return None
+        if override.is_delete() or not isinstance(option, str) or option not in options:
+            shown = "deleted" if override.is_delete() else f"`{as_typed(option)}`"
+            hint = did_you_mean(str(option), options)
+            return f"Group `{group}` must be one of {', '.join(options)}, but is {shown}.{hint}"
+        return None
+
+    @staticmethod
+    def _groups(chosen: DictConfig) -> list[str]:
+        return [group for group in GROUPS if group in chosen]
+
+    def _value_problem(self, override: Override, base: DictConfig) -> str | None:
+        key, value = override.key_or_group, override.value()
+        if override.is_delete():
+            return f"Setting `{key}` cannot be deleted, only changed: {key}=value."
+        base = _without_hydra(base)
+        parent_key, _, name = key.rpartition(".")
+        parent = OmegaConf.select(base, parent_key) if parent_key else base
+        if isinstance(parent, ListConfig):
+            return None
+        if not isinstance(parent, DictConfig) or name not in parent:
+            adds = override.is_add() or override.is_force_add()
+            if adds and key.split(".")[0] in COMPONENTS:
+                return None  # an argument of a class that its yaml does not list; `build` judges it
+            return unknown_key(key, list(all_keys(base)), [str(setting) for setting in base])
+        if override.is_add():
+            return f"Setting `{key}` is there already. Write it without the plus: {key}={as_typed(value)}."
+        node = parent._get_node(name)
+        default = None if OmegaConf.is_missing(parent, name) else container(parent[name])
+        if key.split(".")[0] in COMPONENTS and not same_kind(default, value):
+            return f"Setting `{key}` must be {kind_of(default)}, but is {as_typed(value)!r}."
+        try:
+            OmegaConf.update(base, key, value, merge=False)
+        except OmegaConfBaseException:
+            return f"Setting `{key}` must be {type_words(node)}, but is {as_typed(value)!r}."
+        return None
+
+    def _base(self, words: list[str]) -> DictConfig:
+        if tuple(words) not in self._bases:
+            self._bases[tuple(words)] = self._hydra(words)
+        return self._bases[tuple(words)]
+
+    def _hydra(self, words: list[str]) -> DictConfig:
+        try:
+            return compose(self.command, words, return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            lines = [
+                *str(error).splitlines(),
+                *(str(error.__cause__).splitlines() if error.__cause__ else []),
+            ]
+            kept = dict.fromkeys(line.strip() for line in lines if line.strip() and "object_type" not in line)
+            raise WrongInput(" ".join(kept)) from None
+
+    def _compose_checked(self, words: Sequence[str]) -> Composed:
+        composed = self._hydra([*self._search, *words])
+        choices = {group: option for group, option in composed.hydra.runtime.choices.items() if group in GROUPS}
+        return composed_job(_without_hydra(composed), choices)
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    own = copy.deepcopy(config)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    return own
+
+
+def composed_job(config: DictConfig, choices: dict[str, Any]) -> Composed:
+    """Resolve a composed job and check its settings; components are checked when they are built.
+
+    Raises:
+        WrongInput: a setting has a value that its class refuses, or one that must be given is missing.
+    """
+    try:
+        settings = OmegaConf.to_object(config)
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise WrongInput(f"Setting `{error.full_key}` must be given. Write {error.full_key}=value.") from None
+    except ValueError as error:  # from __post_init__ of the settings
+        raise WrongInput(str(error)) from None
+    assert isinstance(settings, RunSettings) and isinstance(resolved, dict)
+    chosen = {group: str(choices[group]) for group in GROUPS if choices.get(group) is not None}
+    return Composed(settings, {str(k): v for k, v in resolved.items()}, chosen)

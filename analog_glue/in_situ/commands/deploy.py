@@ -1,0 +1,103 @@
+"""One straight function for `evaluate checkpoint=<extraction>`: weights trained in situ on chips of another kind, as they age.
+
+train in situ → extract → program → drift sweep. The network is the plain one of torch with the extracted weights; its chips,
+periphery, calibration, times and rows are those of every other network (experiment.py). Results lie in
+`<output_root>/<run>/<extraction>/<weights>-<id>/<noise>-<tile>-<id>/`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from analog_glue.commands.deploy import EncodedData, RunSummary, Subject, calibrated_ranges, runtime, sweep
+from analog_glue.costs import count_tiles
+from analog_glue.devices.device import Device
+from analog_glue.errors import require
+from analog_glue.evaluation import Sentences, Workload
+from analog_glue.in_situ.commands.extract import in_digital
+from analog_glue.in_situ.commands.train import RUN, check_data, run_of
+from analog_glue.in_situ.commands.workloads import workload_of
+from analog_glue.in_situ.devices.device import PulsedDevice
+from analog_glue.in_situ.nn.plain import on_linear_layers
+from analog_glue.in_situ.tasks.heads import HeadTask
+from analog_glue.in_situ.tasks.task import InSituTask
+from analog_glue.in_situ.training.mode import InSituMode
+from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.runs.tensors import load_tensors
+from analog_glue.settings import RunSettings
+from analog_glue.tiles.crossbar import Crossbar
+
+
+def deploy(
+    settings: RunSettings,
+    task: InSituTask,
+    device: PulsedDevice,
+    mode: InSituMode,
+    noise: Device,
+    tile: Crossbar,
+    config: dict[str, Any],
+    choices: dict[str, str],
+    overrides: Iterable[str] = (),
+    log: Callable[[str], None] = print,
+) -> RunSummary:
+    """Put the weights of the extraction in `settings.checkpoint` on the hardware of this command and score them over time.
+
+    Args:
+        task, device, mode: Components of the in-situ run; the pulsed devices are not used again.
+        noise, tile: The hardware of this command.
+
+    Raises:
+        ValueError: an extraction without averaged weights where `evaluation.weights` asks for them.
+    """
+    hardware, where = runtime(settings, noise, tile)
+    extraction, chosen = Path(str(settings.checkpoint)), settings.evaluation.weights
+    trained = json.loads((extraction.parent / RUN).read_text(encoding="utf-8"))
+    file = extraction / f"{chosen}.safetensors"
+    require(file.is_file(), "evaluation.weights", "be extracted for an extraction without averaged weights", chosen,
+            "Train the last epochs with training.average_products=100000 and extract again.")  # fmt: skip
+    tensors, _ = load_tensors(file)
+    seed = run_of(extraction.parent)["seed"]
+    trainable, data = task.load(settings.data.root, mode, device, seed)
+    check_data(extraction.parent, data)
+    weights = [tensors[str(number)].numpy() for number in range(len(tensors))]
+    model = on_linear_layers(trainable.deployable(weights)).eval()
+    if settings.dry_run:
+        tiles = count_tiles(model, hardware)
+        sizes = f"{tiles.layers} layers, {tiles.weights:,} weights on {tiles.tiles} tiles"
+        return RunSummary(extraction, f"{chosen} weights of {extraction}: {sizes}")
+
+    calibration = settings.hardware.calibration
+    source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
+
+    workload: Workload
+    if isinstance(task, HeadTask):
+        raw, loaded = task.load_sentences(settings.data.root, seed)
+        encoded = EncodedData.of(task.task, raw, loaded)
+        workload = Sentences(task.task, raw, encoded.validation, settings.evaluation.token_budget)
+        ranges_of = partial(calibrated_ranges, hardware=hardware, train=encoded.train, calibration=calibration)
+    else:
+        workload = workload_of(trainable, in_digital(trainable, weights, mode, seed), where)
+        ranges_of = partial(workload.ranges, hardware=hardware, calibration=calibration)
+
+    def calibrated(model: nn.Module) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:
+        log(f"Calibrating the input ranges: {source}")
+        ranges: dict[str, Tensor] = ranges_of(model)
+        return model, {name: LayerPeriphery(alpha) for name, alpha in ranges.items()}, source
+
+    # A run that goes on is extracted anew: the weights themselves say which ones these are.
+    train_id = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    facts = {"name": trained["name"], "train_id": train_id, "seed": trained["seed"]}
+    names = {
+        **choices,
+        "task": trained["choices"]["task"],
+        "model": "-".join(trained["choices"][group] for group in (*["model"] * isinstance(task, HeadTask), "device")),
+        "training": f"{trained['choices']['training']}_{chosen}",
+    }
+    folder = f"{trained['name']}/{extraction.name}/{chosen}-{train_id}"
+    subject = Subject(model, calibrated, workload, facts, data, extraction, folder)
+    return sweep(settings, hardware, subject, config, names, overrides, where, log)

@@ -1,0 +1,283 @@
+"""One straight function for the command `extract`: a run's weights out of its arrays by noisy products, and their scores.
+
+It reads the state of an in-situ run, finished or not, and writes into `<run>/extraction-<inputs>-<products>-seed<seed>/` (with
+`-<time>s` where the arrays were left to drift before)
+
+    extracted.safetensors   "0" … "n": float32 (outputs, inputs), in units of the network's weights
+    averaged.safetensors    the same of the mean over the last epochs, where training collected it (training/averaging.py)
+    spread.safetensors      the same of the standard deviation over these epochs (training/statistics.py)
+    extraction.json         products, errors of every array, scores
+    pruning.csv, perturbation.csv   scores of pruned and perturbed weights (uncertainty.py), where they are asked for
+
+Scores are those of the task's whole test set: of the arrays themselves, and of the extracted weights in digital float32, on
+arrays that hold any weight ("without bounds"), and on fresh arrays, written without error as far as each device's own bounds
+allow. Gokmen (2021) models no error of writing, so "another analog hardware" of Table 1 is the one without bounds; weights that
+training drove to the bounds of their devices lie beyond those of others.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from analog_glue.errors import require
+from analog_glue.in_situ.commands.train import check_data, run_of
+from analog_glue.in_situ.devices.device import PulsedDevice
+from analog_glue.in_situ.extraction.regression import Regression, extract, extract_one_hot
+from analog_glue.in_situ.extraction.uncertainty import Weights, score_perturbation, score_pruning
+from analog_glue.in_situ.files import EXTRACTION, PERTURBATION, PRUNING
+from analog_glue.in_situ.kernels.matvec import PERFECT
+from analog_glue.in_situ.nn.learner import Fixed, Learner, Stream
+from analog_glue.in_situ.tasks.task import InSituTask
+from analog_glue.in_situ.training.loop import STATE, Trainable, restore
+from analog_glue.in_situ.training.mode import InSituMode
+from analog_glue.in_situ.training.statistics import Moments
+from analog_glue.progress import Progress
+from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.provenance import provenance
+from analog_glue.runs.tensors import load_tensors, save_tensors
+from analog_glue.seeding import key
+from analog_glue.settings import Extract, RunSettings, output_root_typed, typed
+
+Scores = dict[str, float]
+Kind = TypeVar("Kind", Regression, Moments)
+
+
+def extract_run(
+    settings: RunSettings, task: InSituTask, device: PulsedDevice, mode: InSituMode, log: Callable[[str], None] = print
+) -> tuple[Path, str, list[str]]:
+    """Extract the weights of the run in `settings.checkpoint`, which `task`, `device` and `mode` were the components of.
+
+    What was extracted from the same state is not extracted again.
+
+    Returns:
+        The folder that was written, a table for the terminal, and what to do next.
+
+    Raises:
+        ValueError: the folder is no in-situ run, the data are not there, there are fewer products than inputs, or a
+            perturbation was asked for without statistics.
+    """
+    if settings.runtime.threads:
+        torch.set_num_threads(settings.runtime.threads)
+    chosen, run = settings.extract, Path(str(settings.checkpoint))
+    seed_of_run = run_of(run)["seed"]
+    aged = f"-{chosen.time:.10g}s" if chosen.time else ""
+    folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}{aged}"
+    seed = key(seed_of_run, "extraction", settings.seed)
+    trainable, data = task.load(settings.data.root, mode, device, seed_of_run)
+    check_data(run, data)
+    saved, notes = restore(trainable, run / STATE)
+    _age(trainable.network.learners, chosen.time)
+    spread = _spread(trainable, saved, mode)
+    require(not chosen.perturb or spread is not None, "extract.perturb", "be empty without statistics of the weights",
+            list(chosen.perturb), "Train the last epochs with training.statistics_every=100.")  # fmt: skip
+    most = max(learner.inputs for learner in trainable.network.learners)
+    enough = chosen.inputs != "uniform" or chosen.products > most + 1
+    require(enough, "extract.products", f"be more than {most + 1}, the inputs of the largest array and 1", chosen.products,
+            "10000 is usual.")  # fmt: skip
+    if settings.dry_run:
+        shapes = ", ".join(f"{learner.outputs} × {learner.inputs}" for learner in trainable.network.learners)
+        return folder, f"{chosen.products:,} products with each of the arrays {shapes}", []
+    # What decides the weights of this folder, beside its name.
+    facts = {
+        "epoch": notes["epoch"], "unit": notes["unit"], "state": _fingerprint(saved), "amplitude": chosen.amplitude,
+        "time": chosen.time, "drift": asdict(device.drift),
+        "window": notes.get("window"), "statistics_window": notes.get("statistics_window"),
+    }  # fmt: skip
+    record = json.loads((folder / EXTRACTION).read_text(encoding="utf-8")) if (folder / EXTRACTION).is_file() else {}
+    if settings.force or any(record.get(name) != value for name, value in facts.items()):
+        log(f"Extracting {run} after epoch {notes['epoch']}")
+        record = _extract(trainable, saved, facts, folder, mode, device, settings, data, seed, log)
+    else:
+        log(f"Extracted already: {folder}")
+    _score_uncertainty(trainable, spread, folder, record["epoch"], mode, chosen, seed)
+    root = output_root_typed(run.parent)  # rows beside the run are where `tables` finds them
+    again = f"analog-glue extract {typed('checkpoint', run)}"
+    steps = [
+        f"analog-glue evaluate {typed('checkpoint', folder)} noise=pcm{root}   # on phase-change memory, as it drifts",
+        f"{again} seed={settings.seed + 1}   # other inputs, other fresh arrays",
+    ]
+    if chosen.inputs == "uniform":
+        steps.append(f"{again} extract.products={4 * chosen.products}   # half the error")
+    return folder, _errors(record["arrays"]) + "\n\n" + _table(record["scores"]), steps
+
+
+def _extract(
+    trainable: Trainable, saved: dict[str, np.ndarray], facts: dict[str, Any], folder: Path, mode: InSituMode,
+    device: PulsedDevice, settings: RunSettings, data: dict[str, str], seed: int, log: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Read the arrays, score, and write all files but the two tables; what went into extraction.json."""
+    chosen = settings.extract
+    weights, arrays = _read(trainable, mode, chosen, seed, log)
+    sets, averaged = {"extracted": weights}, []
+    if found := _mean(trainable, saved, mode):
+        sets["averaged"], averaged = found
+    epoch = max(facts["epoch"] - (facts["unit"] == 0), 0)  # names the noise: after an epoch, the scores of its end
+    networks = {"analog arrays": trainable}
+    for name, values in sets.items():
+        networks |= _networks(name, trainable, values, mode, device, seed, chosen.time)
+    scores: dict[str, Scores] = {}
+    with Progress("scores", len(networks), "score", log=log) as progress:
+        for name, network in networks.items():
+            scores[name] = network.test(epoch, True)
+            progress.update(1)
+    folder.mkdir(exist_ok=True)
+    of_another_state = (EXTRACTION, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors")
+    for name in of_another_state:
+        (folder / name).unlink(missing_ok=True)
+    for name, values in (sets | {"spread": _spread(trainable, saved, mode)}).items():
+        if values is not None:
+            tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
+            save_tensors(folder / f"{name}.safetensors", tensors)
+    choices = {"command": "extract", "seed": settings.seed, "inputs": chosen.inputs, "products": chosen.products}
+    choices["run"] = folder.parent.name
+    record = {**provenance(**choices, data=data), **facts, "arrays": arrays, "averaged": averaged, "scores": scores}
+    write_json_atomic(folder / EXTRACTION, record)
+    return record
+
+
+def _read(
+    trainable: Trainable, mode: InSituMode, chosen: Extract, seed: int, log: Callable[[str], None]
+) -> tuple[Weights, list[dict[str, float | int]]]:
+    """Ŵ of every array in units of the network's weights, and how good it is in the same units."""
+    io, learners, facts = mode.periphery.forward, trainable.network.learners, []
+    weights: Weights = []
+    repeats = [max(1, chosen.products // learner.inputs) for learner in learners]
+    uniform = chosen.inputs == "uniform"
+    every = [chosen.products if uniform else learner.inputs * number for learner, number in zip(learners, repeats, strict=True)]
+    with Progress("extraction", sum(every), "product", log=log) as progress:
+        for index, learner in enumerate(learners):
+            stream, seen, n = Stream.of(seed, index), learner.weights(), learner.inputs
+            if uniform:
+                sums = extract(seen, n, io, chosen.products, stream, chosen.amplitude, progress.update)
+            else:
+                sums = extract_one_hot(seen, n, io, repeats[index], stream, progress.update)
+            found = sums.weights()
+            actual = math.sqrt(np.mean((found - seen[:, :n]) ** 2))
+            weights.append(found * mode.output_scale)
+            facts.append({
+                "array": index, "outputs": learner.outputs, "inputs": n, "products": sums.products,
+                "amplitude": sums.amplitude, "output_noise": sums.output_noise(),
+                "estimated_error": sums.weight_error() * mode.output_scale, "actual_error": actual * mode.output_scale,
+                "weight_rms": float(np.sqrt(np.mean(weights[-1] ** 2))),
+            })  # fmt: skip
+    return weights, facts
+
+
+def _fingerprint(saved: dict[str, np.ndarray]) -> str:
+    """Of all that a run has saved."""
+    digest = hashlib.sha256()
+    for name, array in sorted(saved.items()):
+        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _spread(trainable: Trainable, saved: dict[str, np.ndarray], mode: InSituMode) -> Weights | None:
+    """Of every weight, in units of the network's weights; None without `training.statistics_every`, or from one look."""
+    every = _collected(trainable, saved, "statistics", Moments)
+    usable = every and all(moments.looks > 1 for moments in every)
+    return [moments.spread() * mode.output_scale for moments in every] if usable else None
+
+
+def _mean(
+    trainable: Trainable, saved: dict[str, np.ndarray], mode: InSituMode
+) -> tuple[Weights, list[dict[str, float | int | None]]] | None:
+    """The mean over the last epochs in units of the network's weights, and how good it is in the same units.
+
+    By regression where training sent products, else the mean of the looks; None where it collected neither, or too little.
+    """
+    scale = mode.output_scale
+    every = _collected(trainable, saved, "average", Regression)
+    looked = _collected(trainable, saved, "statistics", Moments)
+    looks = [moments.looks for moments in looked] or [0] * len(every)
+    if every and all(sums.products > sums.inputs + 1 for sums in every):
+        means = [sums.weights() for sums in every]
+        exact = [moments.mean for moments in looked] if looked and all(looks) else [None] * len(means)
+        return [mean * scale for mean in means], [
+            {"products": sums.products, "looks": number, "estimated_error": sums.weight_error() * scale,
+             "actual_error": None if true is None else scale * math.sqrt(np.mean((mean - true) ** 2))}
+            for sums, mean, true, number in zip(every, means, exact, looks, strict=True)
+        ]  # fmt: skip
+    if not looked or not all(looks):
+        return None
+    return [moments.mean * scale for moments in looked], [{"products": 0, "looks": number} for number in looks]
+
+
+def _collected(trainable: Trainable, saved: dict[str, np.ndarray], name: str, kind: type[Kind]) -> list[Kind]:
+    """What was collected under `name` while training, one of every array; none where it was not."""
+    every = []
+    for index, learner in enumerate(trainable.network.learners):
+        one = kind(learner.outputs, learner.inputs)
+        names = {part: f"{name}.{index}.{part}" for part in one.state()}
+        if not all(full in saved for full in names.values()):
+            return []
+        one.load({part: saved[full] for part, full in names.items()})
+        every.append(one)
+    return every
+
+
+def _score_uncertainty(
+    trainable: Trainable, spread: Weights | None, folder: Path, epoch: int, mode: InSituMode, chosen: Extract, seed: int
+) -> None:
+    """The two tables, of the averaged weights where there are some, in digital."""
+    name = "averaged" if (folder / "averaged.safetensors").is_file() else "extracted"
+    tensors, _ = load_tensors(folder / f"{name}.safetensors")
+    weights = [tensors[str(number)].numpy() for number in range(len(tensors))]
+
+    def score(values: Weights) -> Scores:
+        return in_digital(trainable, values, mode, seed).test(epoch, True)
+
+    score_pruning(folder, name, weights, spread, chosen.prune, score)
+    if spread is not None:
+        score_perturbation(folder, name, weights, spread, chosen.perturb, chosen.draws, seed, score)
+
+
+def in_digital(trainable: Trainable, weights: Weights, mode: InSituMode, seed: int) -> Trainable:
+    """The network with `weights`, in its own units, in digital float32."""
+    return trainable.on([Fixed.of(values / mode.output_scale) for values in weights], PERFECT, Stream.of(seed, 0))
+
+
+def _networks(
+    name: str, trainable: Trainable, weights: Weights, mode: InSituMode, device: PulsedDevice, seed: int, time: float
+) -> dict[str, Trainable]:
+    """The network with `weights` in digital, behind the periphery alone, and on fresh arrays."""
+    own = [values / mode.output_scale for values in weights]
+    fresh = [mode.learner(device, values, seed, number) for number, values in enumerate(own)]
+    _age(fresh, time)
+    forward, stream = mode.periphery.forward, Stream.of(seed, 0)
+    return {
+        f"{name}, digital": in_digital(trainable, weights, mode, seed),
+        f"{name}, arrays without bounds": trainable.on([Fixed.of(values) for values in own], forward, stream),
+        f"{name}, fresh arrays": trainable.on(fresh, forward, stream),
+    }
+
+
+def _age(learners: Sequence[Learner], time: float) -> None:
+    for learner in learners:
+        for array in learner.arrays():
+            array.age(time)
+
+
+def _errors(arrays: list[dict[str, float | int]]) -> str:
+    lines = ["array      size  products  rms weight  error: estimated  actual"]
+    for row in arrays:
+        size = f"{row['outputs']}×{row['inputs']}"
+        lines.append(
+            f"{row['array']:5}  {size:>8}  {row['products']:8,}  {row['weight_rms']:10.4f}  {row['estimated_error']:16.5f}"
+            f"  {row['actual_error']:.5f}"
+        )
+    return "\n".join(lines)
+
+
+def _table(scores: dict[str, Scores]) -> str:
+    names = list(next(iter(scores.values())))
+    lines = [f"{'weights':33}" + "  ".join(names)]
+    for name, values in scores.items():
+        lines.append(f"{name:33}" + "  ".join(f"{values[score]:{len(score)}.4f}" for score in names))
+    return "\n".join(lines)

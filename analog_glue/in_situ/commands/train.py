@@ -1,0 +1,169 @@
+"""One straight function for the command `train` with a task that learns on pulsed devices.
+
+A run lives in `<output_root>/<task>[-<model>]-<device>-<mode>-seed<seed>-<id>/`; the id is a hash of what determines the
+trained weights.
+
+    run_config.json            everything that was chosen
+    run.json                   provenance, and whether the run is done
+    learning_curve.csv         one row per epoch
+    training_state.safetensors all devices, filters and the network's state: resumes the run, and is what extraction reads
+
+The same command twice finds its work done; an interrupted command goes on where it stopped.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from analog_glue.errors import require
+from analog_glue.in_situ.commands.dry_run import describe
+from analog_glue.in_situ.devices.device import PulsedDevice
+from analog_glue.in_situ.files import CHANGES_NOTHING, CONFIG, CURVE, EXTRACTION, PERTURBATION, PRUNING, RUN
+from analog_glue.in_situ.tasks.task import InSituTask
+from analog_glue.in_situ.training.loop import STATE, Epoch, check_names, fit_in_situ
+from analog_glue.in_situ.training.mode import InSituMode
+from analog_glue.reports.grids import NO_DEVICE
+from analog_glue.runs.files import write_json_atomic, write_text_atomic
+from analog_glue.runs.folder import LOCK, status_of, working_in
+from analog_glue.runs.provenance import provenance
+from analog_glue.runs.rows import RESULTS_FILE
+from analog_glue.settings import RunSettings
+
+LATER = ("read_noise", "read_adc_bits")  # settings that older runs do not know: as long as they are null, ids stay the same
+OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on other hardware
+    EXTRACTION, PRUNING, PERTURBATION, "extracted.safetensors", "averaged.safetensors", "spread.safetensors",
+    RESULTS_FILE, RUN, "config.json", "input_ranges.json", LOCK,
+)  # fmt: skip
+
+
+def train_in_situ(
+    settings: RunSettings,
+    task: InSituTask,
+    device: PulsedDevice,
+    mode: InSituMode,
+    config: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    log: Callable[[str], None] = print,
+) -> tuple[Path, str]:
+    """Train `task` on pulsed devices, and write the learning curve down.
+
+    More `training.epochs` than before continue a finished run, as one run of so many epochs would have gone: rates that decay
+    do so by the number of the epoch. Only what `training.average_epochs` collects begins anew in the new last epochs.
+
+    Returns:
+        The folder of the run, and a table for the terminal.
+    """
+    if settings.runtime.threads:
+        torch.set_num_threads(settings.runtime.threads)
+    chosen = {**task.config(), "device": asdict(device), "training": asdict(mode)}
+    chosen = {group: config[group] if config else own for group, own in chosen.items()}
+    names = choices or {"task": task.name, "device": type(device).__name__, "training": type(mode).__name__}
+    if not mode.on_devices:
+        names = {**names, "device": NO_DEVICE}
+    task.check(settings.data.root)
+    trainable, data = task.load(settings.data.root, mode, device, settings.seed)
+    check_names(trainable, mode)
+    determines = {
+        group: {key: value for key, value in values.items() if key not in CHANGES_NOTHING.get(group, ())}
+        for group, values in chosen.items()
+        if group != "device" or mode.on_devices
+    }
+    identity = {**_without_unset(determines), "data": data["fingerprint"], "seed": settings.seed}
+    run_id = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    named = "-".join(names[group] for group in ("task", "model", "device", "training") if group in chosen and group in names)
+    name = f"{named}-seed{settings.seed}-{run_id}"
+    folder = Path(settings.output_root) / name
+    if settings.dry_run:
+        return folder, describe(trainable, device, mode, names, data, folder, _epochs(folder))
+    with working_in(folder, alone=True):
+        if settings.force:
+            forget(folder)
+        write_json_atomic(folder / CONFIG, {**chosen, "seed": settings.seed, "data": {"root": settings.data.root}})
+        done = _epochs(folder) >= mode.epochs and status_of(folder) == "done"
+        log(f"Already done: {folder}" if done else f"Training {name} in {folder}")
+        facts = provenance(
+            command="train", overrides=list(overrides), name=name, train_id=run_id, choices=names, seed=settings.seed, data=data
+        )
+        if not done:
+            write_json_atomic(folder / RUN, {**facts, "status": "running"})
+        curve = fit_in_situ(trainable, mode, folder, log, lambda curve: _write(curve, folder))
+        if not done:
+            write_json_atomic(folder / RUN, {**facts, "status": "done", "seconds": curve[-1].seconds})
+    return folder, _table(curve)
+
+
+def forget(folder: Path) -> None:
+    """Remove what was trained in a run's folder, and what was extracted from it and scored, for `force=true`; nothing else."""
+    for file in (CURVE, RUN, STATE):
+        (folder / file).unlink(missing_ok=True)
+    for extraction in folder.glob("extraction-*/"):
+        for path in sorted(extraction.rglob("*"), reverse=True):  # folders after what is in them
+            if path.name in OF_EXTRACTIONS:
+                path.unlink()
+            elif path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+        if not any(extraction.iterdir()):
+            extraction.rmdir()
+
+
+def _without_unset(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those of `LATER` that are null."""
+    return {
+        name: _without_unset(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if name not in LATER or value is not None
+    }
+
+
+def _epochs(folder: Path) -> int:
+    """How many are trained."""
+    if not (folder / CURVE).is_file():
+        return 0
+    with (folder / CURVE).open(encoding="utf-8", newline="") as lines:
+        return sum(1 for _ in csv.DictReader(lines))
+
+
+def _write(curve: list[Epoch], folder: Path) -> None:
+    text = io.StringIO()
+    rows = [epoch.row() for epoch in curve]
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text_atomic(folder / CURVE, text.getvalue())
+
+
+def run_of(folder: Path) -> dict[str, Any]:
+    """What was chosen for the in-situ run in `folder`: task, device and training as resolved yaml, seed, data.
+
+    Raises:
+        ValueError: `folder` holds no state of an in-situ run that the command line started.
+    """
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}
+    found = (folder / STATE).is_file() and "_target_" in (config.get("training") or {})
+    require(found, "checkpoint", f"be the folder of an in-situ run with its {STATE}", str(folder), "`analog-glue list runs` "
+            "shows the runs; those with training=sgd_pulsed, tiki_taka, ttv2 or chopped_ttv2 are trained in situ.")  # fmt: skip
+    return config
+
+
+def check_data(folder: Path, data: dict[str, str]) -> None:
+    """Raises ValueError unless `data` are those that the run in `folder` learnt."""
+    learnt = json.loads((folder / RUN).read_text(encoding="utf-8"))["data"]["fingerprint"]
+    require(data["fingerprint"] == learnt, "data.root", f"hold what the run learnt (fingerprint {learnt})", data["fingerprint"],
+            "Name the data of the run; of a head, its encoder, too (model.path).")  # fmt: skip
+
+
+def _table(curve: list[Epoch]) -> str:
+    names = list(curve[-1].scores)
+    lines = ["epoch  train loss  " + "  ".join(names)]
+    for epoch in curve[-10:]:
+        values = "  ".join(f"{epoch.scores[name]:{len(name)}.4f}" for name in names)
+        lines.append(f"{epoch.epoch:5}  {epoch.train_loss:10.4f}  {values}{'  (whole test set)' if epoch.whole else ''}")
+    return "\n".join(lines)

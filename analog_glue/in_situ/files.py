@@ -1,0 +1,43 @@
+"""Names of the files that in-situ runs leave behind, and their cells."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
+
+
+EXTRACTION, PRUNING, PERTURBATION = "extraction.json", "pruning.csv", "perturbation.csv"
+
+
+ARRAY_ERROR = "extraction_error.csv"  # of an array of random weights
+
+
+CHANGES_NOTHING = {  # of what an epoch learns
+    "training": ("epochs", "save_every", "average_products", "statistics_every", "average_epochs"),
+    "device": ("drift",),  # begins after training
+    "model": ("path",),  # its weights count with the data
+}
+
+
+Cells = dict[str, str]  # one line of a csv file: column → text
+
+
+def array_error(folder: Path) -> str:
+    """What an extraction from a random array ended with, in words; empty where `folder` holds none."""
+    rows = read_cells(folder / ARRAY_ERROR)
+    return f"{int(rows[-1]['products']):,} products: error {float(rows[-1]['error']):.5f} of the range" if rows else ""
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def read_cells(file: Path) -> list[Cells]:
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))

@@ -1,0 +1,1 @@
+"""Data and networks that learn in situ."""

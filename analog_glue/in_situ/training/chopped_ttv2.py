@@ -1,0 +1,77 @@
+"""Chopped TTv2: TTv2 whose inputs change sign at random, so that an error of A's zero averages out.
+
+Differs from Algorithm 2 (training/ttv2.py) in three lines; s_i = ±1 is the chopper of input i:
+
+    13  A ← A + η (d ⊗ s x)
+    16  H_i ← H_i + λ s_i v
+    22  after the read of column i:  s_i := −s_i with probability p;   i := i mod n + 1
+
+An offset r of A's reference adds λ s_i r to H_i at every read: its mean is 0, where TTv2 would drift by λ r.
+Source: Rasch et al. (2023), "Fast offset corrected in-memory training"; only one-hot vectors.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numba import uint32
+
+from analog_glue.errors import require
+from analog_glue.in_situ.devices.device import PulsedDevice
+from analog_glue.in_situ.kernels.pulsed import SIGN
+from analog_glue.in_situ.training.ttv2 import TTv2, TTv2Learner
+from analog_glue.kernels.jit import compiled
+from analog_glue.kernels.threefry import threefry
+
+CHOP = 72  # purpose of random words, beside those of kernels/pulsed.py and kernels/matvec.py
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoppedTTv2(TTv2):
+    """See the module's algorithm."""
+
+    chop_probability: float = 0.1  # p
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.chop_probability <= 1, "training.chop_probability", "lie in [0, 1]", self.chop_probability)
+        require(self.vectors == "one_hot", "training.vectors", "be one_hot with choppers", self.vectors)
+
+    def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "ChoppedTTv2Learner":
+        plain = super().learner(device, values, seed, number)
+        parts = {part.name: getattr(plain, part.name) for part in fields(TTv2Learner)}
+        chopper = np.ones(values.shape[1], np.float32)
+        return ChoppedTTv2Learner(**parts, chopper=chopper, chop_probability=self.chop_probability)
+
+
+@dataclass
+class ChoppedTTv2Learner(TTv2Learner):
+    chopper: np.ndarray  # s, ±1 (inputs,)
+    chop_probability: float
+
+    def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
+        words_x, words_d, longest = self.pulses.send(x, d, rate, self.a.step, step, self.stream)
+        signs = np.ones(len(x) // self.transfer_every + 1, np.float32)
+        stream = self.stream
+        chop(words_x, self.chopper, signs, self.chop_probability, self.transfer_every, step, stream.array, stream.k0, stream.k1)
+        self.learn(words_x, words_d, signs, longest, step)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {**super().state(), "chopper": self.chopper}
+
+
+@compiled
+def chop(words_x, chopper, signs, probability, ns, step, array, k0, k1):
+    """Give the trains the choppers' signs; `signs` (reads,) becomes the chopper of each read, `chopper` what is next."""
+    samples, inputs = words_x.shape[0], chopper.shape[0]
+    for t in range(samples):
+        for i in range(inputs):
+            if chopper[i] < 0:
+                words_x[t, i] ^= uint32(SIGN)
+        if (step + t + 1) % ns == 0:
+            number = (step + t + 1) // ns - 1
+            i, read = number % inputs, number - step // ns
+            signs[read] = chopper[i]
+            zero = uint32(0)
+            word = threefry(uint32(number), zero, uint32(CHOP), uint32(array), k0, k1, zero, zero)[0]
+            if float(word) < probability * 2.0**32:
+                chopper[i] = -chopper[i]

@@ -1,0 +1,167 @@
+"""TTv2 (Gokmen 2021, Algorithm 2): gradients go to A, a digital integrator H filters what is read of A, and C holds the model.
+
+     1  given η, λ, ns, threshold T, vectors e_1 … e_n
+     2  A := 0 at its symmetry point                       analog
+     3  C := initial weights                               analog; the network is C alone
+     4  H := 0                                             digital
+    12  for each training step
+    13    A ← A + η (d ⊗ x)                              stochastic pulses; t := t + 1
+    14    if t mod ns = 0
+    15      v = A e_i                                      analog, noisy
+    16      H_i ← H_i + λ v                                digital
+    18      where |H_ki| ≥ T
+    19        p_k := sign(H_ki)
+    20        H_ki := 0,   hysteretic: H_ki := m H_ki
+    21      C_i gets one pulse for every p_k               up for +, down for −
+    22      i := i mod n + 1
+
+T is stated in steps of C (dw_min). One-hot vectors read and write one column; Hadamard vectors read all of A at once, and H
+holds the coefficients (v is divided by their number N, so that λ and T mean the same). A sum of all columns may exceed the
+periphery's bound, where it is clipped: bound management would repeat the read of all rows for one of them. Since a row of
+devices is independent of every other row, each core takes rows through all steps of a sequence, reads included.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import float32, uint32
+
+from analog_glue.errors import require
+from analog_glue.in_situ.devices.device import PulsedDevice
+from analog_glue.in_situ.kernels.matvec import IO, READ, converted
+from analog_glue.in_situ.kernels.pulsed import (
+    GROUP,
+    PURPOSES,
+    draw_normals,
+    one_pulse,
+    update_power,
+    update_samples,
+    work_space,
+)
+from analog_glue.in_situ.nn.learner import Pulses, Stream, share_rows
+from analog_glue.in_situ.training.transfer import TransferLearner, TransferMode
+from analog_glue.kernels.jit import compiled
+
+
+@dataclass(frozen=True, kw_only=True)
+class TTv2(TransferMode):
+    """See the module's algorithm."""
+
+    transfer_rate: float = 0.01  # λ
+    threshold: float = 1.0  # T [dw_min of C]
+    momentum: float = 0.1  # m: what H keeps after a pulse; 0 is plain TTv2, more is hysteretic
+    vectors: str = "one_hot"  # one_hot | hadamard
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.threshold > 0, "training.threshold", "be positive", self.threshold)
+        require(0 <= self.momentum < 1, "training.momentum", "lie in [0, 1)", self.momentum)
+        require(self.vectors in ("one_hot", "hadamard"), "training.vectors", "be one_hot or hadamard", self.vectors)
+
+    def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "TTv2Learner":
+        a, c = self.arrays(device, values, seed, number)  # lines 2 and 3
+        vectors = hadamard(values.shape[1]) if self.vectors == "hadamard" else np.zeros((0, 0), np.float32)
+        coefficients = len(vectors) or values.shape[1]
+        h = np.zeros((values.shape[0], coefficients), np.float32)  # line 4
+        return TTv2Learner(
+            a, c, self.transfer_every, self.transfer_rate, self.transfer_rates, h, vectors, self.threshold * device.step,
+            self.momentum, self.periphery.single, self.pulses, Stream.of(seed, number),
+        )  # fmt: skip
+
+
+@dataclass
+class TTv2Learner(TransferLearner):
+    h: np.ndarray  # (outputs, N)
+    vectors: np.ndarray  # (N, inputs) of ±1; empty: one-hot
+    threshold: float  # [weight]
+    momentum: float
+    io: IO
+    pulses: Pulses
+    stream: Stream
+
+    def weights(self) -> np.ndarray:
+        return self.c.weights
+
+    def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
+        words_x, words_d, longest = self.pulses.send(x, d, rate, self.a.step, step, self.stream)
+        self.learn(words_x, words_d, np.ones(len(x) // self.transfer_every + 1, np.float32), longest, step)
+
+    def learn(self, words_x: np.ndarray, words_d: np.ndarray, signs: np.ndarray, longest: int, step: int) -> None:
+        """Lines 13 to 22 for trains that were sent; `signs`: what every read is multiplied with."""
+        a, c, stream = self.a, self.c, self.stream
+        gentle = longest <= a.gentle_to
+
+        def rows(first: int, last: int) -> None:
+            update_and_transfer(
+                a.weights, a.reference, a.devices, a.noise, a.multiplicative, a.power, gentle, c.weights, c.devices, c.noise,
+                c.multiplicative, c.power, self.h, self.vectors, words_x, words_d, signs, self.inputs, self.transfer_every,
+                self.transfer_rate, self.threshold, self.momentum, self.io, step, stream.array, stream.k0, stream.k1, first,
+                last,
+            )  # fmt: skip
+
+        share_rows(rows, self.outputs, len(words_x))
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"a": self.a.weights, "c": self.c.weights, "h": self.h}
+
+
+@compiled
+def update_and_transfer(a, reference, a_devices, a_noise, a_multiplicative, a_power, gentle, c, c_devices, c_noise,
+                        c_multiplicative, c_power, h, vectors, words_x, words_d, signs, inputs, ns, lam, threshold, momentum,
+                        io, step, array, k0, k1, first, last):  # fmt: skip
+    samples = words_x.shape[0]
+    coefficients = h.shape[1]
+    one_hot = vectors.shape[0] == 0
+    work = work_space(words_x)
+    normals, normals_of_pulses = np.empty(128, np.float32), np.empty(128, np.float32)
+    for start in range(first, last, GROUP):
+        end = min(start + GROUP, last)
+        t = 0
+        while t < samples:
+            until = min(samples, t + ns - (step + t) % ns)
+            # line 13
+            if a_power:
+                update_power(a, a_devices, words_x[t:until], words_d[t:until], a_noise, a_multiplicative, gentle, step + t,
+                             array, k0, k1, start, end)  # fmt: skip
+            else:
+                update_samples(a, a_devices, words_x, words_d, t, until, work, a_noise, a_multiplicative, gentle, step + t,
+                               array, k0, k1, start, end)  # fmt: skip
+            t = until
+            if (step + t) % ns == 0:  # line 14
+                number = (step + t) // ns - 1
+                i = number % coefficients  # line 22
+                sign = signs[number - step // ns]
+                draw_normals(normals, uint32(0), uint32(step + t), uint32(READ + PURPOSES * start), uint32(array), k0, k1)
+                for k in range(start, end):
+                    if one_hot:
+                        v = a[k, i] - reference[k, i]  # line 15
+                    else:
+                        v = float32(0)
+                        for j in range(inputs):
+                            v += (a[k, j] - reference[k, j]) * vectors[i, j]
+                    v = converted(v + float32(io.noise) * normals[k - start], io) * sign
+                    h[k, i] += float32(lam) * (v if one_hot else v / float32(coefficients))  # line 16
+                    if abs(h[k, i]) >= float32(threshold):  # line 18
+                        up = h[k, i] > float32(0)  # line 19
+                        h[k, i] *= float32(momentum)  # line 20
+                        if one_hot:  # line 21
+                            c[k, i] = one_pulse(c[k, i], c_devices, k, i, up, c_noise, c_multiplicative, c_power,
+                                                normals[k - start + GROUP])  # fmt: skip
+                        else:
+                            drawn = 128
+                            for j in range(inputs):
+                                if drawn == 128:
+                                    draw_normals(normals_of_pulses, uint32(16 + j), uint32(step + t),
+                                                 uint32(READ + PURPOSES * (k + 65536)), uint32(array), k0, k1)  # fmt: skip
+                                    drawn = 0
+                                c[k, j] = one_pulse(c[k, j], c_devices, k, j, up == (vectors[i, j] > float32(0)), c_noise,
+                                                    c_multiplicative, c_power, normals_of_pulses[drawn])  # fmt: skip
+                                drawn += 1
+
+
+def hadamard(inputs: int) -> np.ndarray:
+    """Vectors of ±1 (N, inputs), orthogonal over all N = 2^k ≥ `inputs` of them (Sylvester's construction)."""
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < inputs:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return np.ascontiguousarray(matrix[:, :inputs])

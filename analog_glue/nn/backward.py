@@ -1,0 +1,92 @@
+"""Gradients of a noisy product, by hand: the weight noise is drawn again, and what converters clipped is taken back."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analog_glue.tiles.mapping import TileGrid
+
+
+def effective_weight(weight: Tensor, output_scale: Tensor, grid: TileGrid) -> Tensor:
+    """Weight [outputs, inputs] with the learned `output_scale` [row blocks, outputs] multiplied in."""
+    return grid.from_blocks(grid.to_blocks(weight).mul_(output_scale.unsqueeze(2)))
+
+
+def as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor, kernel: str) -> Tensor:
+    """The weights [outputs, inputs] that a product saw, rounded to multiples of `rounding` (0: not), in real units.
+
+    Args:
+        blocks: Normalised weights [row blocks, outputs, rows]; overwritten.
+        worth: [row blocks, outputs], what 1 of them is worth.
+    """
+    if kernel == "compiled" and blocks.device.type == "cpu":
+        from analog_glue.kernels.weights import as_used, share_columns
+
+        used = torch.empty(grid.outputs, grid.inputs)
+        arrays = blocks.numpy(), np.array(grid.row_blocks), np.float32(rounding), worth.numpy(), used.numpy()
+        share_columns(as_used, grid.outputs, *arrays)
+        return used
+    if rounding > 0:
+        blocks.mul_(1 / rounding).round_().mul_(rounding)
+    return grid.from_blocks(blocks.mul_(worth.unsqueeze(2)))
+
+
+def integer_gradients(
+    grad_y: Tensor, blocks: Tensor, rounding: float, worth: Tensor, codes: Tensor, grid: TileGrid
+) -> tuple[Tensor, Tensor]:
+    """∂L/∂x and Σ over vectors of ∂L/∂y · code, by 8-bit products (kernels/gradients.py).
+
+    Args:
+        blocks: Normalised weights [row blocks, outputs, rows], 8-bit integers once divided by `rounding`.
+        worth: [row blocks, outputs], what 1 of them is worth.
+    """
+    from analog_glue.kernels.gradients import gradients
+    from analog_glue.kernels.weights import share_columns, to_integers
+
+    integers, magnitudes = (np.empty(blocks.shape, np.int8) for _ in range(2))
+    unit = np.float32(1 / rounding)
+    share_columns(to_integers, grid.outputs, blocks.numpy(), unit, False, unit, integers, magnitudes)
+    arrays = integers, (worth * rounding).numpy(), codes.numpy(), np.array(grid.row_blocks)
+    grad_x, grad_used = gradients(grad_y.contiguous().numpy(), *arrays)
+    return torch.from_numpy(grad_x), torch.from_numpy(grad_used)
+
+
+def take_back(
+    places: Tensor, reaching: Tensor, grid: TileGrid, used: Tensor, codes: Tensor, to_x: Tensor, to_used: Tensor, kernel: str
+) -> None:
+    """Take what came through clipping ADCs out of the gradients at inputs and codes, in place.
+
+    Args:
+        places: Which clip, in [row blocks, vectors, outputs] flattened; `reaching`: ∂L/∂y there.
+    """
+    if kernel == "compiled" and used.device.type == "cpu":
+        from analog_glue.kernels.weights import take_back
+
+        arrays = (array.numpy() for array in (used, codes, to_x, to_used))
+        take_back(places.numpy(), reaching.numpy(), np.array(grid.row_blocks), *arrays)
+        return
+    vectors, outputs = len(codes), grid.outputs
+    parts = zip(*(array.split(grid.row_blocks, dim=1) for array in (used, codes, to_x, to_used)), strict=True)
+    for block, (of_used, of_codes, x, used_part) in enumerate(parts):
+        for here in (places // (vectors * outputs) == block).nonzero().squeeze(1).split(4096):
+            vector, output = places[here] // outputs % vectors, places[here] % outputs
+            share = reaching[here].unsqueeze(1)
+            x.index_add_(0, vector, share * of_used[output], alpha=-1)
+            used_part.index_add_(0, output, share * of_codes[vector], alpha=-1)
+
+
+def finish_gradients(
+    gradient: Tensor, used: Tensor, per_code: Tensor, output_scale: Tensor, grid: TileGrid, kernel: str
+) -> tuple[Tensor, Tensor]:
+    """∂L/∂weight, and Σ over the rows of ∂L/∂used · used [row blocks, outputs], from Σ ∂L/∂y · code [outputs, inputs]."""
+    if kernel == "compiled" and gradient.device.type == "cpu":
+        from analog_glue.kernels.weights import finish_gradient, share_columns
+
+        towards_scale = torch.empty_like(output_scale)
+        arrays = (gradient, used, per_code, output_scale, towards_scale)
+        g, u, p, o, t = (array.detach().numpy() for array in arrays)
+        share_columns(finish_gradient, grid.outputs, g, u, np.array(grid.row_blocks), p, o, t)
+        return gradient, towards_scale
+    gradient.mul_(per_code)
+    towards_scale = grid.to_blocks(gradient * used).sum(dim=2)
+    return effective_weight(gradient, output_scale, grid), towards_scale

@@ -1,0 +1,82 @@
+"""A linear layer whose weights lie on programmed devices: frozen, as they are at one time after programming."""
+
+import torch
+from torch import Tensor, nn
+
+from analog_glue.kernels.gaussian import NormalStream
+from analog_glue.kernels.products import choose_product
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.noise_clock import NoiseClock, UseCounter
+from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.seeding import key
+from analog_glue.tiles.crossbar import ProgrammedCrossbar
+from analog_glue.tiles.drift_compensation import compensation_factor, read_out
+from analog_glue.tiles.mapping import normalised, weight_scale
+from analog_glue.tiles.mvm import mvm
+from analog_glue.tiles.operands import ReadyWeights, Scaling
+
+
+class ProgrammedLinear(nn.Module):
+    """A linear layer frozen on the devices of one chip. Answers only after `set_time`."""
+
+    def __init__(
+        self,
+        linear: nn.Linear,
+        periphery: LayerPeriphery,
+        name: str,
+        hardware: Hardware,
+        chip_key: int,
+        clock: NoiseClock,
+    ) -> None:
+        """Program the weights of `linear` (left unchanged) onto the chip named `chip_key`."""
+        super().__init__()
+        crossbar, weight = hardware.crossbar, linear.weight.detach()
+        self.name, self.hardware, self.clock = name, hardware, clock
+        self.bias = None if linear.bias is None else linear.bias.detach()
+        self.input_range = periphery.input_range.to(weight)
+        self.out_features, self.in_features = weight.shape
+        self.grid = crossbar.grid(*weight.shape)
+        self._chip_key = key(chip_key, name)
+        blocks = self.grid.to_blocks(weight)
+        scale = weight_scale(blocks, self.grid, crossbar.scale_per)
+        self._scale = scale if periphery.output_scale is None else scale * periphery.output_scale.to(scale)
+        self._array = ProgrammedCrossbar.program(normalised(blocks, scale), hardware.device, self._noise("programming"))
+        self._uses = UseCounter()
+        self._ready: ReadyWeights | None = None
+        self.compensated = False
+        if hardware.device.drifts:
+            right_after = self._array.weights(0.0, self._noise("1/f noise at the reference"))
+            self._reference = self._read_out(right_after, key(self._chip_key, "reference read-out"))
+
+    def set_time(self, t: float) -> None:
+        """Let the devices age to `t` [s] after programming: one frozen draw of 1/f noise, and a compensation read-out."""
+        hardware = self.hardware
+        weights = self._array.weights(t, self._noise("1/f noise", t))
+        product = choose_product(hardware.product, weights.device, hardware.device.noise_floor, hardware.kernel)
+        self._ready = ReadyWeights.of(weights, self.grid, hardware.crossbar, product, hardware.kernel)
+        self.compensation = None
+        scales = {False: self._scale, True: self._scale}
+        if hardware.device.drifts:
+            now = self._read_out(weights, key(self._chip_key, "read-out", t))
+            self.compensation = compensation_factor(self._reference, now)
+            scales[True] = self._scale * self.grid.spread_over_columns(self.compensation)
+        self._scaling = {
+            compensated: Scaling.of(self.input_range, scale, self.grid, hardware.crossbar, self.bias)
+            for compensated, scale in scales.items()
+        }
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        if self._ready is None:
+            raise RuntimeError(f"Layer `{self.name}` was programmed, but no time was set. Call `set_time` on its chip first.")
+        noise_key = self.clock.key(self.name, "product noise", self._uses.next(self.clock))
+        flat = x.reshape(-1, self.in_features).float()
+        y, _ = mvm(flat, self._ready, self._scaling[self.compensated], noise_key)
+        return y.view(*x.shape[:-1], self.out_features)
+
+    def _read_out(self, weights: Tensor, noise_key: int) -> Tensor:
+        hardware = self.hardware
+        return read_out(weights, self.grid, hardware.crossbar, noise_key, hardware.kernel, hardware.read_out)
+
+    def _noise(self, *purpose: str | float) -> NormalStream:
+        return NormalStream(self._chip_key, *purpose, kernel=self.hardware.kernel)

@@ -1,0 +1,113 @@
+"""All tables and figures of a folder, from the rows of its `results.csv` alone; the chapter of in-situ runs is handed in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
+from analog_glue.reports.figures import drift_figure
+from analog_glue.reports.glue import glue_grid, glue_records, missing_commands, published_numbers
+from analog_glue.reports.grids import (
+    GLUE,
+    Chapter,
+    Grid,
+    as_csv,
+    as_latex,
+    as_markdown,
+)
+from analog_glue.reports.sections import Bundle, Section, pivot
+from analog_glue.runs.files import write_bytes_atomic
+from analog_glue.runs.rows import find_rows
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `build` made: the files, and the Markdown of all tables for the terminal."""
+
+    paths: list[Path]
+    markdown: str
+
+
+def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None) -> Report:
+    """Read every `results.csv` at or below `root`, and write all tables and figures.
+
+    Args:
+        root: A folder of runs; `outputs` or the folder of one experiment.
+        out: Where to write; `<root>/tables` if not given.
+        in_situ: What the in-situ runs below `root` show (`in_situ.reports.chapter`).
+
+    Returns:
+        The files, and what `tables.md` says. The same rows give the same bytes.
+
+    Raises:
+        ValueError: There is no row and no learning curve below `root`.
+    """
+    root = Path(root)
+    rows = find_rows(root)
+    if not rows and in_situ is None:
+        raise ValueError(
+            f"Argument `root` must hold a results.csv or learning_curve.csv with measured scores, but `{root}` has none at "
+            "or below it (`records` not counted). Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to, "
+            "or one of outputs/records."
+        )
+    sections, remarks = pivot(rows)
+    published = published_numbers()
+    bundles: dict[Bundle, dict[str, Section]] = defaultdict(dict)
+    for section in sections:
+        if section.headline:
+            bundles[section.bundle].setdefault(section.score.task, section)
+    content: dict[str, bytes] = {}
+    markdown, latex = ["# Scores over time"] if rows else [], []
+
+    for by_task in bundles.values():
+        glue = {task: section for task, section in by_task.items() if task in GLUE}
+        if glue:
+            grid = glue_grid(glue, published)
+            markdown.append(as_markdown(grid))
+            latex.append(as_latex(grid, label_of("glue", next(iter(glue.values())))))
+        drawn = [section for section in by_task.values() if section.cells]
+        if drawn:
+            name, title = label_of("drift", drawn[0]) + ".png", drawn[0].hardware_title
+            content[name] = drift_figure([panel_of(s) for s in drawn], title, figure_note(drawn))
+            markdown.append(f"![Scores over time: {title}]({name})")
+    for section in sections:
+        grid = drift_grid(section)
+        markdown.append(as_markdown(grid))
+        latex.append(as_latex(grid, label_of("-".join(("drift", *section.score)), section)))
+    commands = missing_commands(sections)
+    if commands:
+        intro = "Each command measures only what is not there. Add the overrides that your other runs used."
+        markdown.append("## Missing\n\n" + intro + "\n\n```\n" + "\n".join(commands) + "\n```")
+    if in_situ is not None:
+        markdown.append("# In-situ training")
+        for name, part in in_situ.parts:
+            if isinstance(part, Grid):
+                markdown.append(as_markdown(part))
+                latex.append(as_latex(part, name))
+            else:
+                content[f"{name}.png"] = part.png
+                markdown.append(f"![{part.title}]({name}.png)")
+        if in_situ.missing:
+            intro = "What the paper shows and no run here has measured, each with the command that makes it."
+            markdown.append("## Missing in-situ runs\n\n" + intro + "\n\n" + "\n".join(f"- {line}" for line in in_situ.missing))
+    if remarks:
+        markdown.append("## Remarks\n\n" + "\n".join(f"- {remark}" for remark in sorted(remarks)))
+
+    report = "\n\n".join(markdown) + "\n"
+    preamble = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
+    content["tables.md"] = report.encode()
+    content["tables.tex"] = (preamble + "\n" + "\n".join(latex)).encode()
+    for name, records in (
+        ("drift.csv", drift_records(sections)),
+        ("differences.csv", difference_records(sections)),
+        ("glue.csv", glue_records(bundles, published)),
+        *(in_situ.records.items() if in_situ is not None else ()),
+    ):
+        if records:
+            content[name] = as_csv(records)
+    folder = Path(out) if out is not None else root / "tables"
+    for name, data in sorted(content.items()):
+        write_bytes_atomic(folder / name, data)
+    return Report(paths=[folder / name for name in sorted(content)], markdown=report)

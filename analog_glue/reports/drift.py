@@ -1,0 +1,209 @@
+"""Scores over time: the table, the figure and the records of a section."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy
+
+from analog_glue.reports.figures import Curve, Level, Panel, time_label
+from analog_glue.reports.grids import (
+    MISSING,
+    NAMES,
+    Grid,
+    Record,
+    Statistic,
+    as_text,
+    in_points,
+    repeated_over,
+    score_cell,
+    span,
+    summarise,
+)
+from analog_glue.reports.sections import Section, Variant, pivot
+from analog_glue.runs.rows import Measurement
+
+MOST_CURVES = 7  # in one axes; more cannot be told apart
+
+
+def drift_table(rows: Iterable[Measurement]) -> str:
+    """Plain text for the end of `train` and `evaluate`: every score of these rows over time."""
+    sections, _ = pivot(rows)
+    return "\n\n".join(as_text(drift_grid(section)) for section in sections)
+
+
+def drift_grid(section: Section) -> Grid:
+    """Times downwards, variants and their paired differences across."""
+    cell = functools.partial(score_cell, decimals=_decimals(section))
+    keys, pairs = _keys(section), section.pairs()
+    labels = [f"{keys[one]} − {keys[other]}" for one, other in pairs]
+    on_chips = [variant.training for variant in keys]
+    bare = sorted((section.digital.keys() | section.ideal.keys()) - set(on_chips))  # trained, but on no chip
+    columns = [*on_chips, *bare]
+    found = [[section.statistic(v, t) for t in section.times] for v in keys]
+    paired = [[section.difference(one, other, t) for t in section.times] for one, other in pairs]
+    nothing = [""] * len(pairs)
+
+    rows = []
+    for name, scores in (("digital", section.digital), ("ideal devices", section.ideal)):
+        if scores:
+            rows.append([name, *(cell(summarise(scores.get(t, {}))) for t in columns), *nothing])
+    for i, t in enumerate(section.times):
+        label = time_label(t) + ("*" if t in section.extrapolated else "")
+        cells = [cell(s[i], section.change(v, t)) for v, s in zip(keys, found, strict=True)]
+        rows.append([label, *cells, *[MISSING] * len(bare), *(cell(s[i], signed=True) for s in paired)])
+    if section.majority is not None:
+        rows.append(["majority class", *[in_points(section.majority, _decimals(section))] * len(columns), *nothing])
+    seeds = [span([s.seeds for s in line if s]) for line in [*found, *paired]]
+    chips = [span([n for s in line if s for n in (s.chips, s.most_chips)]) for line in [*found, *paired]]
+    of_bare = [str(len(section.digital.get(training, section.ideal.get(training, {})))) for training in bare]
+    rows.append(["training seeds", *seeds[: len(keys)], *of_bare, *seeds[len(keys) :]])
+    rows.append(["chips per seed", *chips[: len(keys)], *["0"] * len(bare), *chips[len(keys) :]])
+
+    note = f"Mean ± standard error {repeated_over(s for line in found for s in line)}"
+    note += ", in brackets the change from the digital score of the same networks" if section.cells else ""
+    note += "; differences are paired by chip and seed" if pairs else ""
+    note += f". {section.examples:,} examples of {section.score.split}."
+    if section.extrapolated:
+        note += " * beyond the measurements behind the device model."
+    legend = [f"{key}: {variant.title}" for variant, key in keys.items()]
+    return Grid(
+        f"{_score_title(section)}: {section.hardware_title}",
+        note,
+        ["", *keys.values(), *(training.title for training in bare), *labels],
+        rows,
+        legend,
+    )
+
+
+def _decimals(section: Section) -> int:
+    """Scores are in points, except a cross-entropy [nats]."""
+    return 3 if section.score.metric == "cross_entropy" else 2
+
+
+def _keys(section: Section) -> dict[Variant, str]:
+    """A letter for each variant: A, B, C are Spoon's (numbered if there are several), D and on all others."""
+    letters = [variant.letter for variant in section.variants]
+    keys, others = {}, (chr(code) for code in range(ord("D"), 0x10000))
+    for i, variant in enumerate(section.variants):
+        if not variant.letter:
+            keys[variant] = next(others)
+        elif letters.count(variant.letter) == 1:
+            keys[variant] = variant.letter
+        else:
+            keys[variant] = f"{variant.letter}{letters[: i + 1].count(variant.letter)}"
+    return keys
+
+
+def panel_of(section: Section) -> Panel:
+    curves = []
+    keys = _keys(section)
+    for variant in section.variants[:MOST_CURVES]:
+        found = {t: section.statistic(variant, t) for t in section.times}
+        points = {t: s for t, s in found.items() if s is not None}
+        curves.append(
+            Curve(
+                label=f"{keys[variant]}: {variant.title}",
+                letter=keys[variant],
+                times=list(points),
+                mean=[s.mean for s in points.values()],
+                error=[s.error for s in points.values()],
+            )
+        )
+    levels = []
+    for training, by_seed in sorted(section.digital.items()):
+        score = summarise(by_seed)
+        own = sorted((v for v in section.variants if v.training == training), key=lambda v: v.compensated)
+        if score is not None:
+            like = f"{keys[own[-1]]}: {own[-1].title}" if own and training.name != "digital" else ""
+            levels.append(Level(f"{training.title}, digital score", score.mean, like=like))
+    if section.majority is not None and math.isfinite(section.majority):
+        levels.append(Level("always the majority class", section.majority, dotted=True))
+    task, metric = (NAMES.get(name, name) for name in (section.score.task, section.score.metric))
+    return Panel(task, metric if metric.endswith("]") else f"{metric} [points]", curves, levels)
+
+
+def figure_note(sections: Sequence[Section]) -> str:
+    found = [s.statistic(v, t) for s in sections for v in s.cells for t in s.times]
+    known = [statistic for statistic in found if statistic is not None]
+    chips = [n for s in known for n in (s.chips, s.most_chips)]
+    seeds = [s.seeds for s in known]
+    counts = f"chips: {span(chips)}, training seeds: {span(seeds)}"
+    return f"Bars: ± 1 standard error {repeated_over(known)} ({counts})"
+
+
+def _statistic_record(statistic: Statistic) -> Record:
+    return {
+        "mean": statistic.mean,
+        "standard_error": statistic.error,
+        "standard_error_chips": statistic.error_chips,
+        "seeds": statistic.seeds,
+        "chips": statistic.chips,
+        "most_chips": statistic.most_chips,
+    }
+
+
+def drift_records(sections: Iterable[Section]) -> list[Record]:
+    records = []
+    for section in sections:
+        for variant in section.variants:
+            digital = summarise(section.digital.get(variant.training, {}))
+            ideal = summarise(section.ideal.get(variant.training, {}))
+            for t in section.times:
+                statistic, change = section.statistic(variant, t), section.change(variant, t)
+                if statistic is None:
+                    continue
+                records.append(
+                    {
+                        **section.bundle._asdict(),
+                        **section.score._asdict(),
+                        "headline": section.headline,
+                        "curve": variant.letter,
+                        "training": variant.training.name,
+                        "recipe": variant.training.recipe,
+                        "compensated": variant.compensated,
+                        "t_seconds": t,
+                        "extrapolated": t in section.extrapolated,
+                        **_statistic_record(statistic),
+                        "digital": digital.mean if digital else None,
+                        "change": change.mean if change else None,
+                        "change_standard_error": change.error if change else None,
+                        "ideal_devices": ideal.mean if ideal else None,
+                        "majority": section.majority,
+                        "examples": section.examples,
+                        "wall_seconds_per_evaluation": float(numpy.mean(sorted(section.seconds[variant][t]))),
+                    }
+                )
+    return records
+
+
+def difference_records(sections: Iterable[Section]) -> list[Record]:
+    return [
+        {
+            **section.bundle._asdict(),
+            **section.score._asdict(),
+            "headline": section.headline,
+            "variant": one.title,
+            "minus": other.title,
+            "t_seconds": t,
+            **_statistic_record(statistic),
+        }
+        for section in sections
+        for one, other in section.pairs()
+        for t in section.times
+        if (statistic := section.difference(one, other, t)) is not None
+    ]
+
+
+def _score_title(section: Section) -> str:
+    task, metric = (NAMES.get(name, name) for name in (section.score.task, section.score.metric))
+    return f"{task} ({metric}{', headline' if section.headline else ''})"
+
+
+def label_of(kind: str, section: Section) -> str:
+    """Name of a file and a LaTeX label."""
+    parts = [kind, *section.bundle[:3], *([section.hardware] if section.hardware else [])]
+    return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts)

@@ -1,0 +1,75 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy
+
+if TYPE_CHECKING:
+    pass
+
+
+def write_text_atomic(path: Path | str, text: str) -> None:
+    """Write a text file (UTF-8) that other processes see either whole or not at all."""
+    write_bytes_atomic(path, text.encode())
+
+
+def write_bytes_atomic(path: Path | str, content: bytes) -> None:
+    """Write a file that other processes see either whole or not at all."""
+    path = Path(path)
+    with exclusive(path.parent) as folder:
+        replace_file(path, content, folder)
+
+
+def write_json_atomic(path: Path | str, content: Mapping[str, Any]) -> None:
+    """Write readable JSON atomically; nan and infinities, which JSON does not know, become null."""
+    write_text_atomic(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[int]:
+    """Hold the folder against other writers of this module; the lock is gone when its process is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems know no locks: still atomic, for one writer
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes, folder: int) -> None:
+    # One fixed name per target: what a killed process leaves is overwritten by the next one.
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    os.fsync(folder)  # the new name, too, must survive a loss of power
+
+
+def _plain(value: Any) -> Any:
+    """Mappings, sequences, paths and NumPy scalars as what JSON knows."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, numpy.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,116 @@
+"""The folder of a run: names of its files, whether it is done, who works in it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+PERIPHERY_FILE = "analog.safetensors"  # learned input ranges and output scales, beside model.safetensors
+
+
+RUN_FILE, CONFIG_FILE = "run.json", "config.json"
+
+
+def checkpoint_config(folder: Path | str) -> dict[str, Any]:
+    """The resolved configuration that a finished training run was started with.
+
+    Raises:
+        ValueError: `folder` holds no finished training run.
+    """
+    read_run(Path(folder), "checkpoint")
+    return json.loads((Path(folder) / CONFIG_FILE_OF_RUN).read_text())
+
+
+CONFIG_FILE_OF_RUN = "run_config.json"  # config.json is the model's own
+
+
+def is_done(folder: Path) -> bool:
+    with suppress(FileNotFoundError, json.JSONDecodeError):
+        return json.loads((folder / RUN_FILE).read_text())["status"] == "done"
+    return False
+
+
+def read_run(folder: Path, setting: str) -> dict[str, Any]:
+    """run.json of a finished training run.
+
+    Raises:
+        ValueError: `folder` holds none.
+    """
+    if not is_done(folder) or not (folder / CONFIG_FILE_OF_RUN).exists():
+        raise ValueError(
+            f"Setting `{setting}` must be the folder of a finished training run (with {RUN_FILE}), but is "
+            f"{str(folder)!r}. `analog-glue list runs` shows them."
+        )
+    return json.loads((folder / RUN_FILE).read_text())
+
+
+def forget(folder: Path) -> None:
+    """Remove what an earlier run of the same identity left, for `force=true`; nothing else in the folder."""
+    for name in (STATE, BEST, RUN_FILE, "results.csv"):
+        (folder / name).unlink(missing_ok=True)
+
+
+KEPT = "records"  # folder of measured runs that came with the source
+
+
+LOCK = ".lock"  # held by every process that works on a run; the lock is gone when the process is
+
+
+def files_of_runs(root: Path | str, name: str) -> list[Path]:
+    """Files called `name` at or below `root`, sorted; not those of a folder `records` below it, which came with the source."""
+    return sorted(file for file in Path(root).rglob(name) if KEPT not in file.relative_to(root).parts)
+
+
+@contextmanager
+def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
+    """Hold a run's folder while it is worked on, so that `status_of` knows a run that goes on from one that was killed.
+
+    Args:
+        alone: Whether no other process may work in the folder at the same time.
+
+    Raises:
+        ValueError: `alone`, and another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        except BlockingIOError:
+            raise ValueError(
+                f"Folder {folder} must be free, but another process is working in it. "
+                "Wait for that one, or give this one another `output_root`."
+            ) from None
+        except OSError:
+            pass  # some network file systems know no locks
+        yield
+
+
+def status_of(folder: Path) -> str:
+    """What run.json says, but "interrupted" for a run that was going on and that no process works on any more."""
+    try:
+        status = str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"])
+    except (FileNotFoundError, KeyError, json.JSONDecodeError):
+        return "unknown"
+    if status != "running":
+        return status
+    try:
+        with (folder / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "running"
+    except FileNotFoundError:
+        return "interrupted"
+    except OSError:
+        return "running"  # as far as can be known
+    return "interrupted"
+
+
+STATE, BEST = "state.safetensors", "best.safetensors"

@@ -1,0 +1,241 @@
+"""One row per measured score: how it is identified, written, read back, and what it ran on.
+
+Every table and figure is a group-by over these rows; nothing else is kept of a measurement. A file is
+rewritten beside itself and renamed into place, so that a process killed at any moment leaves whole rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+from analog_glue.runs.files import exclusive, replace_file
+from analog_glue.runs.folder import files_of_runs
+
+RESULTS_FILE = "results.csv"
+
+
+STAGES = ("digital", "majority", "ideal_devices", "chip")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured score and everything that identifies it: one row of `results.csv`.
+
+    Args:
+        run: Name of the training run that gave the weights.
+        sweep: Name of the drift sweep, a folder of that run; empty where there was none.
+        task: Option of the group `task`.
+        model: Option of the group `model`.
+        training: Option of the group `training`.
+        seed: Seed of the training run.
+        noise: Option of the group `noise`.
+        tile: Option of the group `tile`.
+        stage: `digital` (the weights in software), `majority` (always the most frequent answer of the
+            training set), `ideal_devices` (the periphery alone) or `chip` (programmed devices).
+        chip: Index of the programmed chip; the same index has the same device noise in every variant.
+        t_seconds: Time since programming [s].
+        compensated: Whether drift was compensated; false on devices without drift.
+        extrapolated: Whether the time lies beyond the measurements that the device model was fitted to.
+        split: Split of the data that was scored.
+        metric: Name of the metric.
+        headline: Whether this is the metric by which the task is reported.
+        value: Score [points, 100 × the metric]; nan where the metric is undefined.
+        examples: Number of examples scored.
+        train_ids: Hash of what determined the trained weights, the seed among it.
+        hardware_id: Hash of what determined the hardware, the same for every task and network put on it.
+        wall_seconds: Time the measurement took [s].
+    """
+
+    run: str
+    sweep: str
+    task: str
+    model: str
+    training: str
+    seed: int
+    noise: str
+    tile: str
+    stage: str
+    chip: int | None
+    t_seconds: float | None
+    compensated: bool | None
+    extrapolated: bool
+    split: str
+    metric: str
+    headline: bool
+    value: float
+    examples: int
+    train_ids: str
+    hardware_id: str
+    wall_seconds: float
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise ValueError(
+                f"Argument `stage` must be one of {', '.join(STAGES)}, but is {self.stage!r}. "
+                "Name the stage at which the score was measured."
+            )
+        if self.stage == "chip" and None in (self.chip, self.t_seconds, self.compensated):
+            raise ValueError(
+                "Arguments `chip`, `t_seconds`, `compensated` must be given for the stage chip, but are "
+                f"{self.chip}, {self.t_seconds}, {self.compensated}. Say which chip was scored, when and how."
+            )
+        if math.isinf(self.value):
+            raise ValueError(f"Argument `value` must be finite or nan, but is {self.value}. Score in points.")
+        # The row must read back as itself, whatever number types the caller computes with.
+        for name, kind in _COLUMNS.items():
+            object.__setattr__(self, name, _decode(_encode(getattr(self, name), kind), kind, name))
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What was measured, without the outcome and without names that a user may change."""
+        outcome = {"run", "sweep", "extrapolated", "headline", "value", "examples", "wall_seconds"}
+        return tuple(getattr(self, name) for name in _COLUMNS if name not in outcome)
+
+
+_COLUMNS: dict[str, str] = {field.name: str(field.type) for field in fields(Measurement)}
+
+
+class ResultsFile:
+    """The rows of one run directory, in the order in which they were measured."""
+
+    def __init__(self, path: Path | str) -> None:
+        """
+        Args:
+            path: The csv file, or a directory that holds (or will hold) `results.csv`.
+        """
+        path = Path(path)
+        self.path = path if path.suffix == ".csv" else path / RESULTS_FILE
+
+    def rows(self) -> list[Measurement]:
+        """All rows measured so far; none where the file does not exist yet."""
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        return _parse(text, self.path)
+
+    def has(
+        self,
+        stage: str,
+        chip: int | None = None,
+        t_seconds: float | None = None,
+        compensated: bool | None = None,
+        hardware_id: str | None = None,
+    ) -> bool:
+        """Whether this was measured before; without `hardware_id`, on any hardware.
+
+        One evaluation appends all its metrics and splits at once, so that one row stands for all of them.
+        """
+        return any(
+            (row.stage, row.chip, row.t_seconds, row.compensated) == (stage, chip, t_seconds, compensated)
+            and hardware_id in (None, row.hardware_id)
+            for row in self.rows()
+        )
+
+    def append(self, measured: Iterable[Measurement]) -> int:
+        """Add rows, all or none of them, and return how many were new.
+
+        A row measured before keeps its first value: measuring twice gives the same score, and a second
+        row would count as a second chip. Several processes may append to one file.
+        """
+        with exclusive(self.path.parent) as folder:
+            rows = self.rows()
+            known = {row.identity for row in rows}
+            before = len(rows)
+            for row in measured:
+                if row.identity not in known:
+                    known.add(row.identity)
+                    rows.append(row)
+            if len(rows) > before:
+                replace_file(self.path, _format(rows).encode(), folder)
+            return len(rows) - before
+
+
+def find_rows(root: Path | str) -> list[Measurement]:
+    """Every row of every `results.csv` at or below `root` (not of `records` below it), in the order of the paths."""
+    return [row for path in files_of_runs(root, RESULTS_FILE) for row in ResultsFile(path).rows()]
+
+
+def read_rows(root: Path | str) -> pandas.DataFrame:
+    """`find_rows` as a data frame for a notebook: one column per field of `Measurement`.
+
+    Empty cells are missing values: `chip` is Int64, `t_seconds` float64, `compensated` boolean.
+    """
+    import pandas
+
+    rows = find_rows(root)
+    columns = {name: [getattr(row, name) for row in rows] for name in _COLUMNS}
+    kinds = {
+        "str": "str",
+        "int": "int64",
+        "float": "float64",
+        "bool": "bool",
+        "int | None": "Int64",
+        "float | None": "float64",
+        "bool | None": "boolean",
+    }
+    return pandas.DataFrame(columns).astype({name: kinds[kind] for name, kind in _COLUMNS.items()})
+
+
+def _encode(value: Any, kind: str) -> str:
+    if value is None:
+        return ""
+    if kind.startswith("bool"):
+        return "true" if value else "false"
+    if kind.startswith("int"):
+        return str(int(value))
+    if kind.startswith("float"):
+        return repr(float(value))  # the shortest text that reads back as the same bits
+    return str(value)
+
+
+def _decode(cell: str, kind: str, name: str) -> Any:
+    if cell == "" and kind.endswith("None"):
+        return None
+    try:
+        if kind.startswith("bool"):
+            return {"true": True, "false": False}[cell]
+        if kind.startswith("int"):
+            return int(cell)
+        if kind.startswith("float"):
+            return float(cell)
+    except (KeyError, ValueError):
+        message = f"Argument `{name}` must be of type {kind}, but is {cell!r}. Mend the row."
+        raise ValueError(message) from None
+    return cell
+
+
+def _format(rows: Iterable[Measurement]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows([_encode(getattr(row, name), kind) for name, kind in _COLUMNS.items()] for row in rows)
+    return text.getvalue()
+
+
+def _parse(text: str, path: Path) -> list[Measurement]:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = next(reader, None)
+    if header != list(_COLUMNS):
+        raise ValueError(
+            f"File `{path}` must have the columns {', '.join(_COLUMNS)}, but has "
+            f"{', '.join(header) if header else 'none'}. Move the file away and measure again."
+        )
+    rows = []
+    for cells in reader:
+        try:
+            if len(cells) != len(_COLUMNS):
+                raise ValueError(f"It must have {len(_COLUMNS)} cells, but has {len(cells)}. Mend the row.")
+            named = zip(_COLUMNS.items(), cells, strict=True)
+            rows.append(Measurement(**{name: _decode(cell, kind, name) for (name, kind), cell in named}))
+        except ValueError as error:
+            raise ValueError(f"File `{path}`, line {reader.line_num}: {error}") from None
+    return rows

@@ -1,0 +1,1 @@
+"""The simulated devices and tiles held against published measurements, and against aihwkit."""

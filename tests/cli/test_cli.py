@@ -1,0 +1,478 @@
+"""The command line as its user meets it: what it says, how quickly, and with which exit code."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from analog_glue.cli import errors
+from analog_glue.cli import main as cli
+from analog_glue.configuration.compose import Composer
+from analog_glue.runs.folder import working_in
+
+HEAVY = ("torch", "transformers", "datasets", "pandas", "matplotlib", "sklearn")
+
+
+@dataclass
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a command line in this process."""
+
+    def run(*words: str) -> Answer:
+        code = cli.main(words)
+        out, err = capfd.readouterr()
+        return Answer(code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    """Stand-in for the command `train`: notes every job instead of running it; fails for seed 13."""
+    noted = []
+
+    def train(settings, task, model, device, tile, mode, config, choices, overrides):
+        noted.append(SimpleNamespace(**locals()))
+        if settings.seed == 13:
+            raise RuntimeError("the thirteenth run fails")
+        if settings.seed == 14:
+            raise KeyboardInterrupt
+        return SimpleNamespace(run_dir=tmp_path / "run", table=f"table of seed {settings.seed}", next_steps=("go on",))
+
+    monkeypatch.setitem(sys.modules, "analog_glue.commands.train", SimpleNamespace(train=train))
+    monkeypatch.setattr("analog_glue.commands.train", SimpleNamespace(train=train), raising=False)
+    return noted
+
+
+def fresh(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run Python code in a new interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def command_line(*words: str) -> str:
+    """Code that runs a command line and then names the heavy packages that it had to import."""
+    return (
+        f"import sys; from analog_glue.cli.main import main; code = main({list(words)!r}); "
+        f"print('HEAVY', [m for m in {HEAVY} if m in sys.modules]); sys.exit(code)"
+    )
+
+
+# --- help -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]], ids=repr)
+def test_help_names_every_command_and_gives_examples(run, words):
+    answer = run(*words)
+    assert answer.code == 0
+    for name in ("train", "evaluate", "extract", "tables", "list", "verify"):
+        assert re.search(rf"^  {name} ", answer.out, re.MULTILINE)
+    assert "analog-glue train task=mrpc noise=pcm" in answer.out
+    assert max(len(line) for line in answer.out.splitlines()) <= 110
+
+
+def test_help_imports_nothing_heavy():
+    answer = fresh(command_line("--help"))
+    assert answer.returncode == 0
+    assert "HEAVY []" in answer.stdout
+
+
+def test_version(run):
+    assert re.fullmatch(r"analog-glue \d+\.\d+\.\d+\n", run("--version").out)
+
+
+def test_help_of_train_shows_every_group_and_setting(run):
+    answer = run("train", "--help")
+    assert answer.code == 0
+    assert "noise: ideal, pcm, pcm_reduced, reram" in answer.out
+    assert "  token_budget: 4096" in answer.out
+    assert "Powered by Hydra" not in answer.out
+
+
+@pytest.mark.parametrize("command", ["evaluate", "extract"])
+@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
+def test_what_a_command_takes_is_shown_without_the_checkpoint_that_it_needs(run, command, flags):
+    answer = run(command, *flags)
+    assert answer.code == 0 and answer.err == ""
+    assert "checkpoint: null\n" in answer.out and "  products: 10000\n" in answer.out
+    assert ("checkpoint=FOLDER" in answer.out) == (flags == ["--help"])
+
+
+def test_cfg_prints_the_configuration_that_would_run_with_flags_on_either_side(run):
+    one = run("train", "task=rte", "--cfg", "job", "seed=3")
+    assert one.code == 0
+    assert "\nseed: 3\n" in f"\n{one.out}"
+    assert "name: rte" in one.out
+    assert one.out == run("train", "--cfg=job", "task=rte", "seed=3").out
+
+
+# --- wrong input: one message, full key, allowed values, exit 2 -----------------------------------------
+
+MISTAKES = {
+    "noise.g_maxx=3": ["`noise.g_maxx`", "g_max, noise_scale", "Did you mean `noise.g_max`?"],
+    "nois=pcm": ["`nois`", "Groups: task, model, noise, tile, device, training", "Did you mean `noise`?"],
+    "evaluation.chip=3": ["`evaluation.chip`", "chips, times", "Did you mean `evaluation.chips`?"],
+    "extract.product=3": ["`extract.product`", "Did you mean `extract.products`?"],  # rather than runtime.product
+    "extract.kernel=3": ["`extract.kernel`", "Did you mean `runtime.kernel`?"],
+    "chips=3": ["`chips`", "Did you mean `evaluation.chips`?"],
+    "evaluatoin.chips=3": ["`evaluatoin.chips`", "Did you mean `evaluation.chips`?"],
+    "noise=pmc": ["`noise`", "ideal, pcm, pcm_reduced, reram", "`pmc`", "Did you mean `pcm`?"],
+    "task=mprc": ["`task`", "cola, demo, digits, mnist, mnist_lenet5, mnli, mrpc", "Did you mean `mrpc`?"],
+    "noise=[pcm,reram]": ["`noise`", "ideal, pcm"],
+    "noise=null": ["`noise`", "ideal, pcm", "`null`"],
+    "~noise": ["`noise`", "ideal, pcm", "deleted"],
+    "~seed": ["`seed`", "cannot be deleted"],
+    "+experiment=dmo": ["`experiment`", "demo, digits_in_situ", "Did you mean `demo`?"],
+    "seed=abc": ["`seed`", "an integer", "'abc'"],
+    "seed=1.5": ["`seed`", "an integer", "1.5"],
+    "seed=null": ["`seed`", "an integer", "null"],
+    "+seed=1": ["`seed`", "seed=1"],
+    "dry_run=maybe": ["`dry_run`", "true or false", "'maybe'"],
+    "noise.g_max=abc": ["`noise.g_max`", "a number", "'abc'"],
+    "noise.idle_noise=3": ["`noise.idle_noise`", "true or false", "3"],
+    "evaluation=3": ["`evaluation`", "chips, times", "3"],
+    "evaluation.chips=-1": ["`evaluation.chips`", "at least", "-1"],
+    "evaluation.times=3": ["`evaluation.times`", "a list such as [", "3"],
+    "evaluation.times=[1,a]": ["`evaluation.times`", "a list such as ["],
+    "evaluation.times=1,3600": ["`evaluation.times`", "several: 1,3600", "-m", "evaluation.times=[1,3600]"],
+    "noise=pcm,reram": ["`noise`", "several: pcm,reram", "-m"],
+    "runtime.device=gpu": ["`runtime.device`", "auto, cpu or cuda", "'gpu'"],
+    "foo": ["`foo`", "key=value"],
+    "noise.g_max=[1,": ["`noise.g_max=[1,`", "Lists are written"],
+    "--multi": ["--multi", "Did you mean --multirun?"],
+    "--cfg=jobs": ["--cfg", "job, hydra, all", "`jobs`"],
+    "--config-dir=nowhere": ["--config-dir", "`nowhere`"],
+    "hydra.nothing=1": ["hydra.nothing"],
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_by_one_message_with_the_key_and_what_is_allowed(run, mistake):
+    answer = run("train", mistake)
+    assert answer.code == 2
+    assert answer.out == ""
+    assert len(answer.err.splitlines()) == 1
+    assert "Traceback" not in answer.err
+    for part in MISTAKES[mistake]:
+        assert part in answer.err
+
+
+def test_every_mistake_of_a_command_is_named_at_once(run):
+    answer = run("train", "noise=pmc", "seed=abc", "evaluation.chip=3", "foo")
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["train", "noise.g_maxx=3"], ["train", "seed=abc"], ["train", "-m", "noise=pcm,pmc"], ["trian"]],
+    ids=str,
+)
+def test_a_mistake_is_answered_before_anything_heavy_is_imported(words):
+    answer = fresh(command_line(*words))
+    assert answer.returncode == 2
+    assert "HEAVY []" in answer.stdout
+
+
+def test_a_value_that_a_component_refuses_is_answered_in_the_same_way(run):
+    answer = run("train", "task=demo", "model=tiny", "noise.g_max=-3")
+    assert answer.code == 2
+    assert "`noise.g_max`" in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["training=ttv2", "task=digits", "tile.adc_bits=4"], ["`tile.adc_bits`", "training.periphery", "extract"]),
+        (["training=ttv2", "task=digits", "noise=reram"], ["`noise`", "device=…", "evaluate … noise=pcm"]),
+        (["training=ttv2", "task=digits", "model=tiny"], ["`model`"]),
+        (["training=ttv2", "task=demo", "model=tiny", "evaluation.chips=2"], ["`evaluation.chips`"]),
+        (["task=demo", "model=tiny", "device=ecram"], ["`device`", "training=ttv2"]),
+        (["training=sgd_pulsed", "task=digits", "training.periphery.read_noise=0.1"], ["read_noise`", "tiki_taka"]),
+    ],
+)
+def test_what_this_kind_of_training_has_not_is_refused_instead_of_ignored(run, words, parts):
+    answer = run("train", *words, "dry_run=true")
+    assert answer.code == 2
+    for part in parts:
+        assert part in answer.err
+
+
+def test_a_sweep_with_a_setting_that_a_job_has_not_runs_no_job(run, tmp_path):
+    answer = run("train", "-m", "task=demo", "model=tiny", "training=digital,ttv2", "noise=pcm", f"output_root={tmp_path}")
+    assert answer.code == 2 and "`noise`" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
+    answer = fresh(command_line("train", "task=mrpc", "data.root=/nowhere"))
+    assert answer.returncode == 2
+    assert "`data.root`" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "'torch'" not in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["trian"], ["`trian`", "train, evaluate, extract, tables, list, verify", "Did you mean `train`?"]),
+        (["task=mrpc"], ["`task=mrpc`", "analog-glue train task=mrpc"]),
+        (["evaluate"], ["`checkpoint`", "must name the folder"]),
+        (["evaluate", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
+        (["extract"], ["`checkpoint`", "must name the folder"]),
+        (["extract", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
+        (["extract", "checkpoint=tests"], ["`checkpoint`", "an in-situ run", "'tests'"]),
+        (["extract", "task=rte", "checkpoint=x"], ["`task`", "comes with the checkpoint"]),
+        (["extract", "checkpoint=x", "extract.inputs=sine"], ["`extract.inputs`", "uniform or one_hot", "'sine'"]),
+        (["evaluate", "task=rte", "checkpoint=x"], ["`task`", "noise, tile", "come with the checkpoint"]),
+        (["train", "-m", "--cfg", "job"], ["--cfg", "-m"]),
+        (["tables", "--foo"], ["--foo", "--help"]),
+        (["list", "foo"], ["foo", "options", "runs"]),
+        (["list", "run"], ["`analog-glue list`", "`analog-glue list runs FOLDER`", "`run`", "Did you mean `runs`?"]),
+        (["extract", "checkpoint=outputs/a-…"], ["`checkpoint`", "`outputs/a-…`", "the rest", "analog-glue list runs"]),
+        (["evaluate", "checkpoint=outputs/a-..."], ["`checkpoint`", "`outputs/a-...`", "the rest", "analog-glue list runs"]),
+        (["list", "runs", "nowhere"], ["`nowhere`"]),
+        (["tables", "nowhere"], ["`nowhere`"]),
+        (["verify", "--against", "nothing"], ["aihwkit"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_other_wrong_input(run, words, parts):
+    answer = run(*words)
+    assert answer.code == 2
+    assert len(answer.err.splitlines()) == 1
+    for part in parts:
+        assert part in answer.err
+
+
+# --- jobs -----------------------------------------------------------------------------------------------
+
+
+def test_a_job_gets_its_components_and_says_what_to_do_next(run, calls, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = run("train", "+experiment=demo", "training=digital", "noise.g_max=20", "seed=2")
+    assert answer.code == 0, answer.err
+    (call,) = calls
+    assert type(call.task).__name__ == "DemoTask"
+    assert type(call.device).__name__ == "PCM"
+    assert call.device.g_max == 20.0
+    assert repr(call.config["noise"]["g_max"]) == "20.0"  # as the class has it, whatever was typed
+    assert call.settings.seed == 2
+    assert call.choices["model"] == "tiny"
+    assert call.overrides == ["experiment=demo", "training=digital", "noise.g_max=20", "seed=2"]
+    assert "table of seed 2" in answer.out
+    assert "next: go on" in answer.out
+    assert list(tmp_path.iterdir()) == []  # no folder or file of Hydra's
+
+
+def test_a_sweep_numbers_its_jobs_and_survives_one_that_fails(run, calls, tmp_path):
+    answer = run("train", "task=demo", "-m", "model=tiny", "seed=1,13,2", f"output_root={tmp_path}")
+    assert answer.code == 1
+    assert [call.settings.seed for call in calls] == [1, 13, 2]
+    for line in (
+        "[1/3] ",
+        "[2/3] ",
+        "[3/3] ",
+        "2 done, 1 failed",
+        "[2] failed: RuntimeError: the thirteenth",
+    ):
+        assert line in answer.out
+    assert f"again: analog-glue train task=demo model=tiny seed=13 output_root={tmp_path}" in answer.out
+    assert "RuntimeError: the thirteenth run fails" in answer.err  # with its trace
+    (folder,) = (tmp_path / "sweeps").iterdir()
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "job_0.json",
+        "job_1.json",
+        "job_2.json",
+        "sweep.json",
+    ]
+    assert json.loads((folder / "job_1.json").read_text())["status"] == "failed"
+
+
+def test_a_sweep_in_which_all_is_well_ends_with_0(run, calls, tmp_path):
+    answer = run("train", "-m", "+experiment=demo", "training=digital,hardware_aware", f"output_root={tmp_path}")
+    assert answer.code == 0
+    assert "2 done\n" in answer.out
+    assert [type(call.mode).__name__ for call in calls] == ["Digital", "HardwareAware"]
+
+
+def test_one_bad_value_in_a_sweep_stops_it_before_its_first_job(run, calls, tmp_path):
+    answer = run("train", "-m", "task=demo", "model=tiny", "noise.g_max=3,-3", f"output_root={tmp_path}")
+    assert answer.code == 2
+    assert "`noise.g_max`" in answer.err
+    assert calls == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_only_some_options_have_is_refused_for_the_others(run, calls):
+    answer = run("train", "-m", "task=demo", "model=tiny", "noise=pcm,reram", "noise.t_c=20")
+    assert answer.code == 2
+    assert "`noise.t_c`" in answer.err
+    assert calls == []
+
+
+def test_ctrl_c_ends_with_130_and_the_sweep_says_what_is_left(run, calls, tmp_path):
+    answer = run("train", "-m", "task=demo", "model=tiny", "seed=1,14,2", f"output_root={tmp_path}")
+    assert answer.code == 130
+    assert [call.settings.seed for call in calls] == [1, 14]
+    assert "1 done, 1 interrupted, 1 not run" in answer.out
+    assert run("train", "task=demo", "model=tiny", "seed=14").code == 130
+
+
+def test_a_failure_keeps_its_trace_and_ends_with_1(run, calls):
+    answer = run("train", "task=demo", "model=tiny", "seed=13")
+    assert answer.code == 1
+    assert "Traceback" in answer.err
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(run, calls, tmp_path):
+    (tmp_path / "file").write_text("")
+    answer = run("train", "-m", "task=demo", "model=tiny", "seed=1,2", f"output_root={tmp_path / 'file'}")
+    assert answer.code == 2
+    assert "`output_root`" in answer.err
+
+
+def test_a_slip_of_python_in_our_own_code_is_not_taken_for_wrong_input():
+    with pytest.raises(ValueError, match="a slip") as slip:
+        exec(compile("int('a slip')", cli.__file__, "exec"))
+    assert not errors._is_message(slip.value)
+
+
+# --- list, completion -----------------------------------------------------------------------------------
+
+
+def test_list_describes_every_option_and_marks_the_defaults(run):
+    answer = run("list")
+    assert answer.code == 0
+    assert "noise=…" in answer.out
+    assert re.search(r"^ \* pcm  +\w", answer.out, re.MULTILINE)
+    assert re.search(r"^   reram  +\w", answer.out, re.MULTILINE)
+    for line in answer.out.splitlines():
+        if line.startswith(("   ", " * ")):
+            assert len(line.split(maxsplit=2)) == 3 or len(line.split()) > 4, f"no description: {line}"
+    with Composer("train") as composer:
+        for option in composer.options("task"):
+            assert f" {option} " in answer.out
+
+
+def test_list_runs_shows_each_run_with_its_hardware(run, tmp_path):
+    trained = tmp_path / "mrpc-tiny-digital-seed0-abc"
+    (trained / "pcm-spoon2021-def").mkdir(parents=True)
+    (trained / "run.json").write_text(json.dumps({"command": "train", "status": "done"}))
+    (trained / "pcm-spoon2021-def" / "run.json").write_text(json.dumps({"command": "sweep", "status": "running"}))
+    answer = run("list", "runs", str(tmp_path))
+    assert answer.code == 0
+    assert f"done        {trained}" in answer.out
+    assert "interrupted pcm-spoon2021-def: no score yet" in answer.out
+    with working_in(trained / "pcm-spoon2021-def"):
+        assert "running     pcm-spoon2021-def: no score yet" in run("list", "runs", str(tmp_path)).out
+    assert f"next: analog-glue tables {tmp_path}" in answer.out
+
+
+def test_list_runs_shows_no_records_unless_they_are_asked_for(run, tmp_path):
+    for folder in (tmp_path / "own", tmp_path / "records" / "demo" / "theirs"):
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"command": "train", "status": "done"}))
+    own, theirs = run("list", "runs", str(tmp_path)), run("list", "runs", str(tmp_path / "records" / "demo"))
+    assert "own" in own.out and "theirs" not in own.out
+    assert "theirs" in theirs.out
+
+
+def test_list_runs_shows_the_last_score_of_an_in_situ_run_and_its_extractions(run, tmp_path):
+    trained, begun = tmp_path / "digits-a", tmp_path / "digits-b"
+    for folder in (trained, begun):
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps({"command": "train", "status": "running"}))
+        config = {"task": {}, "device": {"dw_min": 0.1}, "training": {"epochs": 5, "periphery": {}}}
+        (folder / "run_config.json").write_text(json.dumps(config))
+    (trained / "learning_curve.csv").write_text(
+        "epoch,train_loss,accuracy,whole_test_set,seconds\n1,2.0,50.0,False,1.0\n2,1.0,75.5,False,2.0\n"
+    )
+    (trained / "extraction-uniform-10-seed0").mkdir()
+    scores = {"analog arrays": {"accuracy": 75.0}, "extracted, digital": {"accuracy": 76.25}}
+    (trained / "extraction-uniform-10-seed0" / "extraction.json").write_text(json.dumps({"epoch": 2, "scores": scores}))
+    answer = run("list", "runs", str(tmp_path))
+    assert f"interrupted {trained}\n  epoch 2 of 5: accuracy 75.5\n" in answer.out
+    assert "  extraction-uniform-10-seed0: extracted, digital after epoch 2: accuracy 76.25\n" in answer.out
+    assert f"interrupted {begun}\n  epoch 0 of 5\n" in answer.out
+
+
+def test_list_runs_says_in_which_settings_runs_of_one_name_differ_but_for_the_seed(run, tmp_path):
+    settings = {
+        "digits-ttv2-seed0-a": {"transfer_every": 2, "transfer_rate": 0.1},
+        "digits-ttv2-seed0-b": {"transfer_every": 1, "transfer_rate": 0.1},
+        "digits-ttv2-seed1-c": {"transfer_every": 2, "transfer_rate": 0.1},
+        "digits-ttv2-seed1-d": {"transfer_every": 2, "transfer_rate": 0.1, "epochs": 9},
+        "digits-ttv2-seed0-e": {"transfer_every": 1, "transfer_rate": 0.2, "decay_every": 3},
+        "digits-tiki_taka-seed0-f": {"transfer_every": 7, "transfer_rate": 0.1},
+    }
+    for name, own in settings.items():
+        (tmp_path / name).mkdir()
+        choices = dict(zip(("task", "training"), name.split("-"), strict=False))
+        (tmp_path / name / "run.json").write_text(json.dumps({"command": "train", "status": "done", "choices": choices}))
+        config = {"task": {}, "device": {"dw_min": 0.1}, "training": {"periphery": {}, **own}, "seed": int(name[-3])}
+        (tmp_path / name / "run_config.json").write_text(json.dumps(config))
+    lines = run("list", "runs", str(tmp_path)).out.splitlines()
+    found = {line.rpartition("-")[2]: lines[number + 2] for number, line in enumerate(lines[:-2]) if "seed" in line}
+    assert found["a"] == found["c"] == found["d"] == "  differs: decay_every null, transfer_every 2, transfer_rate 0.1"
+    assert found["b"] == "  differs: decay_every null, transfer_every 1, transfer_rate 0.1"
+    assert found["e"] == "  differs: decay_every 3, transfer_every 1, transfer_rate 0.2"
+    assert "differs" not in found["f"]
+
+
+def test_an_extraction_is_told_from_the_run_that_is_to_be_extracted_from(run, tmp_path):
+    folder = tmp_path / "digits-a" / "extraction-uniform-10-seed0"
+    folder.mkdir(parents=True)
+    (folder / "extraction.json").write_text("{}")
+    answer = run("extract", f"checkpoint={folder}")
+    assert (answer.code, answer.out, len(answer.err.splitlines())) == (2, "", 1)
+    assert f"`{folder}` is an extraction" in answer.err
+    assert f"`analog-glue extract checkpoint={folder.parent}`" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("analog-glue ev", {"evaluate"}),
+        ("analog-glue ", {"train", "evaluate", "extract", "tables", "list", "verify"}),
+        ("analog-glue train noise=p", {"noise=pcm", "noise=pcm_reduced"}),
+        ("analog-glue train evaluation.chip", {"evaluation.chips=", "evaluation.chip_seed=", "evaluation.chips_per_pass="}),
+        ("analog-glue evaluate tile=f", {"tile=factsheet"}),
+        ("analog-glue tables ou", set()),
+    ],
+)
+def test_bash_completion(run, monkeypatch, line, expected):
+    monkeypatch.setenv("COMP_LINE", line)
+    answer = run("-sc", "query=bash")
+    assert answer.code == 0
+    assert set(answer.out.split()) == expected
+
+
+def test_the_module_form_is_the_same_command():
+    answer = subprocess.run([sys.executable, "-m", "analog_glue", "--version"], check=False, capture_output=True, text=True)
+    assert answer.stdout.startswith("analog-glue ")
+
+
+def test_the_output_of_a_command_may_be_cut_off():
+    command = f"{sys.executable} -m analog_glue list | head -1"
+    answer = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, cwd=Path.home())
+    assert answer.stdout == "task=…\n"
+    assert answer.stderr == ""

@@ -1,0 +1,756 @@
+"""Layers on tiles: the same function as plain ones, gradients of what they do, noise that is named, and chips that age."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers import AlbertConfig, AlbertForSequenceClassification, BertConfig, BertForSequenceClassification
+
+from analog_glue.devices.ideal import Ideal
+from analog_glue.devices.pcm import PCM
+from analog_glue.devices.reram import ReRAM
+from analog_glue.kernels.products import make_product
+from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery, program, to_analog, to_digital
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.linear import AnalogLinear
+from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.weight_noise import WeightNoise
+from analog_glue.seeding import key
+from analog_glue.tiles.crossbar import Crossbar
+
+IDEAL = Crossbar(rows=10, columns=8, dac_bits=None, adc_bits=None, output_noise=0.0, read_noise=0.0)
+QUIET = Crossbar(rows=10, columns=8, output_noise=0.0, read_noise=0.0)
+NOISY = Crossbar(rows=10, columns=8)
+NO_NOISE = WeightNoise(law="none")
+
+
+def draw(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def analog(
+    linear, crossbar, weight_noise=NO_NOISE, device=None, input_range=None, kernel="reference", product="float32", **options
+):
+    hardware = Hardware(device or Ideal(), crossbar, product=product, kernel=kernel)
+    layer = AnalogLinear(linear, "layer", hardware, weight_noise, NoiseClock(0), **options)
+    if input_range is not None:
+        layer.input_range = input_range
+    layer.on_tiles = True
+    return layer
+
+
+def random_linear(outputs, inputs, seed=0):
+    linear = nn.Linear(inputs, outputs)
+    with torch.no_grad():
+        for parameter in linear.parameters():
+            parameter.normal_(generator=draw(seed))
+    return linear
+
+
+@pytest.fixture
+def bert():
+    """Two layers, 13 linear modules, odd sizes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=40, hidden_size=18, num_hidden_layers=2, num_attention_heads=2, intermediate_size=27, num_labels=3,
+            max_position_embeddings=16, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1, initializer_range=0.3,
+        )  # fmt: skip
+        return BertForSequenceClassification(config).eval()
+
+
+@pytest.fixture
+def batch():
+    ids = torch.randint(5, 40, (5, 9), generator=draw(2))
+    mask = torch.arange(9) < torch.tensor([9, 7, 9, 3, 5]).unsqueeze(1)
+    return {"input_ids": ids, "attention_mask": mask.long(), "labels": torch.tensor([0, 1, 2, 0, 1])}
+
+
+def ranges_for(model, hardware, value=4.0):
+    grids = {n: hardware.crossbar.grid(*layer.weight.shape) for n, layer in analog_layers(model, hardware.layers).items()}
+    return {name: LayerPeriphery(torch.full((len(grid.row_blocks),), value)) for name, grid in grids.items()}
+
+
+def on_tiles(model, hardware, weight_noise=NO_NOISE, clock=None):
+    """`model` swapped in place, on tiles, with ranges of 4."""
+    to_analog(model, hardware, weight_noise, clock or NoiseClock(0))
+    for layer in model.modules():
+        if isinstance(layer, AnalogLinear):
+            layer.input_range = torch.full_like(layer.input_range, 4.0)
+            layer.on_tiles = True
+    return model
+
+
+def state_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_unchanged(model, before):
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+# --- one layer: the same function ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale_per", ["column", "tile"])
+@pytest.mark.parametrize("shape", [(5, 7), (8, 10), (23, 31)])
+def test_an_analog_layer_on_ideal_tiles_is_a_linear_layer_forward_and_backward(shape, scale_per, kernel):
+    linear = random_linear(*shape)
+    x = torch.randn(2, 3, shape[1], generator=draw(1), requires_grad=True)
+    weights_of_loss = torch.randn(2, 3, shape[0], generator=draw(2))
+
+    def results(layer):
+        for tensor in (x, layer.weight, layer.bias):
+            tensor.grad = None
+        y = layer(x)
+        (y * weights_of_loss).sum().backward()
+        return y.detach(), x.grad.clone(), layer.weight.grad.clone(), layer.bias.grad.clone()
+
+    plain = results(linear)
+    layer = analog(linear, Crossbar(**{**vars(IDEAL), "scale_per": scale_per}), kernel=kernel)
+    assert layer.weight is linear.weight  # the very parameters
+    assert layer.bias is linear.bias
+    for got, expected in zip(results(layer), plain, strict=True):
+        assert torch.allclose(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_new_layer_is_digital():
+    linear, x = random_linear(5, 7), torch.randn(4, 7, generator=draw(1))
+    layer = analog(linear, NOISY, WeightNoise(), PCM())
+    layer.on_tiles = False
+    assert torch.equal(layer(x), linear(x))
+
+
+def test_a_layer_without_bias_learns_one_as_the_offset_of_its_columns(kernel):
+    linear = nn.Linear(7, 5, bias=False)
+    layer = analog(linear, IDEAL, kernel=kernel)
+    x = torch.randn(4, 7, generator=draw(1))
+    assert torch.allclose(layer(x), linear(x), atol=1e-6)
+    layer(x).sum().backward()
+    assert layer.bias.grad.tolist() == [4.0] * 5
+
+
+# --- one layer: gradients ------------------------------------------------------------------------------
+
+
+def reference(x, weight, bias, log_range, output_scale, crossbar, noise=0.0):
+    """The layer written plainly, for autograd: converters round straight through, clipping has its own derivative.
+
+    `noise`: what weight noise added to the normalised weights [row blocks, outputs, rows], a constant.
+    """
+    grid = crossbar.grid(*weight.shape)
+    lsb, full = 2 * crossbar.adc_bound / (2**crossbar.adc_bits - 2), 2 ** (crossbar.adc_bits - 1) - 1
+    y = bias
+    start = 0
+    for block, rows in enumerate(grid.row_blocks):
+        w = weight[:, start : start + rows]
+        scale = w.detach().abs().amax(dim=1)
+        noisy = w + scale.unsqueeze(1) * (noise[block, :, :rows] if torch.is_tensor(noise) else 0)
+        used = noisy * output_scale[block].unsqueeze(1)
+        bound = log_range[block].exp()
+        clipped = torch.minimum(torch.maximum(x[:, start : start + rows], -bound), bound)
+        read = clipped + ((clipped / bound * 127).round() / 127 * bound - clipped).detach()
+        current = read @ used.t()
+        step = bound * scale * output_scale[block] * lsb
+        code = (current / step).round().detach()
+        at_bound = step * full * code.sign()
+        inside = current + (code * step - current).detach()
+        y = y + torch.where(code.abs() >= full, at_bound, inside)
+        start += rows
+    return y
+
+
+@pytest.mark.parametrize("adc_bound", [10.0, 1.0, 0.2])
+@pytest.mark.parametrize("input_range", [10.0, 1.0, 0.3])
+@pytest.mark.parametrize("weight_noise", [NO_NOISE, WeightNoise(scale=3.0)], ids=["exact weights", "noisy weights"])
+def test_the_hand_written_gradients_are_those_of_autograd(adc_bound, input_range, weight_noise, kernel):
+    crossbar = Crossbar(**{**vars(QUIET), "adc_bound": adc_bound})
+    linear = random_linear(9, 25)
+    ranges = input_range * torch.tensor([1.0, 1.3, 0.8])
+    layer = analog(linear, crossbar, weight_noise, PCM(), ranges, kernel).train()
+    with torch.no_grad():
+        layer.output_scale.copy_(0.5 + torch.rand(layer.output_scale.shape, generator=draw(4)))
+    x = torch.randn(12, 25, generator=draw(1), requires_grad=True)
+    weights_of_loss = torch.randn(12, 9, generator=draw(2))
+    parameters = [x, layer.weight, layer.bias, layer.log_input_range, layer.output_scale]
+
+    noise = 0.0
+    if weight_noise.is_on:
+        blocks = layer.grid.to_blocks(linear.weight.detach())
+        scale = blocks.abs().amax(dim=2)
+        noise_key = layer.clock.key("layer", "weight noise")
+        noise = weight_noise.noisy(linear.weight.detach(), scale, layer.grid, PCM(), noise_key, kernel)
+        noise = noise - blocks / scale.unsqueeze(2)
+    expected = reference(*parameters, crossbar, noise)
+    expected_gradients = torch.autograd.grad((expected * weights_of_loss).sum(), parameters)
+    y = layer(x)
+    gradients = torch.autograd.grad((y * weights_of_loss).sum(), parameters)
+
+    assert torch.allclose(y, expected, atol=1e-4)
+    for got, wanted in zip(gradients, expected_gradients, strict=True):
+        assert torch.allclose(got, wanted, atol=1e-4 * wanted.abs().max().item() + 1e-5)
+    # Without clipping a range has no gradient; here the widest range clips no DAC, and its currents only the tightest ADC.
+    assert gradients[3].any() == (input_range < 10 or adc_bound < 1)
+
+
+CASES = [
+    pytest.param({"adc_bound": bound}, input_range, rule, id=f"ADC to {bound}, DAC to {input_range}, {rule}")
+    for bound, input_range, rule in ((10.0, 10.0, "clip"), (10.0, 0.5, "clip"), (0.3, 10.0, "clip"), (0.3, 0.5, "toolkit"))
+] + [
+    pytest.param({"dac_bits": 12}, 0.5, "clip", id="float codes"),
+    pytest.param({"dac_bits": None, "adc_bits": None}, 1.0, "clip", id="no converters"),
+    pytest.param({"scale_per": "tile"}, 1.0, "clip", id="scale per tile"),
+    pytest.param({"ir_drop": 1.0}, 1.0, "clip", id="wires"),
+]
+
+
+@pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
+@pytest.mark.parametrize(("fields", "input_range", "rule"), CASES)
+def test_both_kernels_have_the_same_gradients(fields, input_range, rule, product):
+    crossbar = Crossbar(**{**vars(QUIET), **fields})
+    linear = random_linear(23, 47)
+    x = torch.randn(40, 47, generator=draw(1), requires_grad=True)
+    weights_of_loss = torch.randn(40, 23, generator=draw(2))
+    results = []
+    for kernel in ("reference", "compiled"):
+        ranges = input_range * torch.tensor([1.0, 1.3, 0.8, 1.1, 0.9])
+        options = {"range_rule": rule, "range_decay": 0.01 if rule == "toolkit" else 0.0}
+        layer = analog(linear, crossbar, input_range=ranges, kernel=kernel, product=product, **options)
+        with torch.no_grad():
+            layer.output_scale.copy_(0.5 + torch.rand(layer.output_scale.shape, generator=draw(4)))
+        y = layer(x)
+        wanted = [x, layer.weight, layer.bias, layer.log_input_range, layer.output_scale]
+        results.append([y.detach(), *torch.autograd.grad((y * weights_of_loss).sum(), wanted)])
+    for one, other in zip(*results, strict=True):
+        assert (one - other).abs().max() <= 1e-6 * one.abs().max()
+
+
+@pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
+@pytest.mark.parametrize(
+    "weight_noise",
+    [NO_NOISE, WeightNoise(), WeightNoise(mirrored=True), WeightNoise(law="relative", scale=0.1)],
+    ids=["none", "programming", "mirrored", "relative"],
+)
+@pytest.mark.parametrize("device", [PCM(), ReRAM()], ids=["pcm", "reram"])
+def test_a_gradient_comes_back_through_the_very_weights_that_were_used(device, weight_noise, product, kernel):
+    """Read by one-hot inputs of full scale, without ADC and noise of the periphery; backward has to draw them again."""
+    crossbar = Crossbar(**{**vars(QUIET), "adc_bits": None})
+    linear = random_linear(9, 25)
+    ranges = torch.tensor([2.0, 3.0, 1.5])
+    layer = analog(linear, crossbar, weight_noise, device, ranges, kernel, product).train()
+    with torch.no_grad():
+        layer.output_scale.copy_(0.5 + torch.rand(layer.output_scale.shape, generator=draw(4)))
+    full_scale = layer.grid.spread_over_rows(ranges)
+    used = ((layer(torch.diag(full_scale)) - layer.bias).t() / full_scale).detach()
+    if weight_noise.is_on:
+        assert (used - layer.effective_weight()).abs().mean() > 1e-3
+
+    x = torch.rand(12, 25, generator=draw(1)).requires_grad_()  # inside the ranges
+    g = torch.randn(12, 9, generator=draw(2))
+    y = layer(x)
+    to_x, to_scale = torch.autograd.grad(y, [x, layer.output_scale], g)
+    assert torch.allclose(to_x, g @ used, atol=1e-5)
+    seen = (x.detach() / full_scale * 127).round() / 127 * full_scale
+    assert torch.allclose(y, seen @ used.t() + layer.bias, atol=2e-5)
+    by_weight = layer.grid.to_blocks((g.t() @ seen) * used).sum(dim=2) / layer.output_scale
+    assert torch.allclose(to_scale, by_weight, atol=1e-4)
+
+
+@pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_step_leaves_the_master_weights_as_they_are(mirrored, product, kernel):
+    layer = analog(random_linear(9, 25), NOISY, WeightNoise(mirrored=mirrored), PCM(), torch.full((3,), 1.0), kernel, product)
+    before = state_of(layer)
+    x = torch.randn(12, 25, generator=draw(1))
+    for _ in range(2):
+        y = layer.train()(x)
+        assert_unchanged(layer, before)
+        y.square().sum().backward()
+        assert_unchanged(layer, before)
+    assert layer.weight.grad.any()
+
+
+def test_the_gradient_does_not_depend_on_the_noise_of_the_outputs_where_nothing_clips(kernel):
+    linear = random_linear(9, 25)
+    x = torch.randn(12, 25, generator=draw(1), requires_grad=True)
+    gradients = []
+    for crossbar in (QUIET, Crossbar(**{**vars(QUIET), "output_noise": 5.0})):
+        layer = analog(linear, crossbar, input_range=torch.full((3,), 5.0), kernel=kernel)
+        gradients.append(torch.autograd.grad(layer(x).sum(), [x, layer.weight, layer.output_scale]))
+    for quiet, noisy in zip(*gradients, strict=True):
+        assert torch.equal(quiet, noisy)
+
+
+def test_the_toolkits_rule_only_ever_widens_a_range_and_the_decay_narrows_it(kernel):
+    linear = random_linear(9, 20)
+    x = torch.randn(300, 20, generator=draw(1))
+    for target in (2.0, 0.0):  # the loss wants larger or smaller outputs
+        for rule, decay in (("toolkit", 0.0), ("toolkit", 1e6), ("clip", 0.0)):
+            ranges = torch.full((2,), 2.5)
+            layer = analog(linear, QUIET, input_range=ranges, kernel=kernel, range_rule=rule, range_decay=decay)
+            ((layer(x) - target * linear(x).detach()) ** 2).mean().backward()
+            gradient = layer.log_input_range.grad
+            if rule == "clip":
+                assert (gradient > 0).all() == (target == 0.0)
+            elif decay == 0:
+                assert (gradient <= 0).all()
+            else:
+                assert (gradient > 0).all()  # 1.2 % of the inputs are clipped: more than 95 % lie inside
+
+
+def test_evaluation_keeps_nothing_for_a_backward_pass(kernel):
+    layer = analog(random_linear(9, 25), NOISY, input_range=torch.full((3,), 3.0), kernel=kernel)
+    x = torch.randn(12, 25, generator=draw(1))
+    with torch.no_grad():
+        y = layer(x)
+    assert not y.requires_grad
+    assert torch.equal(y, layer(x).detach())  # and the same numbers
+
+
+# --- noise on the weights (its law: test_weight_noise.py) -----------------------------------------------
+
+
+def test_weight_noise_acts_in_training_and_not_in_evaluation(kernel):
+    linear, x = random_linear(9, 25), torch.randn(12, 25, generator=draw(1))
+    noisy = analog(linear, QUIET, WeightNoise(), PCM(), torch.full((3,), 5.0), kernel)
+    exact = analog(linear, QUIET, input_range=torch.full((3,), 5.0), kernel=kernel)
+    assert not torch.equal(noisy.train()(x), exact(x))
+    assert torch.equal(noisy.eval()(x), exact(x))
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """Kinds of products that layers were made ready for, as on a CPU with fast products of 8-bit integers."""
+    kinds = []
+
+    def note(weights, kind, *kernel):
+        kinds.append(kind)
+        return make_product(weights, kind, *kernel)
+
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    monkeypatch.setattr("analog_glue.tiles.operands.make_product", note)
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("device", "weight_noise", "in_training"),
+    [
+        (PCM(), WeightNoise(), "int8_single"),
+        (PCM(), WeightNoise(scale=0.5), "int8"),
+        (PCM(noise_scale=0.5), WeightNoise(), "int8"),
+        (Ideal(), WeightNoise(), "int8"),
+        (Ideal(), WeightNoise(law="relative", scale=0.05), "int8_single"),
+        (PCM(), NO_NOISE, "int8"),
+    ],
+)
+def test_weights_in_training_are_of_8_bits_only_beside_noise_of_their_own(products, device, weight_noise, in_training, kernel):
+    ranges = torch.full((3,), 5.0)
+    layer = analog(random_linear(9, 25), NOISY, weight_noise, device, ranges, kernel, product="auto")
+    x = torch.randn(12, 25, generator=draw(1))
+    layer.train()(x)
+    layer.eval()(x)
+    assert products == [in_training, "int8"]
+
+
+@pytest.mark.parametrize(
+    ("device", "kind"),
+    [(PCM(), "int8_single"), (ReRAM(), "int8_single"), (PCM(noise_scale=0.5), "int8"), (Ideal(), "int8")],
+)
+def test_weights_of_a_chip_are_of_8_bits_only_beside_noise_of_their_own(products, device, kind, kernel):
+    hardware = Hardware(device, NOISY, product="auto", kernel=kernel)
+    model = nn.Sequential(random_linear(9, 25))
+    chip = program(model, hardware, {"0": LayerPeriphery(torch.full((3,), 5.0))}, chip=0)
+    chip.set_time(1.0)
+    chip.ready_to_score(False)(torch.randn(12, 25, generator=draw(1)))
+    assert products == [kind]
+
+
+@pytest.mark.parametrize("crossbar", [IDEAL, Crossbar(**{**vars(QUIET), "dac_bits": 12})], ids=["ideal DAC", "12-bit DAC"])
+def test_inputs_that_are_no_8_bit_integers_are_multiplied_as_floats(products, crossbar, kernel):
+    layer = analog(random_linear(9, 25), crossbar, WeightNoise(), PCM(), torch.full((3,), 5.0), kernel, product="auto")
+    layer.train()(torch.randn(12, 25, generator=draw(1)))
+    assert products == ["float32"]
+
+
+# --- noise is named ------------------------------------------------------------------------------------
+
+
+def test_the_same_step_has_the_same_noise_and_another_one_another(bert, batch, kernel):
+    clock = NoiseClock()
+    on_tiles(bert, Hardware(PCM(), NOISY, kernel=kernel), WeightNoise(), clock)
+
+    def logits(*stream):
+        clock.start(*stream)
+        torch.manual_seed(0)  # dropout
+        return bert.train()(**batch).logits.detach()
+
+    first = logits(0, "training", 5)
+    logits(0, "training", 6)
+    assert torch.equal(logits(0, "training", 5), first)
+    assert not torch.equal(logits(0, "training", 6), first)
+    clock.start(0, "training", 5)
+    torch.manual_seed(0)
+    one, two = bert(**batch).logits, bert(**batch).logits  # two forward passes of one step, as in gradient accumulation
+    assert torch.equal(one, first)
+    assert not torch.equal(one, two)
+
+
+def test_every_layer_has_noise_of_its_own(bert):
+    clock = NoiseClock(0)
+    names = [name for name, _ in bert.named_modules()]
+    purposes = [(name, purpose, use) for name in names for purpose in ("weight noise", "product noise") for use in (0, 1)]
+    assert len({clock.key(*what) for what in purposes}) == len(purposes)
+
+
+@pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
+def test_gradient_checkpointing_does_not_change_a_bit(bert, batch, product, kernel):
+    gradients = []
+    for checkpointing in (False, True):
+        model = copy.deepcopy(bert)
+        clock = NoiseClock()
+        on_tiles(model, Hardware(PCM(), NOISY, product=product, kernel=kernel), WeightNoise(), clock)
+        if checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        clock.start(0, "training", 3)
+        torch.manual_seed(0)  # dropout
+        loss = model.train()(**batch).loss
+        loss.backward()
+        gradients.append({"loss": loss.detach()} | {n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert len(gradients[0]) > 40
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradients[1][name], gradient), name
+
+
+def test_a_layer_used_several_times_is_one_array_with_noise_of_its_own_at_every_use():
+    config = AlbertConfig(
+        vocab_size=40, hidden_size=18, embedding_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=27,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.3,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        albert = AlbertForSequenceClassification(config).eval()
+    # Embedding projection, four of attention, two feed-forward, pooler, classifier.
+    assert len(analog_layers(albert, ("*",))) == 9
+    hardware = Hardware(PCM(), NOISY)
+    clock = NoiseClock(0)
+    seen = []
+
+    def keys_of_a_pass(model, layers):
+        uses = []
+        shared = next(layer for name, layer in layers.items() if name.endswith("ffn"))
+        original, module_clock = shared.clock.key, shared.clock
+
+        def noted(name, purpose, use=0):
+            if purpose == "product noise":
+                uses.append(original(name, purpose, use))
+            return original(name, purpose, use)
+
+        module_clock.key = noted
+        model(input_ids=torch.ones(1, 3, dtype=torch.long))
+        del module_clock.key
+        return uses
+
+    chip = program(albert, hardware, ranges_for(albert, hardware), chip=0)
+    assert len(chip.layers) == 9
+    chip.set_time(1.0)
+    on_tiles(albert, hardware, NO_NOISE, clock)
+    analog_of = {name: layer for name, layer in albert.named_modules() if isinstance(layer, AnalogLinear)}
+    for model, layers, restart in (
+        (albert, analog_of, lambda: clock.start(0)),
+        (chip.model, chip.layers, lambda: chip.ready_to_score(False)),
+    ):
+        restart()
+        seen = keys_of_a_pass(model, layers)
+        assert len(seen) == 6 * 3 + 3  # six layers of the group run three times; every product has a key
+        assert len(set(seen)) == len(seen)
+        assert not set(keys_of_a_pass(model, layers)) & set(seen)  # the next pass has new ones
+        restart()
+        assert keys_of_a_pass(model, layers) == seen  # and a new start the same
+
+
+# --- master weights ------------------------------------------------------------------------------------
+
+
+def test_master_weights_survive_training_passes_evaluation_and_chips(bert, batch, kernel):
+    before = state_of(bert)
+    hardware = Hardware(PCM(), NOISY, kernel=kernel)
+    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    for t in (1.0, 3600.0):
+        chip.set_time(t)
+        for compensated in (False, True):
+            chip.ready_to_score(compensated)(**batch)
+    to_digital(bert, ranges_for(bert, hardware))(**batch)
+    assert_unchanged(bert, before)
+    on_tiles(bert, hardware, WeightNoise())
+    before = state_of(bert)
+    bert.train()(**batch).loss.backward()
+    bert.eval()(**batch)
+    assert_unchanged(bert, before)
+
+
+def test_names_of_parameters_are_those_of_the_plain_model(bert):
+    names = set(dict(bert.named_parameters()))
+    hardware = Hardware(PCM(), NOISY)
+    on_tiles(bert, hardware)
+    added = set(dict(bert.named_parameters())) - names
+    assert names <= set(dict(bert.named_parameters()))
+    assert {name.rpartition(".")[2] for name in added} == {"log_input_range", "output_scale"}
+
+
+def test_loading_b_after_a_evaluates_b(bert, batch, kernel):
+    hardware = Hardware(PCM(), NOISY, kernel=kernel)
+    periphery = ranges_for(bert, hardware)
+    other = copy.deepcopy(bert)
+    with torch.no_grad():
+        for index, parameter in enumerate(other.parameters()):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw(index)))
+
+    def logits(model):
+        chip = program(model, hardware, periphery, chip=0)
+        chip.set_time(1.0)
+        return chip.ready_to_score(True)(**batch).logits
+
+    a, b = logits(bert), logits(other)
+    assert not torch.equal(a, b)
+    bert.load_state_dict(other.state_dict())
+    assert torch.equal(logits(bert), b)
+
+
+# --- chips ---------------------------------------------------------------------------------------------
+
+
+def test_a_score_without_a_time_is_impossible(bert, batch):
+    hardware = Hardware(PCM(), NOISY)
+    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    with pytest.raises(RuntimeError, match="Call `set_time`"):
+        chip.ready_to_score(False)
+    with pytest.raises(RuntimeError, match="was programmed, but no time was set"):
+        chip.model(**batch)
+
+
+def test_a_chip_on_ideal_tiles_and_devices_is_the_digital_model(bert, batch, kernel):
+    hardware = Hardware(Ideal(), IDEAL, kernel=kernel)
+    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    chip.set_time(2_592_000.0)
+    assert torch.allclose(chip.ready_to_score(False)(**batch).logits, bert(**batch).logits, atol=1e-5)
+
+
+def test_another_chip_is_another_chip_and_the_same_one_the_same(bert, batch, kernel):
+    hardware = Hardware(PCM(), IDEAL, kernel=kernel)
+
+    def logits(chip, chip_seed=0):
+        chip = program(bert, hardware, ranges_for(bert, hardware), chip, chip_seed)
+        chip.set_time(3600.0)
+        return chip.ready_to_score(True)(**batch).logits
+
+    assert torch.equal(logits(1), logits(1))
+    assert not torch.equal(logits(1), logits(2))
+    assert not torch.equal(logits(1), logits(1, chip_seed=1))
+
+
+def test_the_times_a_chip_has_seen_do_not_change_it(bert, batch, kernel):
+    hardware = Hardware(PCM(), NOISY, kernel=kernel)
+    logits = []
+    for times in ((3600.0,), (1.0, 60.0, 3600.0), (2_592_000.0, 3600.0)):
+        chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+        for t in times:
+            chip.set_time(t)
+            chip.ready_to_score(False)(**batch)
+        logits.append(chip.ready_to_score(True)(**batch).logits)
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])
+    chip.set_time(60.0)
+    assert not torch.equal(chip.ready_to_score(True)(**batch).logits, logits[0])
+
+
+def test_variants_share_the_random_devices_of_a_chip(bert, kernel):
+    """Paired chips: what differs between two networks on chip 3 is not the luck of its devices."""
+    hardware = Hardware(PCM(), NOISY, kernel=kernel)
+    other = copy.deepcopy(bert)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(-0.5)
+
+    def luck(model):
+        layer = program(model, hardware, ranges_for(model, hardware), chip=3).layers["bert.pooler.dense"]
+        array = layer._array.active
+        sigma = 0.26348 + 1.9650 * array.g_target / 25 - 1.1731 * (array.g_target / 25) ** 2
+        active = (array.g_prog > 0) & (array.g_target > 0)
+        return (array.g_prog - array.g_target) / sigma, active, array.g_target
+
+    (one, active, targets), (two, also_active, other_targets) = luck(bert), luck(other)
+    both = active & also_active
+    assert both.sum() > 250
+    assert torch.allclose(one[both], two[both], atol=1e-4)
+    # The same weights up to a factor have the same targets; different ones would share ξ alone.
+    assert torch.allclose(targets, other_targets, atol=1e-4)
+
+
+def test_different_weights_share_the_random_numbers_of_a_chip(kernel):
+    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64), kernel=kernel)
+    luck = []
+    for seed in (0, 1):
+        model = nn.Sequential(random_linear(50, 60, seed))
+        layer = program(model, hardware, {"0": LayerPeriphery(torch.ones(1))}, chip=3).layers["0"]
+        array = layer._array.active
+        ghat = array.g_target / 25
+        xi = (array.g_prog - array.g_target) / (0.26348 + 1.9650 * ghat - 1.1731 * ghat**2)
+        luck.append(torch.where(ghat > 0.2, xi, torch.nan))
+    both = ~luck[0].isnan() & ~luck[1].isnan()
+    assert both.sum() > 500
+    assert torch.allclose(luck[0][both], luck[1][both], rtol=1e-3, atol=1e-4)  # errors are kept as float16
+
+
+def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between(kernel):
+    """Weights read through one-hot inputs of an ideal periphery, less what programming and drift made of them."""
+    model = nn.Sequential(nn.Linear(40, 40, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(0.5 + 0.5 * torch.rand(40, 40, generator=draw(1)))
+    one_tile = Crossbar(**{**vars(IDEAL), "rows": 40, "columns": 40})
+    chip = program(model, Hardware(PCM(), one_tile, kernel=kernel), {"0": LayerPeriphery(torch.ones(1))}, chip=0)
+
+    def weights(t):
+        chip.set_time(t)
+        read = [chip.ready_to_score(False)(torch.eye(40)) for _ in range(2)]
+        assert torch.equal(*read)
+        return read[0]
+
+    array = chip.layers["0"]._array.active
+    drifted = array.g_prog * (21 / 20) ** -array.nu.float()
+    scale = model[0].weight.abs().amax(dim=1, keepdim=True)
+    noise = [weights(t).t() / scale * 25 / drifted[0] - 1 for t in (1.0, 1.0 + 1e-6)]  # no time for drift in between
+    for one in noise:
+        assert 0.03 < one.std() < 0.06  # 3.7 % on a full-on cell, 5.8 % on half of one
+    assert abs(torch.corrcoef(torch.stack([one.flatten() for one in noise]))[0, 1]) < 5 / 40
+
+
+def test_compensation_is_one_factor_and_shares_the_noise_of_the_reads(kernel):
+    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64), kernel=kernel)
+    model = nn.Sequential(random_linear(50, 60))
+    x = torch.randn(20, 60, generator=draw(1))
+    chip = program(model, hardware, {"0": LayerPeriphery(torch.full((1,), 4.0))}, chip=0)
+    chip.set_time(86_400.0)
+    raw = chip.ready_to_score(False)(x) - model[0].bias
+    compensated = chip.ready_to_score(True)(x) - model[0].bias
+    factor = chip.layers["0"].compensation
+    assert factor.shape == (1, 1)
+    assert 1.2 < factor.item() < 1.7  # about ((86420 s) / 20 s)^0.05, less the noise floor of the read-out
+    assert torch.allclose(compensated, factor * raw, atol=1e-4)
+    assert torch.equal(chip.ready_to_score(False)(x) - model[0].bias, raw)  # scoring again reads the same noise
+    assert not torch.equal(chip.model(x) - model[0].bias, raw)  # the next vectors do not
+
+
+def test_devices_that_do_not_drift_have_no_compensation(bert, batch, kernel):
+    hardware = Hardware(Ideal(), NOISY, kernel=kernel)
+    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    chip.set_time(3600.0)
+    assert torch.equal(chip.ready_to_score(True)(**batch).logits, chip.ready_to_score(False)(**batch).logits)
+
+
+# --- learned scales ------------------------------------------------------------------------------------
+
+
+def learn_scales(model):
+    for index, layer in enumerate(model.modules()):
+        if isinstance(layer, AnalogLinear):
+            with torch.no_grad():
+                layer.output_scale.copy_(0.5 + torch.rand(layer.output_scale.shape, generator=draw(index)))
+
+
+@pytest.mark.parametrize("scale_per", ["column", "tile"])
+def test_folding_learned_scales_leaves_the_analog_output_as_it_is(bert, batch, scale_per, kernel):
+    crossbar = Crossbar(**{**vars(IDEAL), "scale_per": scale_per, "adc_bits": 24, "read_noise": 0.0175})
+    clock = NoiseClock()
+    on_tiles(bert, Hardware(PCM(), crossbar, kernel=kernel), WeightNoise(), clock)
+    learn_scales(bert)
+
+    def logits():
+        clock.start(1)
+        return bert(**batch).logits
+
+    before, weights = logits(), state_of(bert)
+    fold_output_scales(bert)
+    assert torch.allclose(logits(), before, atol=1e-4)
+    folded = [layer.output_scale for layer in bert.modules() if isinstance(layer, AnalogLinear)]
+    assert all((scale == 1).all() for scale in folded) == (scale_per == "column")
+    if scale_per == "tile":
+        assert_unchanged(bert, weights)
+
+
+def test_what_was_learned_beside_the_weights_is_known_by_layer(bert):
+    on_tiles(bert, Hardware(PCM(), NOISY))
+    learn_scales(bert)
+    periphery = learned_periphery(bert)
+    assert periphery.keys() == analog_layers(bert, ("*",)).keys()
+    for name, layer in analog_layers(bert, ("*",)).items():
+        assert torch.equal(periphery[name].output_scale, layer.output_scale)
+        assert periphery[name].input_range.tolist() == pytest.approx([4.0] * len(layer.grid.row_blocks))
+
+
+def test_the_digital_model_has_the_learned_scales_in_its_weights(bert, batch, kernel):
+    """A chip without any error answers like it, for scales that could not be folded."""
+    crossbar = Crossbar(**{**vars(IDEAL), "scale_per": "tile"})
+    hardware = Hardware(Ideal(), crossbar, kernel=kernel)
+    periphery = {
+        name: LayerPeriphery(p.input_range, 0.5 + torch.rand(len(p.input_range), layer.out_features, generator=draw(7)))
+        for (name, p), layer in zip(ranges_for(bert, hardware).items(), analog_layers(bert, ("*",)).values(), strict=True)
+    }
+    before = state_of(bert)
+    chip = program(bert, hardware, periphery, chip=0)
+    chip.set_time(1.0)
+    digital = to_digital(bert, periphery)
+    assert torch.allclose(chip.ready_to_score(False)(**batch).logits, digital(**batch).logits, atol=1e-5)
+    assert not torch.allclose(digital(**batch).logits, bert(**batch).logits, atol=1e-3)
+    assert_unchanged(bert, before)
+
+
+# --- which layers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patterns", "count"),
+    [
+        (("*",), 14),
+        (("*", "!classifier"), 13),
+        (("*.query", "*.key"), 4),
+        (("*attention*", "!*.output.dense"), 6),
+        (("classifier", "*", "!bert*"), 1),
+        (("*", "!*", "classifier"), 1),
+    ],
+)
+def test_patterns_choose_layers_from_left_to_right(bert, patterns, count):
+    layers = analog_layers(bert, patterns)
+    assert len(layers) == count
+    chip = program(bert, Hardware(Ideal(), NOISY, patterns), ranges_for(bert, Hardware(Ideal(), NOISY, patterns)), chip=0)
+    assert list(chip.layers) == list(layers)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "message"),
+    [
+        (("*", "!decoder"), r"`hardware.layers` must name linear layers, but '!decoder' matches none. The model's linear"),
+        (("bert.embeddings*",), r"'bert.embeddings\*' matches none"),
+        (("*", "!*"), r"`hardware.layers` must leave at least one layer, but \['\*', '!\*'\] leaves none"),
+    ],
+)
+def test_patterns_that_choose_nothing_are_refused(bert, patterns, message):
+    with pytest.raises(ValueError, match=message):
+        analog_layers(bert, patterns)
+
+
+def test_layers_left_out_stay_digital(bert, batch):
+    hardware = Hardware(PCM(), NOISY, ("*", "!classifier"))
+    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    assert chip.model.classifier is bert.classifier  # not even copied
+    assert chip.model.bert.pooler.dense is not bert.bert.pooler.dense
+
+
+def test_a_clock_names_seed_step_pass_layer_purpose_and_use():
+    clock = NoiseClock()
+    clock.start(1, "training", 7)
+    clock.tick()
+    assert clock.key("layer", "noise", 2) == key(1, "training", 7, 0, "layer", "noise", 2)
