@@ -6,7 +6,7 @@ command twice finds its work done; more chips or times add rows; an interrupted 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from analog_glue.commands.deploy import (
     EncodedData,
-    RunSummary,
     calibrated_ranges,
     is_main_process,
     runtime,
@@ -22,7 +21,7 @@ from analog_glue.commands.deploy import (
     subject_of,
     sweep,
 )
-from analog_glue.commands.dry_run import describe
+from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
@@ -47,13 +46,33 @@ from analog_glue.runs.identity import config_of, model_identity, scalars, short_
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.tensors import save_tensors
 from analog_glue.settings import RunSettings
-from analog_glue.tasks.task import Task, training_batches
+from analog_glue.tasks.task import RawData, Task, training_batches
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.training.loop import TrainingData, fit
 from analog_glue.training.mode import Preparation, TrainingMode
 
 
-def train(
+@dataclass(frozen=True)
+class TrainingJob:
+    """A training run that could begin: data and model are loaded, nothing is trained, programmed or written."""
+
+    settings: RunSettings
+    task: Task
+    mode: TrainingMode
+    hardware: Hardware
+    where: str  # torch computes
+    config: dict[str, Any]
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+    raw: RawData
+    loaded: LoadedModel
+    encoded: EncodedData
+    train_id: str
+    folder: Path  # of the run
+    done: bool  # whether it is trained already
+
+
+def prepare(
     settings: RunSettings,
     task: Task,
     model: Any,
@@ -64,8 +83,8 @@ def train(
     choices: dict[str, str] | None = None,
     overrides: Iterable[str] = (),
     log: Callable[[str], None] = print,
-) -> RunSummary:
-    """Fine-tune `model` on `task`, put it on chips, score it over time, and write everything down.
+) -> TrainingJob:
+    """Load what is needed to fine-tune `model` on `task`, put it on chips and score it over time.
 
     Args:
         model: `models.PretrainedModel` or `models.TinyModel`.
@@ -74,7 +93,7 @@ def train(
         overrides: The words of the command line, kept beside the results.
 
     Raises:
-        ValueError: settings that cannot be run, before anything is downloaded or trained where that can be known.
+        UserError: settings that cannot be run, before anything is downloaded or trained where that can be known.
     """
     if not is_main_process():
         log = silent
@@ -110,9 +129,18 @@ def train(
     analog_layers(loaded.model, hardware.layers)  # patterns that match nothing are refused before anything is trained
     encoded = EncodedData.of(task, raw, loaded)
 
-    if settings.dry_run:
-        text = describe(loaded.model, hardware, encoded.train, settings, task.name, raw, mode, folder, done, loaded.source)
-        return RunSummary(folder, text)
+    return TrainingJob(
+        settings, task, mode, hardware, where, config, choices, tuple(overrides), raw, loaded, encoded, train_id, folder, done
+    )
+
+
+def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
+    """Train, unless that is done, score over time, and write everything down."""
+    if not is_main_process():
+        log = silent
+    settings, task, mode, hardware, where = job.settings, job.task, job.mode, job.hardware, job.where
+    config, choices, overrides, folder, name = job.config, job.choices, job.overrides, job.folder, job.folder.name
+    raw, loaded, encoded, train_id, done = job.raw, job.loaded, job.encoded, job.train_id, job.done
     if not done:
         facts = provenance(
             command="train",
@@ -123,7 +151,7 @@ def train(
             seed=settings.seed,
             data={"source": raw.source, "fingerprint": raw.fingerprint},
             model={"source": loaded.source, "parameters": sum(p.numel() for p in loaded.model.parameters())},
-            product=choose_product(hardware.product, where, device.noise_floor, hardware.kernel),
+            product=choose_product(hardware.product, where, hardware.device.noise_floor, hardware.kernel),
             kernel=hardware.kernel,
             matmul=taken(),
             device=where,
@@ -143,6 +171,22 @@ def train(
         loaded = load_checkpoint_model(folder)
     subject = subject_of(settings, hardware, task, raw, loaded, encoded, folder, log)
     return sweep(settings, hardware, subject, config, choices, overrides, where, log)
+
+
+def train(
+    settings: RunSettings,
+    task: Task,
+    model: Any,
+    device: Device,
+    tile: Crossbar,
+    mode: TrainingMode,
+    config: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    log: Callable[[str], None] = print,
+) -> RunSummary:
+    """`prepare`, whose arguments these are, and `run`."""
+    return run(prepare(settings, task, model, device, tile, mode, config, choices, overrides, log), log)
 
 
 def _train(

@@ -30,7 +30,7 @@ def analog_layers(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.L
     A module used several times (ALBERT) is one layer and one array.
 
     Raises:
-        ValueError: a pattern that matches no linear layer, or none left.
+        UserError: a pattern that matches no linear layer, or none left.
     """
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     return chosen_by_name(linears, patterns, "Setting `hardware.layers`", "linear")

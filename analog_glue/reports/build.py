@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from analog_glue.errors import UserError
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
 from analog_glue.reports.figures import drift_figure
 from analog_glue.reports.glue import glue_grid, glue_records, missing_commands, published_numbers
@@ -42,12 +43,12 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         The files, and what `tables.md` says. The same rows give the same bytes.
 
     Raises:
-        ValueError: There is no row and no learning curve below `root`.
+        UserError: There is no row and no learning curve below `root`.
     """
     root = Path(root)
     rows = find_rows(root)
     if not rows and in_situ is None:
-        raise ValueError(
+        raise UserError(
             f"Argument `root` must hold a results.csv or learning_curve.csv with measured scores, but `{root}` has none at "
             "or below it (`records` not counted). Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to, "
             "or one of outputs/records."

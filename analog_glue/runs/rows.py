@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
+from analog_glue.errors import UserError
 from analog_glue.runs.files import exclusive, replace_file
 from analog_glue.runs.folder import files_of_runs
 
@@ -225,7 +226,7 @@ def _parse(text: str, path: Path) -> list[Measurement]:
     reader = csv.reader(io.StringIO(text, newline=""))
     header = next(reader, None)
     if header != list(_COLUMNS):
-        raise ValueError(
+        raise UserError(
             f"File `{path}` must have the columns {', '.join(_COLUMNS)}, but has "
             f"{', '.join(header) if header else 'none'}. Move the file away and measure again."
         )
@@ -237,5 +238,5 @@ def _parse(text: str, path: Path) -> list[Measurement]:
             named = zip(_COLUMNS.items(), cells, strict=True)
             rows.append(Measurement(**{name: _decode(cell, kind, name) for (name, kind), cell in named}))
         except ValueError as error:
-            raise ValueError(f"File `{path}`, line {reader.line_num}: {error}") from None
+            raise UserError(f"File `{path}`, line {reader.line_num}: {error}") from None
     return rows

@@ -66,7 +66,8 @@ class HeadTask(InSituTask):
         return self.task.name
 
     def config(self) -> dict[str, Any]:
-        return {"task": asdict(self.task), "model": asdict(self.model)}
+        task = asdict(self.task)  # type: ignore[call-overload]  # every concrete task is a dataclass
+        return {"task": task, "model": asdict(self.model)}
 
     def check(self, data_root: str | None) -> None:
         self.task.check(data_root)
@@ -173,5 +174,5 @@ def _fingerprint(encoder: nn.Module) -> str:
 def _hash(parts: Iterable[Any]) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part))
+        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data)
     return digest.hexdigest()[:16]
