@@ -194,12 +194,15 @@ def test_a_command_that_is_shown_runs(shown, go, monkeypatch, capsys):
 
 
 def what_is_wrong(composer: Composer, words: list[str]) -> str:
-    """The message that a run would end with before it begins; empty if it would begin."""
+    """The message that a run would end with before it begins; empty if it would begin. Each value of a sweep is tried once."""
     command, *words = words
     flags, overrides = split_flags(words)
+    tried: set[str] = set()
     try:
         for job in expand(composer, overrides, "-m" in flags):
-            build_components(composer.compose(job), command, job)
+            if not tried or not tried.issuperset(job):
+                build_components(composer.compose(job), command, job)
+            tried |= set(job)
     except ValueError as error:
         return str(error)
     return ""
@@ -212,13 +215,13 @@ def without_files(monkeypatch):
 
 
 @pytest.mark.parametrize("command", RUNS)
-@pytest.mark.parametrize("texts", ["pages", pytest.param("conf", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("texts", ["README.md and --help", pytest.param("all others", marks=pytest.mark.slow)])
 def test_every_run_that_is_shown_can_be_composed_and_built(texts, command, on_paper_runs, without_files):
     with Composer(command) as composer:
-        here = [shown for shown in OURS_OF_RUNS if shown.where.startswith("conf/") == (texts == "conf")]
+        here = [shown for shown in OURS_OF_RUNS if (shown.where in texts) == texts.startswith("README")]
         shown = [shown for shown in here if OURS[shown][0] == command]
         found = {str(one): what_is_wrong(composer, stand_in(OURS[one], on_paper_runs)) for one in shown}
-    assert found and {one: message for one, message in found.items() if message} == {}
+    assert (found or command == "extract") and {one: message for one, message in found.items() if message} == {}
 
 
 @pytest.mark.parametrize("words", ["task=mprc", "seed=0,1", "noise.g_mx=1", "-m training=digital,tki", "noise.noise_scale=-1"])
