@@ -16,18 +16,21 @@ from pathlib import Path
 import pytest
 
 # All that this file knows of the inside of the package.
-from analog_glue.cli import HELP, build_components, expand, main, split_flags
-from analog_glue.configuration import GROUPS, Composer, conf_dir
+from analog_glue.cli.jobs import build_components
+from analog_glue.cli.main import HELP, main
+from analog_glue.cli.sweeps import expand, split_flags
+from analog_glue.configuration.compose import Composer, conf_dir
+from analog_glue.configuration.wording import GROUPS
 
 LOOK_FOR_FILES = (  # what asks for data and models before a run
     "analog_glue.tasks.glue.GlueTask.check",
-    "analog_glue.tasks.images.Mnist.check",
-    "analog_glue.tasks.images.MnistLeNet5.check",
-    "analog_glue.tasks.war_and_peace.WarAndPeace.check",
+    "analog_glue.in_situ.tasks.images.Mnist.check",
+    "analog_glue.in_situ.tasks.images.MnistLeNet5.check",
+    "analog_glue.in_situ.tasks.war_and_peace.WarAndPeace.check",
     "analog_glue.models.PretrainedModel.check",
     "analog_glue.models.PretrainedModel.kind",
 )
-VERIFY = "analog_glue.verify.main"
+VERIFY = "analog_glue.verify.command.main"
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "outputs" / "README.md"]
