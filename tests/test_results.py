@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import torch
 
 from analog_glue.results import (
     Measurement,
@@ -236,7 +237,9 @@ def test_rows_and_provenance_need_no_torch(tmp_path):
     code = (
         "import sys; from analog_glue import results; from analog_glue.reports import tables, figures;"
         "facts = results.provenance();"
-        "assert facts['versions']['torch']; assert 'threads' not in facts['hardware'];"
+        f"assert facts['versions']['torch'] == {str(torch.__version__)!r};"
+        f"assert facts['versions']['cuda'] == {torch.version.cuda!r};"
+        "assert 'threads' not in facts['hardware'];"
         "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=environment(), cwd=tmp_path)
