@@ -188,5 +188,5 @@ def fit_in_situ(
             report(curve)
             words = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
             passed = duration(curve[-1].seconds)
-            log(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {passed} so far")
+            progress.say(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {passed} so far")
     return curve
