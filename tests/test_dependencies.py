@@ -37,7 +37,7 @@ def declared(*extras: str) -> set[str]:
 
 def imported(folder: Path) -> dict[str, set[str]]:
     """Import names from outside the standard library and this checkout → the files that import them, in functions too."""
-    own = {"analog_glue", *(path.stem for place in ("scripts", "tests") for path in (ROOT / place).glob("*.py"))}
+    own = {"analog_glue", "tests", *(path.stem for place in ("scripts", "tests") for path in (ROOT / place).glob("*.py"))}
     found: dict[str, set[str]] = {}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -19,8 +19,6 @@ from analog_glue.in_situ.tasks.task import read_idx
 from analog_glue.in_situ.tasks.war_and_peace import WarAndPeace
 from tests.fake_hub import NOBODY_LISTENS
 
-pytest_plugins = ["tests.fake_hub"]
-
 CONTENT = bytes(range(65, 77)) * 40
 SHA = hashlib.sha256(CONTENT).hexdigest()
 
