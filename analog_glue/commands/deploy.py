@@ -261,7 +261,7 @@ def _periphery(
     unfit: dict[str, LayerPeriphery] = {}
     if (trained_in / PERIPHERY_FILE).exists():
         tensors, _ = load_tensors(trained_in / PERIPHERY_FILE)
-        for name in {key.rpartition(".")[0] for key in tensors}:
+        for name in sorted({key.rpartition(".")[0] for key in tensors}):
             input_range = tensors[f"{name}.input_range"]
             fits = name in grids and len(input_range) == len(grids[name].row_blocks)
             (learned if fits else unfit)[name] = LayerPeriphery(input_range, tensors[f"{name}.output_scale"])

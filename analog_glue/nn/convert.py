@@ -7,6 +7,7 @@ program(model, placement, …)     one chip; a copy with its own device state, t
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +126,9 @@ class ChipGroup:
     def __init__(self, chips: Sequence[Chip]) -> None:
         self.chips = tuple(chips)
         first = self.chips[0]
-        beside = {id(layer): _Beside([chip.layers[name] for chip in chips]) for name, layer in first.layers.items()}
+        beside: dict[int, nn.Module] = {}
+        for name, layer in first.layers.items():
+            beside[id(layer)] = _Beside([chip.layers[name] for chip in chips])
         self._model = _copy(first.model, beside)
         self._model._forward_pre_hooks.clear()
         for chip in self.chips:
@@ -196,6 +199,6 @@ def _copy(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:
 
 def _called_several_times(model: nn.Module) -> bool:
     """Whether the model runs its layers more than once per forward pass (ALBERT's shared groups)."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     groups = getattr(config, "num_hidden_groups", None)
     return groups is not None and groups < config.num_hidden_layers

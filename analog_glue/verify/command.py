@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analog_glue.devices.device import Device
+from analog_glue.devices.device import Device, remembered
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
 from analog_glue.kernels.backend import choose_kernel
@@ -49,8 +49,9 @@ def device_law_checks(seed: int = 0, devices: int = DEVICES_PER_LAW, kernel: str
         yield _std_check(f"σ_prog at ĝ = {ghat}", array.g_prog - target, expected, "µS")
         mean = min(max(-0.0155 * math.log(ghat) + 0.0244, 0.049), 0.1)
         spread = min(max(-0.0125 * math.log(ghat) - 0.0059, 0.008), 0.045)
-        yield Check(f"mean of ν at ĝ = {ghat}", array.nu.mean().item(), *_folded_mean(mean, spread, devices), "")
-        yield _std_check(f"spread of ν at ĝ = {ghat}", array.nu, _folded_std(mean, spread), "")
+        nu = remembered(array.nu, "drift exponents")
+        yield Check(f"mean of ν at ĝ = {ghat}", nu.mean().item(), *_folded_mean(mean, spread, devices), "")
+        yield _std_check(f"spread of ν at ĝ = {ghat}", nu, _folded_std(mean, spread), "")
         # Without programming noise and drift what is left is the 1/f noise alone.
         clean = replace(array, error=None, nu=torch.zeros_like(target))
         for label, t in (("1 s", 1.0), ("30 d", 2_592_000.0)):
@@ -218,7 +219,8 @@ def run(against: str | None = None, product: str = "auto", seed: int = 0, quick:
     left_out = None
     if against is not None:
         from analog_glue.verify.against_aihwkit import aihwkit_checks
-        from analog_glue.verify.pulses_against_aihwkit import pulse_checks, why_not
+        from analog_glue.verify.pulses_against_aihwkit import pulse_checks
+        from analog_glue.verify.their_tile import why_not
 
         if against != "aihwkit":
             raise ValueError(f"Setting `--against` must be aihwkit, but is {against!r}.")
