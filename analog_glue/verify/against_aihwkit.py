@@ -14,8 +14,9 @@ What has to be aligned first, because the two differ on purpose:
   them at 0 on both sides, since re-splitting loses the idle device's own drift.
 - The toolkit takes Q_s at the programmed conductance, we at the target: second order, part of a tolerance below.
 - A mean imbalance `up_down` shrinks one direction there, and here moves both by that share; the comparison leaves it at 0.
-- Its torch tile knows no short-term read noise, so that is off; its C++ tile is not used here (it takes no seed, and its wheel
-  does not fit newer versions of torch). What pulses do to devices needs that tile: pulses_against_aihwkit.py.
+- Its torch tile knows no short-term read noise, so that is off; its C++ tile is not used here (it takes no seed, and that of
+  1.1.0, the last for Python 3.11, does not start with torch 2.13). What pulses do to devices needs that tile:
+  pulses_against_aihwkit.py.
 - Compensation survives reprogramming there, and checkpoints are programmed from stale references: every tile is a new layer.
 """
 

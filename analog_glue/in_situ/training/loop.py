@@ -192,5 +192,5 @@ def fit_in_situ(
             report(curve)
             words = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
             so_far = duration(curve[-1].seconds)
-            log(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {so_far} so far")
+            progress.say(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {so_far} so far")
     return curve
