@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from analog_glue.progress import Progress
 from analog_glue.runs.folder import BEST, STATE
@@ -193,7 +193,8 @@ def _micro_batches(batches: list[list[int]], parts: int) -> list[list[int]]:
     return [batch[part::parts] for batch in batches if len(batch) >= parts for part in range(parts)]
 
 
-def _enable_gradient_checkpointing(model: nn.Module) -> None:
+def _enable_gradient_checkpointing(model: Any) -> None:
+    """`model`: of transformers; one that does not know the word has no such method either."""
     groups = getattr(model.config, "num_hidden_groups", None)
     if groups is not None and groups < model.config.num_hidden_layers:
         raise ValueError(
@@ -203,7 +204,7 @@ def _enable_gradient_checkpointing(model: nn.Module) -> None:
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-class _Indexed:
+class _Indexed(Dataset[dict[str, Tensor]]):
     """Data set of whole batches: `batch_sampler` hands out index lists, `__getitems__` turns one into tensors."""
 
     def __init__(self, data: TrainingData) -> None:
