@@ -4,12 +4,15 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 OUTPUTS ?= outputs
+# Processes that run tests: auto is one for each core; never more than 8, since each holds torch.
+WORKERS ?= auto
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint format clean
 help:
 	@echo "make demo    install, then draw the three drift curves of the demo in $(OUTPUTS)/ (about 3 minutes, 2 cores)"
 	@echo "make test    install with the test tools, then run every test (under 5 minutes, 2 cores)"
-	@echo "make lint    check the style with ruff"
+	@echo "make lint    check style and format with ruff, types with mypy"
+	@echo "make format  let ruff mend style and format"
 	@echo "make clean   remove the environment and the caches; $(OUTPUTS)/ stays"
 	@echo "make demo PYTHON=python3.12 VENV=/scratch/venv OUTPUTS=/scratch/outputs   chooses interpreter and places"
 
@@ -32,11 +35,17 @@ demo: $(VENV)/installed
 	$(VENV)/bin/analog-glue tables $(OUTPUTS)
 
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

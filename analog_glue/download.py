@@ -1,14 +1,12 @@
 """Public files by their address: fetched once into the user's cache, and only with the content that we know.
 
-A file is used when its SHA-256 is the expected one, whatever server or mirror it came from. It appears in the cache under its
-name only when it is complete; a broken one is fetched again.
+pooch downloads them. Added here: several addresses for one file, and refusals that name the setting. A file is used when its
+SHA-256 is the expected one, whatever server or mirror it came from. It appears in the cache under its name only when it is
+complete; a broken one is fetched again.
 """
 
-import hashlib
-import os
+import logging
 import sys
-import tempfile
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +33,18 @@ class PublicFile:
 
 
 def cache_folder() -> Path:
-    """`analog-glue` in the folder for caches of this user: $XDG_CACHE_HOME, else ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "analog-glue"
+    """`analog-glue` in the folder for caches of this user: $XDG_CACHE_HOME, else ~/.cache (macOS: ~/Library/Caches)."""
+    import pooch
+
+    return Path(pooch.os_cache("analog-glue"))
 
 
 def cached(file: PublicFile) -> Path | None:
     """The file in the cache if it is there and whole."""
+    import pooch
+
     path = cache_folder() / file.name
-    return path if path.is_file() and _sha256(path.read_bytes()) == file.sha256 else None
+    return path if path.is_file() and pooch.file_hash(str(path)) == file.sha256 else None
 
 
 def require_available(files: Sequence[PublicFile]) -> None:
@@ -64,35 +66,30 @@ def fetch(file: PublicFile) -> Path:
     Raises:
         UserError: no address gives the expected content; names the setting `data.root` and what to do.
     """
+    import pooch
+
     if (path := cached(file)) is not None:
         return path
+    # Files that are packed themselves must arrive as they lie on the server.
+    downloader = pooch.HTTPDownloader(timeout=TIMEOUT, headers={"Accept-Encoding": "identity"})
+    pooch.get_logger().setLevel(logging.WARNING)  # the line below says as much
     reasons = []
     for address in file.addresses:
         print(f"Downloading {address}", file=sys.stderr, flush=True)
         try:
-            with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
-                content = answer.read()
-        except OSError as error:
-            reasons.append(f"{address} gives no answer ({getattr(error, 'reason', error)})")
-            continue
-        if (found := _sha256(content)) == file.sha256:
-            return _keep(cache_folder() / file.name, content)
-        reasons.append(f"{address} gives other content (SHA-256 {found[:16]}…, expected {file.sha256[:16]}…)")
+            return Path(pooch.retrieve(address, f"sha256:{file.sha256}", file.name, cache_folder(), downloader=downloader))
+        except OSError as error:  # those of the HTTP library are, too
+            reasons.append(f"{address} gives no answer ({_root(error)})")
+        except ValueError:  # pooch deleted what it got
+            reasons.append(f"{address} gives other content (SHA-256 is not {file.sha256[:16]}…)")
     raise _unavailable(file, "; ".join(reasons))
 
 
-def _keep(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as partial:
-        try:
-            partial.write(content)
-            partial.flush()
-            os.fsync(partial.fileno())
-            os.replace(partial.name, path)
-        except BaseException:
-            Path(partial.name).unlink(missing_ok=True)
-            raise
-    return path
+def _root(error: BaseException) -> str:
+    """What the operating system or the server said, without the layers of the HTTP library around it."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error)
 
 
 def _unavailable(file: PublicFile, reason: str) -> UserError:
@@ -101,7 +98,3 @@ def _unavailable(file: PublicFile, reason: str) -> UserError:
         f"Setting `data.root` must name a folder with {name} while it cannot be downloaded, but is null: {reason}. "
         f"Fetch it from {file.addresses[0]} on a machine with a network, and name its folder."
     )
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

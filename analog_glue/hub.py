@@ -2,7 +2,8 @@
 
 Data sets and models both come down to a local folder: the one the user names, or the hub's snapshot of a
 pinned revision. What is already in the hub's cache is used without any network. Otherwise the hub is asked
-once, briefly, before `huggingface_hub` would spend half a minute on retries.
+once, briefly: `huggingface_hub` 2.4 gives up at once where nobody listens, but waits for minutes on a server
+that stays silent, whatever `etag_timeout` says.
 """
 
 import os

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analog_glue import seeding
 from analog_glue.errors import UserError, require_argument
@@ -74,6 +74,7 @@ class PretrainedModel:
 
     def kind(self) -> str | None:
         """The architecture, as its `model_type` says; None where only a download could tell."""
+        folder: Path | None
         if self.path is not None:
             folder = Path(self.path).expanduser()
         else:
@@ -148,6 +149,7 @@ class TinyModel:
 
         vocabulary = _vocabulary(texts, self.vocabulary_size)
         tokenizer = BertTokenizer(vocab=vocabulary)
+        head: dict[str, Any] = {"num_labels": num_labels, "problem_type": _problem_type(num_labels)}  # of any model
         config = BertConfig(
             vocab_size=len(vocabulary),
             hidden_size=self.hidden,
@@ -157,8 +159,7 @@ class TinyModel:
             hidden_dropout_prob=self.dropout,
             attention_probs_dropout_prob=self.dropout,
             pad_token_id=vocabulary["[PAD]"],
-            num_labels=num_labels,
-            problem_type=_problem_type(num_labels),
+            **head,
         )
         with _seeded(seed, "tiny model"):
             model = BertForSequenceClassification._from_config(config, attn_implementation=ATTENTION)

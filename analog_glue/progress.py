@@ -19,11 +19,16 @@ class Progress:
         what: Is being done; may be changed.
         total: Units of all the work, of which `done` are there already.
         unit: "char", "image", "product".
-        log: Prints the lines where there is no terminal.
+        log: Prints the lines where there is no terminal, and what is `said`.
+        shown: Whether there is a bar on a terminal: of several processes that share one, only the first has it.
     """
 
-    def __init__(self, what: str, total: int, unit: str, done: int = 0, log: Callable[[str], None] = print) -> None:
-        self._bar = tqdm(desc=what, total=total, initial=done, unit=unit, unit_scale=True, disable=None, mininterval=1.0)
+    def __init__(
+        self, what: str, total: int, unit: str, done: int = 0, log: Callable[[str], None] = print, shown: bool = True
+    ) -> None:
+        self._bar = tqdm(
+            desc=what, total=total, initial=done, unit=unit, unit_scale=True, disable=None if shown else True, mininterval=1.0
+        )
         self._total, self._done, self._begun_with, self._unit, self._log = total, done, done, unit, log
         self._started = self._last = time.monotonic()
         self.what = what
@@ -39,16 +44,23 @@ class Progress:
         self.what = what
         self._bar.set_description(what)
 
-    def update(self, units: int) -> None:
-        """So many more are done."""
+    def update(self, units: int, note: Callable[[], str] | None = None) -> None:
+        """So many more are done; `note` is asked only when it is shown, since a loss may have to come from a GPU."""
         self._done += units
-        self._bar.update(units)
+        if self._bar.update(units) and note is not None:
+            self._bar.set_postfix_str(note(), refresh=False)  # shown when the bar is drawn next
         if self._bar.disable and time.monotonic() - self._last > LINE_EVERY:
             self._last = time.monotonic()
             pace = (self._done - self._begun_with) / (self._last - self._started)
             left = duration((self._total - self._done) / pace)
             speed = f"{pace:,.0f} {self._unit}s/s" if pace >= 1 else f"{1 / pace:.1f} s for each {self._unit}"
-            self._log(f"  {self.what}: {100 * self._done / self._total:.0f} %, {speed}, {left} left")
+            noted = f"{note()}, " if note is not None else ""
+            self._log(f"  {self.what}: {100 * self._done / self._total:.0f} %, {noted}{speed}, {left} left")
+
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar where there is one."""
+        with tqdm.external_write_mode():
+            self._log(text)
 
 
 @contextmanager

@@ -38,8 +38,6 @@ SHARED = LADDER[: LADDER.index("kernels")]  # by both halves
 MEETINGS = {
     ("in_situ.kernels", "kernels.jit"): "kernels are compiled, and kept, in one way",
     ("in_situ.kernels", "kernels.threefry"): "one generator of random numbers",
-    ("in_situ.training", "kernels.jit"): "the update rules of an algorithm are kernels",
-    ("in_situ.training", "kernels.threefry"): "choppers are drawn",
     ("in_situ.nn", "kernels.parallel"): "rows of an array are shared among the cores",
     ("in_situ.nn", "nn.names"): "layers are chosen by the same patterns",
     ("in_situ.tasks.heads", "tasks"): "a head learns the sentences of GLUE …",

@@ -6,11 +6,11 @@ import http.server
 import socket
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analog_glue import download
 from analog_glue.cli.main import main
 from analog_glue.download import PublicFile, cached, fetch, require_available
 from analog_glue.in_situ.tasks import images, war_and_peace
@@ -18,8 +18,6 @@ from analog_glue.in_situ.tasks.images import IDX_FILES, Mnist
 from analog_glue.in_situ.tasks.task import read_idx
 from analog_glue.in_situ.tasks.war_and_peace import WarAndPeace
 from tests.fake_hub import NOBODY_LISTENS
-
-pytest_plugins = ["fake_hub"]
 
 CONTENT = bytes(range(65, 77)) * 40
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -44,7 +42,11 @@ def server():
                 self.send_error(404)
                 return
             self.send_response(200)
-            self.send_header("Content-Length", str(len(files[self.path])))
+            if "gzip" in self.headers.get("Accept-Encoding", ""):
+                # As servers do with .gz files: a client that takes packed answers unpacks them, and the hash is another.
+                self.send_header("Content-Encoding", "gzip")
+            missing = 100 if self.path.startswith("/breaks_off") else 0  # bytes announced and never sent
+            self.send_header("Content-Length", str(len(files[self.path]) + missing))
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(files[self.path])
@@ -83,6 +85,29 @@ def test_a_mirror_takes_over_and_other_content_is_never_kept(server, cache):
     with pytest.raises(ValueError, match=r"`data\.root` must name a folder with forged .* other content \(SHA-256"):
         fetch(forged)
     assert cached(forged) is None and sorted(entry.name for entry in cache.iterdir()) == ["text"]
+
+
+def test_a_download_that_breaks_off_leaves_nothing_and_the_mirror_takes_over(server, cache):
+    address, files, asked = server
+    files["/breaks_off"], files["/true"] = CONTENT, CONTENT  # what did arrive of the first is no whole answer
+    alone = PublicFile("folder/text", SHA, (f"{address}/breaks_off",))
+    with pytest.raises(ValueError, match=r"/breaks_off gives no answer \(.*IncompleteRead.*100 more expected"):
+        fetch(alone)
+    assert list((cache / "folder").iterdir()) == []
+    assert fetch(PublicFile("folder/text", SHA, (*alone.addresses, f"{address}/true"))).read_bytes() == CONTENT
+    assert [path for _, path in asked] == ["/breaks_off", "/breaks_off", "/true"]
+
+
+def test_the_refusal_says_for_each_address_what_was_wrong_with_it(server, monkeypatch):
+    address, *_ = server
+    monkeypatch.setattr("analog_glue.download.TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        silent = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ValueError) as refused:
+            fetch(PublicFile("x", SHA, (f"{NOBODY_LISTENS}/x", f"{silent}/x", f"{address}/x")))
+    said = str(refused.value)
+    assert f"{NOBODY_LISTENS}/x gives no answer ([Errno" in said and "Connection refused" in said
+    assert f"{silent}/x gives no answer (timed out)" in said and f"{address}/x gives no answer (404 Client Error" in said
 
 
 def test_what_broke_in_the_cache_is_fetched_again(server, cache):
@@ -146,7 +171,7 @@ def test_mnist_is_four_packed_files(server, monkeypatch):
 
 def test_the_known_content_is_that_of_the_files_at_hand():
     """Where the true files lie beside the checkout, the hashes in the code are theirs."""
-    root = download.Path(__file__).resolve().parents[2] / "shared" / "data"
+    root = Path(__file__).resolve().parents[2] / "shared" / "data"
     known = [war_and_peace.PUBLIC, *images.public_files()]
     found = [(file, root / file.name) for file in known if (root / file.name).is_file()]
     if not found:

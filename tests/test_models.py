@@ -29,8 +29,6 @@ from analog_glue.tasks.demo import DemoTask
 from analog_glue.tasks.glue import GlueTask
 from analog_glue.tasks.task import Split, encode, evaluation_batches
 
-pytest_plugins = ["fake_hub"]
-
 REPO = Path(__file__).parents[1]
 REAL_STSB = REPO.parent / "shared" / "data" / "glue" / "stsb"
 REAL_MINILM = REPO.parent / "shared" / "models" / "all-MiniLM-L6-v2"

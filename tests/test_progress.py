@@ -1,6 +1,7 @@
 """Progress without a terminal: lines now and then, with what is left."""
 
 import re
+import sys
 
 import pytest
 
@@ -56,3 +57,39 @@ def test_a_terminal_gets_a_bar_instead_of_lines(clock, monkeypatch, capsys):
         clock[0] += 100
         work.update(50)
     assert lines == [] and re.search(r"work: +50%", capsys.readouterr().err)
+
+
+def test_a_note_is_asked_for_only_where_it_is_shown(clock):
+    lines: list[str] = []
+    asked: list[float] = []
+
+    def loss() -> str:
+        asked.append(clock[0])
+        return "loss 0.5000"
+
+    with Progress("training", 100, "step", log=lines.append) as work:
+        for _ in range(5):
+            clock[0] += 10
+            work.update(1, loss)
+    assert lines == ["  training: 4 %, loss 0.5000, 10.0 s for each step, 16 min left"] and asked == [40.0]
+
+
+def test_what_is_said_stands_on_a_line_of_its_own_above_the_bar(clock, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Progress("training", 100, "step", log=lambda text: print(text, file=sys.stderr)) as work:
+        work._bar.mininterval = 0
+        for _ in range(2):
+            work.update(1, lambda: "loss 0.5000")
+        work.say("epoch 1: loss 0.6")
+    said = capsys.readouterr().err
+    # The bar is wiped (spaces over it, back to the start of the line), the line is written, the bar is drawn again below it.
+    assert re.search(r"\r +\repoch 1: loss 0\.6\n\rtraining: +2%.*loss 0\.5000", said), repr(said)
+
+
+def test_only_one_of_several_processes_draws_a_bar(clock, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    lines: list[str] = []
+    with Progress("training", 100, "step", log=lines.append, shown=False) as work:
+        clock[0] += 40
+        work.update(50)
+    assert capsys.readouterr().err == "" and len(lines) == 1  # whose `log` leaves the lines out, too

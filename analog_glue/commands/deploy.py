@@ -20,14 +20,14 @@ from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
-from analog_glue.kernels.backend import choose_kernel
 from analog_glue.kernels.matmul import route, taken
-from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model
 from analog_glue.nn.calibration import calibrate_input_ranges
-from analog_glue.nn.convert import analog_layers, to_digital
+from analog_glue.nn.computation import Computation
+from analog_glue.nn.convert import to_digital
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
 from analog_glue.runs.files import write_json_atomic
@@ -48,8 +48,8 @@ class EvaluationJob:
 
     settings: RunSettings
     task: Task
-    hardware: Hardware
-    where: str  # torch computes
+    placement: Placement
+    computation: Computation
     config: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
@@ -76,7 +76,7 @@ def prepare(
     Raises:
         UserError: no finished training run in `settings.checkpoint`.
     """
-    hardware, where = runtime(settings, device, tile)
+    hardware, computation = runtime(settings, device, tile)
     checkpoint = Path(str(settings.checkpoint))
     facts = read_run(checkpoint, "checkpoint")
     config = config or config_of(noise=device, tile=tile)
@@ -84,14 +84,17 @@ def prepare(
     task.check(settings.data.root)
     raw = task.load(settings.data.root)
     loaded = load_checkpoint_model(checkpoint)
+    placement = Placement.of(loaded.model, hardware)
     encoded = EncodedData.of(task, raw, loaded)
-    return EvaluationJob(settings, task, hardware, where, config, choices, tuple(overrides), raw, loaded, encoded, checkpoint)
+    return EvaluationJob(
+        settings, task, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded, checkpoint
+    )
 
 
 def run(job: EvaluationJob, log: Callable[[str], None] = print) -> RunSummary:
     """Score the weights on the job's hardware over time."""
-    subject = subject_of(job.settings, job.hardware, job.task, job.raw, job.loaded, job.encoded, job.folder, log)
-    return sweep(job.settings, job.hardware, subject, job.config, job.choices, job.overrides, job.where, log)
+    subject = subject_of(job.settings, job.placement, job.task, job.raw, job.loaded, job.encoded, job.folder, log)
+    return sweep(job.settings, job.placement, job.computation, subject, job.config, job.choices, job.overrides, log)
 
 
 def evaluate(
@@ -121,9 +124,8 @@ class EncodedData:
         return cls(tokens(raw.train), {name: tokens(split) for name, split in raw.validation.items()})
 
 
-def calibrated_ranges(model: nn.Module, hardware: Hardware, train: Encoded, calibration: Calibration) -> dict[str, Tensor]:
+def calibrated_ranges(model: nn.Module, placement: Placement, train: Encoded, calibration: Calibration) -> dict[str, Tensor]:
     """Input range of every layer on tiles from the first training examples of a fixed order."""
-    layers = analog_layers(model, hardware.layers)
     chosen = torch.randperm(len(train), generator=generator("calibration examples"))[: calibration.examples].tolist()
     device = next(model.parameters()).device
     subset = Encoded(
@@ -138,7 +140,7 @@ def calibrated_ranges(model: nn.Module, hardware: Hardware, train: Encoded, cali
         batches.append({name: tensor.to(device) for name, tensor in batch.items() if name != "labels"})
     was_training = model.training
     ranges = calibrate_input_ranges(
-        model.eval(), layers, hardware.crossbar, batches, calibration.percentile, calibration.adc_headroom
+        model.eval(), placement.layers(model), placement, batches, calibration.percentile, calibration.adc_headroom
     )
     model.train(was_training)
     return ranges
@@ -160,7 +162,7 @@ class Subject:
 
 def subject_of(
     settings: RunSettings,
-    hardware: Hardware,
+    placement: Placement,
     task: Task,
     raw: RawData,
     loaded: LoadedModel,
@@ -171,7 +173,7 @@ def subject_of(
     facts = read_run(trained_in, "checkpoint")
     return Subject(
         loaded.model,
-        lambda model: _periphery(trained_in, model, hardware, encoded.train, settings, log),
+        lambda model: _periphery(trained_in, model, placement, encoded.train, settings, log),
         Sentences(task, raw, encoded.validation, settings.evaluation.token_budget),
         facts,
         {"source": raw.source, "fingerprint": raw.fingerprint},
@@ -182,12 +184,12 @@ def subject_of(
 
 def sweep(
     settings: RunSettings,
-    hardware: Hardware,
+    placement: Placement,
+    computation: Computation,
     subject: Subject,
     config: dict[str, Any],
     choices: dict[str, str],
     overrides: Iterable[str],
-    where: str,
     log: Callable[[str], None],
 ) -> RunSummary:
     """Score a trained network on the hardware of this command over time; only what is not known is measured."""
@@ -208,12 +210,12 @@ def sweep(
         forget(folder)
     known = results.rows()
     measured = {(row.stage, row.chip, row.t_seconds, row.compensated) for row in known}
-    wanted = points(evaluation, hardware.device.drifts)
+    wanted = points(evaluation, placement.hardware.device.drifts)
     missing = [p for p in wanted if (p.stage, p.chip, p.t, p.compensated) not in measured]
     if not missing:
         log(f"Already done: {folder}")
     else:
-        model, periphery, source = subject.periphery(subject.model.to(where))
+        model, periphery, source = subject.periphery(subject.model.to(computation.where))
         folder.mkdir(parents=True, exist_ok=True)
         ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
         write_json_atomic(folder / "input_ranges.json", {"source": source, "input_ranges": ranges})
@@ -228,10 +230,10 @@ def sweep(
             chip_seed=evaluation.chip_seed,
             data=subject.data,
             input_ranges=source,
-            product=choose_product(hardware.product, where, hardware.device.noise_floor, hardware.kernel),
-            kernel=hardware.kernel,
+            product=computation.product,
+            kernel=computation.kernel,
             matmul=taken(),
-            device=where,
+            device=computation.where,
         )
         write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "running"})
         started = time.monotonic()
@@ -239,7 +241,7 @@ def sweep(
         def is_known(point: Point) -> bool:
             return (point.stage, point.chip, point.t, point.compensated) in measured
 
-        scored = drift_sweep(model, hardware, periphery, subject.workload, evaluation, is_known)
+        scored = drift_sweep(model, placement, computation, periphery, subject.workload, evaluation, is_known)
         if len(measured):
             log(f"Resuming the sweep: {len(wanted) - len(missing)} of {len(wanted)} scores are measured.")
         with working_in(folder), Progress("drift sweep", len(missing), "score", log=log) as progress:
@@ -264,7 +266,7 @@ def sweep(
 def _periphery(
     trained_in: Path,
     model: nn.Module,
-    hardware: Hardware,
+    placement: Placement,
     train: Encoded,
     settings: RunSettings,
     log: Callable[[str], None],
@@ -274,24 +276,23 @@ def _periphery(
     Also the model that goes with them: learned scales of layers that do not lie on such tiles now are part of its weights.
     """
     calibration = settings.hardware.calibration
-    layers = analog_layers(model, hardware.layers)
-    grids = {name: hardware.crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
+    grids = placement.grids
     learned: dict[str, LayerPeriphery] = {}
     unfit: dict[str, LayerPeriphery] = {}
     if (trained_in / PERIPHERY_FILE).exists():
         tensors, _ = load_tensors(trained_in / PERIPHERY_FILE)
-        for name in {key.rpartition(".")[0] for key in tensors}:
+        for name in sorted({key.rpartition(".")[0] for key in tensors}):
             input_range = tensors[f"{name}.input_range"]
             fits = name in grids and len(input_range) == len(grids[name].row_blocks)
             (learned if fits else unfit)[name] = LayerPeriphery(input_range, tensors[f"{name}.output_scale"])
     if unfit:
         model = to_digital(model, unfit)
-    if len(learned) == len(layers):
+    if len(learned) == len(grids):
         return model, learned, "learned in training"
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
-    log(f"Calibrating the input ranges of {len(layers) - len(learned)} layers: {source}")
-    ranges = calibrated_ranges(model, hardware, train, calibration)
-    both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in layers}
+    log(f"Calibrating the input ranges of {len(grids) - len(learned)} layers: {source}")
+    ranges = calibrated_ranges(model, placement, train, calibration)
+    both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in grids}
     return model, both, source + (" (others learned in training)" if learned else "")
 
 
@@ -327,8 +328,8 @@ def _rows(
     ]
 
 
-def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hardware, str]:
-    """The hardware on paper with the product that this machine computes fastest, and where torch computes."""
+def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hardware, Computation]:
+    """The hardware on paper, and how this machine computes it: torch's threads and products are set from here on."""
     cuda = torch.cuda.is_available()
     where = settings.runtime.device
     require(where != "cuda" or cuda, "runtime.device", "be cpu or auto on a machine without a CUDA device", where)
@@ -338,9 +339,10 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     product = settings.runtime.product
     fits = ("auto", "float32", *(("float16",) if where == "cuda" else ("int8", "int8_single")))
     require(product in fits, "runtime.product", f"be one of {', '.join(fits)} on {where}", product)
-    kernel = choose_kernel(settings.runtime.kernel, where)
+    hardware = Hardware(device, tile, tuple(settings.hardware.layers))
+    computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, settings.hardware.read_out)
     route(settings.runtime.matmul, where)
-    return Hardware(device, tile, tuple(settings.hardware.layers), product, kernel, settings.hardware.read_out), where
+    return hardware, computation
 
 
 def is_main_process() -> bool:

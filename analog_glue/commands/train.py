@@ -25,11 +25,11 @@ from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
-from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
-from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery
-from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.computation import Computation
+from analog_glue.nn.convert import fold_output_scales, learned_periphery
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.placement import Placement
 from analog_glue.runs.files import write_json_atomic
 from analog_glue.runs.folder import (
     BEST,
@@ -59,8 +59,8 @@ class TrainingJob:
     settings: RunSettings
     task: Task
     mode: TrainingMode
-    hardware: Hardware
-    where: str  # torch computes
+    placement: Placement
+    computation: Computation
     config: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
@@ -97,7 +97,7 @@ def prepare(
     """
     if not is_main_process():
         log = silent
-    hardware, where = runtime(settings, device, tile)
+    hardware, computation = runtime(settings, device, tile)
     config = config or config_of(task=task, model=model, noise=device, tile=tile, training=mode)
     choices = choices or _names_of(task, model, device, mode)
     task.check(settings.data.root)
@@ -126,19 +126,20 @@ def prepare(
         loaded = model.load(task.num_labels, settings.seed, texts=raw.train.texts)
         if mode.start_from is not None:
             loaded.model.load_state_dict(load_checkpoint_model(Path(mode.start_from)).model.state_dict())
-    analog_layers(loaded.model, hardware.layers)  # patterns that match nothing are refused before anything is trained
+    placement = Placement.of(loaded.model, hardware)  # patterns that match nothing are refused before anything is trained
     encoded = EncodedData.of(task, raw, loaded)
 
     return TrainingJob(
-        settings, task, mode, hardware, where, config, choices, tuple(overrides), raw, loaded, encoded, train_id, folder, done
-    )
+        settings, task, mode, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded, train_id, folder,
+        done,
+    )  # fmt: skip
 
 
 def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
     """Train, unless that is done, score over time, and write everything down."""
     if not is_main_process():
         log = silent
-    settings, task, mode, hardware, where = job.settings, job.task, job.mode, job.hardware, job.where
+    settings, task, mode, placement, computation = job.settings, job.task, job.mode, job.placement, job.computation
     config, choices, overrides, folder, name = job.config, job.choices, job.overrides, job.folder, job.folder.name
     raw, loaded, encoded, train_id, done = job.raw, job.loaded, job.encoded, job.train_id, job.done
     if not done:
@@ -151,10 +152,10 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
             seed=settings.seed,
             data={"source": raw.source, "fingerprint": raw.fingerprint},
             model={"source": loaded.source, "parameters": sum(p.numel() for p in loaded.model.parameters())},
-            product=choose_product(hardware.product, where, hardware.device.noise_floor, hardware.kernel),
-            kernel=hardware.kernel,
+            product=computation.product,
+            kernel=computation.kernel,
             matmul=taken(),
-            device=where,
+            device=computation.where,
         )
         if is_main_process():
             if settings.force:
@@ -164,13 +165,13 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
             write_json_atomic(folder / RUN_FILE, {**facts, "status": "running"})
             log(f"Training {name} in {folder}")
         with working_in(folder):
-            _train(settings, task, mode, hardware, loaded, encoded, folder, facts, where, log)
+            _train(settings, task, mode, placement, computation, loaded, encoded, folder, facts, log)
     if not is_main_process():
         return RunSummary(folder, "")  # the sweep is the main process's work
     if not done:
         loaded = load_checkpoint_model(folder)
-    subject = subject_of(settings, hardware, task, raw, loaded, encoded, folder, log)
-    return sweep(settings, hardware, subject, config, choices, overrides, where, log)
+    subject = subject_of(settings, placement, task, raw, loaded, encoded, folder, log)
+    return sweep(settings, placement, computation, subject, config, choices, overrides, log)
 
 
 def train(
@@ -193,20 +194,20 @@ def _train(
     settings: RunSettings,
     task: Task,
     mode: TrainingMode,
-    hardware: Hardware,
+    placement: Placement,
+    computation: Computation,
     loaded: LoadedModel,
     encoded: EncodedData,
     folder: Path,
     facts: dict[str, Any],
-    where: str,
     log: Callable[[str], None],
 ) -> None:
     calibration = settings.hardware.calibration
 
     def calibrate(model: nn.Module) -> dict[str, Tensor]:
-        return calibrated_ranges(model, hardware, encoded.train, calibration)
+        return calibrated_ranges(model, placement, encoded.train, calibration)
 
-    preparation = Preparation(hardware, NoiseClock(), calibrate)
+    preparation = Preparation(placement, computation, NoiseClock(), calibrate)
     prepared = mode.prepare(loaded.model, preparation)
     data = TrainingData(
         order=lambda epoch: training_batches(len(encoded.train), mode.batch_size, settings.seed, epoch),
@@ -218,7 +219,7 @@ def _train(
         return {s.metric: s.value for s in scores}
 
     trained, history = fit(
-        prepared, mode, data, validation_scores, task.headline, preparation, settings.seed, folder, where, log
+        prepared, mode, data, validation_scores, task.headline, preparation, settings.seed, folder, computation.where, log
     )
     if not is_main_process():
         return
@@ -226,7 +227,7 @@ def _train(
     periphery = learned_periphery(trained)
     if periphery:
         tensors = {f"{name}.input_range": p.input_range for name, p in periphery.items()}
-        tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items()}
+        tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items() if p.output_scale is not None}
         save_tensors(folder / PERIPHERY_FILE, tensors)
     _save_plain(trained, loaded, folder)
     write_json_atomic(folder / RUN_FILE, {**facts, "status": "done", "history": asdict(history)})
@@ -234,7 +235,7 @@ def _train(
         (folder / name).unlink(missing_ok=True)
 
 
-def _save_plain(trained: nn.Module, loaded: LoadedModel, folder: Path) -> None:
+def _save_plain(trained: Any, loaded: LoadedModel, folder: Path) -> None:
     """Save with plain linear layers, so that any reader of Hugging Face checkpoints finds only names it knows."""
     from analog_glue.nn.linear import AnalogLinear
 

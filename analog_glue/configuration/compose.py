@@ -74,6 +74,10 @@ class Composed:
         return sorted(option for option in files if fits(own_class(_target(files, option), group)))
 
 
+# Configurations before any value is changed, composed once in a process where all their yaml files are the package's own.
+SHIPPED: dict[tuple[str, ...], DictConfig] = {}
+
+
 class Composer:
     """Composes the configurations of one command; a context manager, since Hydra keeps global state.
 
@@ -85,7 +89,7 @@ class Composer:
     def __init__(self, command: str, extra_dir: str | None = None) -> None:
         self.command = command
         self._search = [f"hydra.searchpath=[{quoted(str(Path(extra_dir).resolve()))}]"] if extra_dir else []
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._bases = {} if extra_dir else SHIPPED
 
     def __enter__(self) -> "Composer":
         register_settings()
@@ -110,13 +114,16 @@ class Composer:
             UserError: a key, option or value is not allowed; all that is wrong is in the message.
         """
         words = [plain(word) for word in words]
-        problems = self.problems(words)
-        if problems:
+        problems, composed = self._judged(words)
+        if composed is None:
             raise UserError("\n".join(problems))
-        return self._compose_checked(words)
+        return composed
 
     def problems(self, words: Sequence[str]) -> list[str]:
         """Everything wrong with the overrides of one job, a sentence each; empty when they compose."""
+        return self._judged(words)[0]
+
+    def _judged(self, words: Sequence[str]) -> tuple[list[str], Composed | None]:
         found: list[str] = []
         overrides: list[Override] = []
         for word in words:
@@ -141,15 +148,17 @@ class Composer:
             base = self._base([*self._search, *kept])
         except UserError as error:
             if self.command != "train" and "Could not override" in str(error):
-                return [*found, f"Group `experiment` must be one that is made for `{self.command}`, but is one of `train`."]
-            return [*found, str(error)]
-        found += [problem for override in values if (problem := self._value_problem(override, base))]
-        if not found:
-            try:
-                self._compose_checked(words)
-            except UserError as error:
-                found.append(str(error))
-        return found
+                only = f"Group `experiment` must be one that is made for `{self.command}`, but is one of `train`."
+                return [*found, only], None
+            return [*found, str(error)], None
+        own = _without_hydra(base) if values else base
+        found += [problem for override in values if (problem := self._value_problem(override, own))]
+        if found:
+            return found, None
+        try:
+            return [], self._compose_checked(words)
+        except UserError as error:
+            return [str(error)], None
 
     def parse(self, word: str) -> Override:
         """Read a word as an override in Hydra's grammar; UserError when it is none."""
@@ -188,7 +197,6 @@ class Composer:
         key, value = override.key_or_group, override.value()
         if override.is_delete():
             return f"Setting `{key}` cannot be deleted, only changed: {key}=value."
-        base = _without_hydra(base)
         parent_key, _, name = key.rpartition(".")
         parent = OmegaConf.select(base, parent_key) if parent_key else base
         if isinstance(parent, ListConfig):
@@ -211,9 +219,10 @@ class Composer:
         return None
 
     def _base(self, words: list[str]) -> DictConfig:
-        if tuple(words) not in self._bases:
-            self._bases[tuple(words)] = self._hydra(words)
-        return self._bases[tuple(words)]
+        key = (self.command, *words)
+        if key not in self._bases:
+            self._bases[key] = self._hydra(words)
+        return self._bases[key]
 
     def _hydra(self, words: list[str]) -> DictConfig:
         try:
@@ -227,7 +236,8 @@ class Composer:
             raise UserError(" ".join(kept)) from None
 
     def _compose_checked(self, words: Sequence[str]) -> Composed:
-        composed = self._hydra([*self._search, *words])
+        words = [*self._search, *words]
+        composed = self._bases.get((self.command, *words)) or self._hydra(words)
         return composed_job(_without_hydra(composed), composed.hydra.runtime)
 
 

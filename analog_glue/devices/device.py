@@ -30,6 +30,13 @@ class ProgrammedArray:
         return self.error.to(torch.float32, copy=True).add_(self.g_target).clamp_(min=0)
 
 
+def remembered(field: Tensor | None, what: str) -> Tensor:
+    """A field of a `ProgrammedArray` that other kinds of devices leave out: `what` it is."""
+    if field is None:
+        raise TypeError(f"Argument `array` must hold {what}, but was programmed with devices that have none.")
+    return field
+
+
 class Device(ABC):
     """One kind of memory device. Concrete devices are frozen dataclasses whose fields are the keys of their yaml.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analog_glue.devices.device import Device, ProgrammedArray, check_targets
+from analog_glue.devices.device import Device, ProgrammedArray, check_targets, remembered
 from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 
@@ -98,7 +98,8 @@ class PCM(Device):
         return ProgrammedArray(g_target, error.half(), nu.half())
 
     def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
-        g = array.nu.to(torch.float32, copy=True).mul_(-math.log((t + self.t_c) / self.t_c))
+        nu = remembered(array.nu, "drift exponents")
+        g = nu.to(torch.float32, copy=True).mul_(-math.log((t + self.t_c) / self.t_c))
         g.exp_().mul_(array.g_prog)
         if self.noise_scale == 0:
             return g

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analog_glue.devices.device import Device, ProgrammedArray, check_targets
+from analog_glue.devices.device import Device, ProgrammedArray, check_targets, remembered
 from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 
@@ -62,7 +62,7 @@ class ReRAM(Device):
         return ProgrammedArray(g_target, error, residual=residual)
 
     def conductance(self, array: ProgrammedArray, t: float, noise: NormalStream) -> Tensor:
-        return self._spread(array.g_target, array.residual, t)
+        return self._spread(array.g_target, remembered(array.residual, "the place of every device in the spread"), t)
 
     def programming_spread(self, ghat: Tensor) -> Tensor:
         return self._relative_std(ghat, t=0.0)

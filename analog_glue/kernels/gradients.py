@@ -8,6 +8,8 @@ that is summed up with it (finer than the mantissa of a float32 of that size), c
 products with exact sums cost 0.7 of a float32 one.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import float32, int8, int32
 
@@ -184,7 +186,7 @@ def _packed_shape(summed: int, columns: int) -> tuple[int, int, int, int]:
     return -(-columns // WIDTH), -(-summed // GROUP), WIDTH, GROUP
 
 
-def _share(work, size: int, unit: int) -> None:
+def _share(work: Callable[[int, int], None], size: int, unit: int) -> None:
     """Run `work(first, last)` over [0, size), every core on its parts, whose lengths are multiples of `unit`."""
     from torch import get_num_threads
 

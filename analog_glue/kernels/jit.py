@@ -7,10 +7,13 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from llvmlite import ir
 from numba import config, njit, types
 from numba.extending import intrinsic
+
+SETTINGS: Any = config  # numba fills this module in as it starts
 
 # What a vectorised loop may assume: sums in any order, no NaN.
 FAST = {"contract", "arcp", "nsz", "nnan", "reassoc"}
@@ -30,14 +33,14 @@ def exact(function: Callable) -> Callable:
     return _cached(function)
 
 
-def _cached(function: Callable, **options) -> Callable:
+def _cached(function: Callable, **options: Any) -> Callable:
     """numba looks for changes only in a kernel's own file, so what it keeps on disk lies in a folder named by all of them."""
-    before = config.CACHE_DIR
-    config.CACHE_DIR = before or str(Path(__file__).parent / "__pycache__" / f"kernels-{_sources()}")
+    before = SETTINGS.CACHE_DIR
+    SETTINGS.CACHE_DIR = before or str(Path(__file__).parent / "__pycache__" / f"kernels-{_sources()}")
     try:
         return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     finally:
-        config.CACHE_DIR = before
+        SETTINGS.CACHE_DIR = before
 
 
 @cache

@@ -1,7 +1,7 @@
 """float32 matrix products through oneDNN instead of torch's own library, where a measurement says that this pays.
 
 torch multiplies float32 matrices with MKL on x86, which is not the fastest library on every CPU. Its one switch towards
-oneDNN is worded as a precision: `torch.backends.mkldnn.matmul.fp32_precision = "bf16"` *permits* products in bfloat16.
+oneDNN is worded as a precision: `MKLDNN.matmul.fp32_precision = "bf16"` *permits* products in bfloat16.
 Without matrix units for bfloat16 (AMX) oneDNN computes in float32 all the same, with errors of 6·10⁻⁷; with them errors
 are 2·10⁻³. The switch also acts on every product of the process, so inside attention, whose many small products it can
 slow down more than linear layers gain. Hence a probe of one encoder layer of BERT-base, forward and backward, decides.
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 KINDS = ("default", "onednn", "auto")
 PERMISSION = "bf16"
+MKLDNN: Any = torch.backends.mkldnn  # whose types leave out the switch
 LARGEST_ERROR = 2e-6  # relative to float64
 LEAST_GAIN = 0.05  # of the time, for auto to take the route
 
@@ -92,11 +94,11 @@ def taken() -> str:
 def unchanged() -> Iterator[None]:
     """Whatever route is taken inside, afterwards it is the one from before."""
     global _before
-    precision, before = torch.backends.mkldnn.matmul.fp32_precision, _before
+    precision, before = MKLDNN.matmul.fp32_precision, _before
     try:
         yield
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision, _before = precision, before
+        MKLDNN.matmul.fp32_precision, _before = precision, before
 
 
 def probe() -> Probe:
@@ -104,7 +106,7 @@ def probe() -> Probe:
     draw = torch.Generator().manual_seed(0)
     with unchanged(), torch.inference_mode(False), torch.enable_grad():
         layers = [_encoder_layer(tokens, draw) for tokens in TOKENS]
-        switch = torch.backends.mkldnn.matmul
+        switch = MKLDNN.matmul
         precisions = (switch.fp32_precision, PERMISSION)
         switch.fp32_precision = PERMISSION
         error = max(part.error() for layer in layers for part, _ in layer)
@@ -167,7 +169,8 @@ class _Attention:
 
     @staticmethod
     def _attend(inputs: list[Tensor], gradient: Tensor) -> tuple[Tensor, ...]:
-        y = F.scaled_dot_product_attention(*inputs)
+        query, key, value = inputs
+        y = F.scaled_dot_product_attention(query, key, value)
         return y.detach(), *torch.autograd.grad(y, inputs, gradient)
 
 
@@ -194,11 +197,11 @@ def _obstacle(kind: str) -> str | None:
 
 def _take() -> None:
     global _before
-    _before = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = PERMISSION
+    _before = MKLDNN.matmul.fp32_precision
+    MKLDNN.matmul.fp32_precision = PERMISSION
 
 
 def _undo() -> None:
     global _before
     if _before is not None:
-        torch.backends.mkldnn.matmul.fp32_precision, _before = _before, None
+        MKLDNN.matmul.fp32_precision, _before = _before, None

@@ -9,6 +9,8 @@ Four counter words name a number within a stream; kernels say how they use them.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import float32, int32, uint32
@@ -49,9 +51,9 @@ def _cipher(rounds: int) -> str:
     return "\n".join([*lines, "    return a, b, c, d"])
 
 
-def make_threefry(rounds: int):
+def make_threefry(rounds: int) -> Callable[..., tuple]:
     """(four counter words, four key words) → four random words, all uint32."""
-    namespace = {"uint32": uint32, "rotated": _rotated, "PARITY": PARITY}
+    namespace: dict[str, Any] = {"uint32": uint32, "rotated": _rotated, "PARITY": PARITY}
     exec(_cipher(rounds), namespace)
     return inlined(namespace["threefry"])
 

@@ -106,4 +106,8 @@ def fill(out: Tensor, key: int) -> Tensor:
 
 def key_words(key: int) -> tuple[int, int]:
     """A key as the two 32-bit words that these kernels take, both as signed numbers, so that their type is always the same."""
-    return tuple((key >> shift & 0xFFFFFFFF ^ 0x80000000) - 0x80000000 for shift in (0, 32))
+
+    def signed(word: int) -> int:
+        return (word & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+
+    return signed(key), signed(key >> 32)

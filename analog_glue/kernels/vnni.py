@@ -8,6 +8,7 @@ cache while all vectors pass. A tile of `HEIGHT` vectors by one panel keeps its 
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -316,6 +317,6 @@ def available() -> bool:
     return out.item() == -127 * 128 - 127 * 127 + 3 - 2 * 128
 
 
-def _target():
+def _target() -> Any:
     """What numba compiles for."""
     return cpu_target.target_context.codegen()

@@ -4,6 +4,8 @@ All of them take the columns `first` to `last` of the layer, so that every core 
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import float32, int8, int32, uint32
@@ -186,7 +188,7 @@ def take_back(places, reaching, row_counts, used, codes, to_inputs, to_codes):
             towards_codes[j] -= g * float32(numbers[j])
 
 
-def share_columns(kernel, columns: int, *arguments) -> None:
+def share_columns(kernel: Callable[..., None], columns: int, *arguments: Any) -> None:
     """Run `kernel` on all columns, every core on its share."""
     part = max(64, -(-columns // get_num_threads()))
     run(lambda first: kernel(*arguments, first, min(first + part, columns)), range(0, columns, part))

@@ -88,7 +88,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
                 markdown.append(as_markdown(part))
                 latex.append(as_latex(part, name))
             else:
-                content[f"{name}.png"] = part.png
+                content[f"{name}.png"] = part.draw()
                 markdown.append(f"![{part.title}]({name}.png)")
         if in_situ.missing:
             intro = "What the paper shows and no run here has measured, each with the command that makes it."

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy
@@ -56,10 +56,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: its PNG goes to a file of its own."""
+    """A figure: its PNG goes to a file of its own, and is drawn when that is written."""
 
     title: str
-    png: bytes
+    draw: Callable[[], bytes]
 
 
 @dataclass

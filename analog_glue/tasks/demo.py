@@ -61,7 +61,8 @@ class DemoTask(Task):
 
     def load(self, data_root: str | None) -> RawData:
         """Makes the reviews, the same ones at every call. `data_root` is not used."""
-        train, validation = {}, {}
+        train: dict[str, int] = {}
+        validation: dict[str, int] = {}
         reviews = _reviews(self.train_size + self.validation_size, self.aspects)
         for i, (text, stars) in enumerate(reviews.items()):
             (train if i < self.train_size else validation)[text] = stars

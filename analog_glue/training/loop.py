@@ -15,16 +15,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from torch.utils.data import DataLoader, Dataset
 
 from analog_glue.errors import UserError
+from analog_glue.progress import Progress
 from analog_glue.runs.folder import BEST, STATE
 from analog_glue.runs.tensors import load_optimizer_tensors, load_tensors, optimizer_tensors, save_tensors
 from analog_glue.seeding import key
 from analog_glue.training.mode import Preparation, TrainingMode
-
-LOG_EVERY = 20.0  # [s] between plain progress lines where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -124,63 +122,58 @@ def fit(
             }
             save_tensors(folder / STATE, tensors, notes)
 
+    def note() -> str:
+        return f"loss {loss.item():.4f}"
+
     started = time.monotonic()
-    bar = tqdm(total=total, initial=step, desc="training", unit="step", disable=None)
-    last_log = time.monotonic()
-    first_step = step
-    while step < total:
-        epoch = step // steps_per_epoch
-        order = _micro_batches(data.order(epoch), mode.accumulate)
-        mode.begin_epoch(plain, epoch, step > epoch * steps_per_epoch, preparation)
-        done_in_epoch = (step - epoch * steps_per_epoch) * mode.accumulate * accelerator.num_processes
-        loader = accelerator.prepare(DataLoader(_Indexed(data), batch_sampler=order[done_in_epoch:], collate_fn=_as_is))
-        model.train()
-        for part, batch in enumerate(loader):
-            if part % mode.accumulate == 0:
-                rank = accelerator.process_index
-                clock.start(seed, "training", step, rank)
-                torch.manual_seed(key(seed, "dropout", step, rank))  # dropout knows no generator but the global one
-                rates = [peak * _schedule(step, warmup, total) for peak in peaks]
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate
-            with accelerator.accumulate(model):
-                loss = model(**batch).loss
-                loss_sum += loss.detach()
-                loss_count += 1
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(plain.parameters(), mode.max_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad()
-            if part % mode.accumulate < mode.accumulate - 1:
-                continue
-            mode.after_step(plain)
-            step += 1
-            bar.update()
-            if bar.disable and time.monotonic() - last_log > LOG_EVERY:
-                last_log = time.monotonic()
-                pace = (last_log - started) / (step - first_step)
-                left = (total - step) * pace / 60
-                log(f"  step {step}/{total}  loss {loss.item():.4f}  {pace:.2f} s/step  {left:.1f} min left")
-            if step >= total or step % steps_per_epoch == 0:
-                break
-            if step % mode.save_every == 0:
-                save()
-        mean_loss = loss_sum.item() / max(1, loss_count)
-        loss_sum, loss_count = torch.zeros_like(loss_sum), 0
-        clock.start(seed, "validation", step)
-        model.eval()
-        scores = score(model)
-        history.append({"epoch": epoch + 1, "step": step, "loss": mean_loss, **scores})
-        log(f"  epoch {epoch + 1}: loss {mean_loss:.4f}, " + ", ".join(f"{k} {v:.2f}" for k, v in scores.items()))
-        value = scores[headline] if mode.select_by == "headline" else float(step)
-        # A nan never beats anything, and is replaced by the next epoch's number.
-        if mode.selectable(epoch) and (best_epoch < 0 or value > best):
-            best, best_epoch = (value if value == value else -1e9), len(history) - 1
-            if accelerator.is_main_process:
-                save_tensors(folder / BEST, dict(plain.state_dict()))
-        save()
-    bar.close()
+    with Progress("training", total, "step", step, log, shown=accelerator.is_main_process) as progress:
+        while step < total:
+            epoch = step // steps_per_epoch
+            order = _micro_batches(data.order(epoch), mode.accumulate)
+            mode.begin_epoch(plain, epoch, step > epoch * steps_per_epoch, preparation)
+            done_in_epoch = (step - epoch * steps_per_epoch) * mode.accumulate * accelerator.num_processes
+            loader = accelerator.prepare(DataLoader(_Indexed(data), batch_sampler=order[done_in_epoch:], collate_fn=_as_is))
+            model.train()
+            for part, batch in enumerate(loader):
+                if part % mode.accumulate == 0:
+                    rank = accelerator.process_index
+                    clock.start(seed, "training", step, rank)
+                    torch.manual_seed(key(seed, "dropout", step, rank))  # dropout knows no generator but the global one
+                    rates = [peak * _schedule(step, warmup, total) for peak in peaks]
+                    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate
+                with accelerator.accumulate(model):
+                    loss = model(**batch).loss
+                    loss_sum += loss.detach()
+                    loss_count += 1
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(plain.parameters(), mode.max_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                if part % mode.accumulate < mode.accumulate - 1:
+                    continue
+                mode.after_step(plain)
+                step += 1
+                progress.update(1, note)
+                if step >= total or step % steps_per_epoch == 0:
+                    break
+                if step % mode.save_every == 0:
+                    save()
+            mean_loss = loss_sum.item() / max(1, loss_count)
+            loss_sum, loss_count = torch.zeros_like(loss_sum), 0
+            clock.start(seed, "validation", step)
+            model.eval()
+            scores = score(model)
+            history.append({"epoch": epoch + 1, "step": step, "loss": mean_loss, **scores})
+            progress.say(f"  epoch {epoch + 1}: loss {mean_loss:.4f}, " + ", ".join(f"{k} {v:.2f}" for k, v in scores.items()))
+            value = scores[headline] if mode.select_by == "headline" else float(step)
+            # A nan never beats anything, and is replaced by the next epoch's number.
+            if mode.selectable(epoch) and (best_epoch < 0 or value > best):
+                best, best_epoch = (value if value == value else -1e9), len(history) - 1
+                if accelerator.is_main_process:
+                    save_tensors(folder / BEST, dict(plain.state_dict()))
+            save()
     accelerator.wait_for_everyone()
     tensors, _ = load_tensors(folder / BEST)
     plain.to("cpu").load_state_dict(tensors)
@@ -201,7 +194,8 @@ def _micro_batches(batches: list[list[int]], parts: int) -> list[list[int]]:
     return [batch[part::parts] for batch in batches if len(batch) >= parts for part in range(parts)]
 
 
-def _enable_gradient_checkpointing(model: nn.Module) -> None:
+def _enable_gradient_checkpointing(model: Any) -> None:
+    """`model`: of transformers; one that does not know the word has no such method either."""
     groups = getattr(model.config, "num_hidden_groups", None)
     if groups is not None and groups < model.config.num_hidden_layers:
         raise UserError(
@@ -211,7 +205,7 @@ def _enable_gradient_checkpointing(model: nn.Module) -> None:
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-class _Indexed:
+class _Indexed(Dataset[dict[str, Tensor]]):
     """Data set of whole batches: `batch_sampler` hands out index lists, `__getitems__` turns one into tensors."""
 
     def __init__(self, data: TrainingData) -> None:

@@ -14,8 +14,9 @@ What has to be aligned first, because the two differ on purpose:
   them at 0 on both sides, since re-splitting loses the idle device's own drift.
 - The toolkit takes Q_s at the programmed conductance, we at the target: second order, part of a tolerance below.
 - A mean imbalance `up_down` shrinks one direction there, and here moves both by that share; the comparison leaves it at 0.
-- Its torch tile knows no short-term read noise, so that is off; its C++ tile is not used here (it takes no seed, and its wheel
-  does not fit newer versions of torch). What pulses do to devices needs that tile: verify_pulses_against_aihwkit.py.
+- Its torch tile knows no short-term read noise, so that is off; its C++ tile is not used here (it takes no seed, and that of
+  1.1.0, the last for Python 3.11, does not start with torch 2.13). What pulses do to devices needs that tile:
+  pulses_against_aihwkit.py.
 - Compensation survives reprogramming there, and checkpoints are programmed from stale references: every tile is a new layer.
 """
 
@@ -227,8 +228,8 @@ def _layer(weight: Tensor, output_noise: float) -> Any:
         drift_compensation=GlobalDriftCompensation(),
     )
     io = config.forward
-    io.inp_bound, io.inp_res = 1.0, 1 / (2**CROSSBAR.dac_bits - 2)
-    io.out_bound, io.out_res = CROSSBAR.adc_bound, 1 / (2**CROSSBAR.adc_bits - 2)
+    io.inp_bound, io.inp_res = 1.0, 1 / (2 * CROSSBAR.dac.full_scale)
+    io.out_bound, io.out_res = CROSSBAR.adc_bound, 1 / (2 * CROSSBAR.adc.full_scale)
     io.out_noise, io.out_noise_std, io.w_noise, io.inp_noise = output_noise, 0.0, 0.0, 0.0
     io.noise_management, io.bound_management = NoiseManagementType.NONE, BoundManagementType.NONE
     io.nm_thres = 0.0

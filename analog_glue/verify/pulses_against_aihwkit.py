@@ -29,19 +29,18 @@ Sampling errors come from the scatter between repeats, since devices of one upda
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from analog_glue.in_situ.devices.device import FLATTEST, PulsedArray, PulsedDevice, padded, symmetry_point, unpacked
+from analog_glue.in_situ.devices.device import FLATTEST, PulsedArray, PulsedDevice, padded, symmetry_point
 from analog_glue.in_situ.devices.linear_step import LinearStep
 from analog_glue.in_situ.devices.power_step import PowerStep
 from analog_glue.in_situ.devices.soft_bounds import SoftBounds
 from analog_glue.in_situ.devices.symmetric_linear import SymmetricLinear
 from analog_glue.in_situ.kernels.matvec import BACKWARD, FORWARD, IO, analog_product
-from analog_glue.in_situ.kernels.pulsed import RATE_DOWN, RATE_UP, TARGET_DOWN, TARGET_UP
 from analog_glue.in_situ.nn.learner import Learner, Pulses, Stream
 from analog_glue.in_situ.training.mode import Periphery
 from analog_glue.in_situ.training.sgd_pulsed import pulse
@@ -49,13 +48,14 @@ from analog_glue.in_situ.training.tiki_taka import TikiTaka
 from analog_glue.in_situ.training.ttv2 import TTv2
 from analog_glue.seeding import key
 from analog_glue.verify.check import Check
+from analog_glue.verify.their_tile import Sending, TheirTile, their_config, their_device, their_io, their_pulses
 
 SIZE = 64
 TILES, REPEATS = 8, 250  # tiles, each with its own list of normal numbers, and samples of each
 LIST = 32_768  # normal numbers of a tile
 DITHER = 2e-3  # of a variance
 ROUNDING = 1e-3  # [steps] in a weight after hundreds of pulses in float32
-DEVICE = {"dw_min": 0.01, "dw_min_dtod": 0.2, "dw_min_std": 0.3, "w_max_dtod": 0.1, "up_down_dtod": 0.05}
+DEVICE: dict[str, Any] = {"dw_min": 0.01, "dw_min_dtod": 0.2, "dw_min_std": 0.3, "w_max_dtod": 0.1, "up_down_dtod": 0.05}
 DEVICES: dict[str, PulsedDevice] = {
     "soft bounds": SoftBounds(**DEVICE),
     "constant step": SymmetricLinear(**DEVICE),
@@ -63,15 +63,6 @@ DEVICES: dict[str, PulsedDevice] = {
     "linear step": LinearStep(**DEVICE),
     "power step": PowerStep(**DEVICE, multiplicative_noise=True),
 }
-
-
-@dataclass(frozen=True)
-class Sending:
-    """How an update is sent: a learning rate for inputs and gradients of at most 1, and what is managed."""
-
-    rate: float  # [steps at w = 0]
-    managed_length: bool = True
-    balanced: bool = True  # update management; without it, the largest gradient is 1 like the largest input
 
 
 SENDINGS = {
@@ -86,20 +77,6 @@ COMPARED = [
 ]  # fmt: skip
 
 
-def why_not() -> str | None:
-    """Why the toolkit's tile cannot be used here; None where it can."""
-    try:
-        from aihwkit.simulator.configs import ConstantStepDevice, SingleRPUConfig
-        from aihwkit.simulator.tiles import AnalogTile
-
-        owner = AnalogTile(2, 2, SingleRPUConfig(device=ConstantStepDevice()))  # of the memory that weights lie in
-        owner.tile.set_learning_rate(0.01)
-        owner.tile.update(torch.ones(1, 2), torch.ones(1, 2), False)
-    except Exception as error:  # whatever a foreign package raises where it does not fit
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
 def pulse_checks(seed: int = 0) -> Iterator[Check]:
     """Compare with aihwkit's tile, which must work here (`why_not`): `measured` is ours, `expected` the toolkit's."""
     with torch.no_grad():
@@ -109,96 +86,6 @@ def pulse_checks(seed: int = 0) -> Iterator[Check]:
         yield from _fixed_point(seed)
         yield from _products(seed)
         yield from _transfers(seed)
-
-
-# --- the toolkit's side ----------------------------------------------------------------------------------------------------
-
-
-def _their_device(device: PulsedDevice) -> Any:
-    from aihwkit.simulator.configs import devices
-
-    both = {"dw_min": device.dw_min, "dw_min_std": device.dw_min_std, "w_max": device.w_max, "w_min": -device.w_max}
-    match device:
-        case SymmetricLinear():
-            return devices.ConstantStepDevice(**both)
-        case PowerStep():
-            return devices.PowStepDevice(**both)
-        case _:
-            kind = devices.LinearStepDevice if isinstance(device, LinearStep) else devices.SoftBoundsDevice
-            return kind(**both, mult_noise=device.multiplicative_noise)
-
-
-def _parameters(array: PulsedArray) -> dict[str, np.ndarray]:
-    """Parameters of our devices (outputs, inputs) by the toolkit's names."""
-    planes = [unpacked(array.devices, i)[:, : array.inputs].astype(np.float64) for i in range(array.devices.shape[2])]
-    high, low = planes[-2:] if len(planes) == 6 else (planes[TARGET_UP], planes[TARGET_DOWN])
-    bounds = {"max_bound": high, "min_bound": low}
-    if array.power:
-        return bounds | dict(zip(("dwmin_up", "gamma_up", "dwmin_down", "gamma_down"), planes, strict=False))
-    up, down = (1 - 2 ** -planes[rate] for rate in (RATE_UP, RATE_DOWN))  # share of the way to the target
-    steps = {"dwmin_up": up * planes[TARGET_UP], "dwmin_down": -down * planes[TARGET_DOWN]}
-    return bounds | steps | {"slope_up": -up, "slope_down": down}
-
-
-class _Tile:
-    """One of the toolkit's tiles with the devices of our arrays."""
-
-    def __init__(self, config: Any, arrays: list[PulsedArray], start: np.ndarray, rate: float) -> None:
-        from aihwkit.simulator.tiles import AnalogTile
-
-        self.owner = AnalogTile(*start.shape, config)  # of the memory that the tile's weights lie in
-        self.tile = self.owner.tile
-        self.names = self.tile.get_hidden_parameter_names()
-        suffixes = [""] if len(arrays) == 1 else [f"_{number}" for number in range(len(arrays))]
-        ours = {name + end: p for end, array in zip(suffixes, arrays, strict=True) for name, p in _parameters(array).items()}
-        values = self.tile.get_hidden_parameters()
-        for place, name in zip(values, self.names, strict=True):
-            if name in ours:
-                place.copy_(torch.from_numpy(ours[name]))
-        self.tile.set_hidden_parameters(values)
-        self.tile.set_learning_rate(rate)
-        self.start = torch.from_numpy(start.astype(np.float32))
-        self.reset()
-
-    def reset(self) -> None:
-        self.tile.set_weights(self.start)
-
-    def update(self, x: np.ndarray, d: np.ndarray) -> None:
-        """W ← W + rate (d ⊗ x) for all samples."""
-        self.tile.update(torch.from_numpy(x), torch.from_numpy(-d), False)
-
-    def weights(self) -> np.ndarray:
-        return self.tile.get_weights().numpy().copy()
-
-    def hidden(self, name: str) -> np.ndarray:
-        return self.tile.get_hidden_parameters()[self.names.index(name)].numpy()
-
-
-def _config(device: PulsedDevice, sending: Sending, forward: IO | None = None, backward: IO | None = None) -> Any:
-    from aihwkit.simulator.configs import IOParameters, SingleRPUConfig
-
-    return SingleRPUConfig(
-        device=_their_device(device), update=_their_pulses(sending),
-        forward=_their_io(forward) if forward else IOParameters(), backward=_their_io(backward) if backward else IOParameters(),
-    )  # fmt: skip
-
-
-def _their_pulses(sending: Sending) -> Any:
-    from aihwkit.simulator.configs import UpdateParameters
-
-    return UpdateParameters(desired_bl=31, update_bl_management=sending.managed_length, update_management=sending.balanced)
-
-
-def _their_io(io: IO) -> Any:
-    from aihwkit.simulator.configs import IOParameters
-    from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
-
-    return IOParameters(
-        inp_res=1 / io.dac_steps if io.dac_steps else -1.0, out_res=1 / io.adc_steps if io.adc_steps else -1.0,
-        out_bound=float(io.bound) if io.bound < math.inf else -1.0, out_noise=io.noise,
-        noise_management=NoiseManagementType.ABS_MAX if io.noise_management else NoiseManagementType.NONE,
-        bound_management=BoundManagementType.ITERATIVE if io.bound_management else BoundManagementType.NONE,
-    )  # fmt: skip
 
 
 # --- 1. without noise ------------------------------------------------------------------------------------------------------
@@ -212,7 +99,7 @@ def _without_noise(seed: int) -> Iterator[Check]:
             continue  # the same without noise
         device = replace(noisy, dw_min_std=0.0)
         array, start = _started(device, seed)
-        tile = _Tile(_config(device, Sending(1.0)), [array], start, device.step)
+        tile = TheirTile(their_config(device, Sending(1.0)), [array], start, device.step)
         for step, (x, d) in enumerate(random.choice(np.array([-1, 1], np.float32), (pulses, 2, 1, SIZE))):
             _pulse(array, x, d, device.step, Pulses(), step, seed)
             tile.update(x, d)
@@ -253,7 +140,7 @@ def _one_update(kind: str, how: str, seed: int) -> Iterator[Check]:
         ours[step] = _weights(array) - start
     theirs = np.empty_like(ours)
     for first in range(0, len(ours), REPEATS):
-        tile = _Tile(_config(device, sending), [array], start, rate)
+        tile = TheirTile(their_config(device, sending), [array], start, rate)
         for step in range(first, first + REPEATS):
             tile.reset()
             tile.update(x, d)
@@ -264,7 +151,7 @@ def _one_update(kind: str, how: str, seed: int) -> Iterator[Check]:
     # The mean of a list is added with every pulse.
     listed = device.dw_min_std * abs(float(other.mean())) / math.sqrt(TILES * LIST)
     title = f"{kind}, {how}"
-    yield _compared(f"{title}: mean", *(c.mean((1, 2)) for c in (mine, other)), "steps", listed)
+    yield _compared(f"{title}: mean", mine.mean((1, 2)), other.mean((1, 2)), "steps", listed)
     # Devices on the diagonal share no train, so their means are independent.
     a, b = (np.diagonal(changes, axis1=1, axis2=2)[:, 1:].astype(np.float64) for changes in (mine, other))
     moves = b.std(0) > 0
@@ -273,11 +160,11 @@ def _one_update(kind: str, how: str, seed: int) -> Iterator[Check]:
     a, b = (changes - changes.mean(0) for changes in (mine, other))
     variance = float((b**2).mean())
     listed, dither = variance * math.sqrt(2 / TILES / LIST), DITHER * variance
-    yield _compared(f"{title}: variance", *((c**2).mean((1, 2)) for c in (a, b)), "", listed, dither)
+    yield _compared(f"{title}: variance", (a**2).mean((1, 2)), (b**2).mean((1, 2)), "", listed, dither)
     if how != "all bits on":  # where chance does not come from trains
         for name, i, j in (("row", 0, 1), ("column", 1, 0)):
-            neighbours = ((c[:, i:, j:] * c[:, : SIZE - i, : SIZE - j]).mean((1, 2)) for c in (a, b))
-            yield _compared(f"{title}: covariance in a {name}", *neighbours, "", 0, dither)
+            ours, theirs = ((c[:, i:, j:] * c[:, : SIZE - i, : SIZE - j]).mean((1, 2)) for c in (a, b))
+            yield _compared(f"{title}: covariance in a {name}", ours, theirs, "", 0, dither)
 
 
 def _compared(name: str, ours: np.ndarray, theirs: np.ndarray, unit: str, listed: float = 0.0, known: float = 0.0) -> Check:
@@ -310,7 +197,7 @@ def _fixed_point(seed: int) -> Iterator[Check]:
     """Single pulses, up with probability 0.7, until the asymmetry of soft bounds holds them up."""
     device, count = DEVICES["soft bounds"], 4096
     array, start = _started(device, seed, count, 1)
-    tile = _Tile(_config(device, Sending(1.0)), [array], start, device.dw_min)
+    tile = TheirTile(their_config(device, Sending(1.0)), [array], start, device.dw_min)
     random = np.random.default_rng(key(seed, "descent"))
     mine, other = (np.where(random.random((400, count)) < 0.7, 1, -1).astype(np.float32) for _ in range(2))
     x = np.ones((400, 1), np.float32)
@@ -353,10 +240,11 @@ def _products(seed: int) -> Iterator[Check]:
         mine = ours(np.repeat(x[:1], TILES * REPEATS, axis=0))
         their = np.concatenate([_their_product(array, weights, io, transposed)(same) for _ in range(TILES)])
         listed = float(their.std(0).mean() * abs(exact.sum()) / (exact @ exact)) / math.sqrt(TILES * LIST)
-        yield _compared(f"{name}: gain", *(y @ exact / (exact @ exact) for y in (mine, their)), "", listed)
+        gains = [y @ exact / (exact @ exact) for y in (mine, their)]
+        yield _compared(f"{name}: gain", gains[0], gains[1], "", listed)
         a, b = (y - y.mean(0) for y in (mine, their))
         listed = float((b**2).mean()) * math.sqrt(2 / TILES / LIST)
-        yield _compared(f"{name}: variance", *((y**2).mean(1) for y in (a, b)), "", listed)
+        yield _compared(f"{name}: variance", (a**2).mean(1), (b**2).mean(1), "", listed)
 
 
 def _our_product(weights: np.ndarray, io: IO, transposed: bool, seed: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -376,7 +264,7 @@ def _our_product(weights: np.ndarray, io: IO, transposed: bool, seed: int) -> Ca
 
 
 def _their_product(array: PulsedArray, weights: np.ndarray, io: IO, transposed: bool) -> Callable[[np.ndarray], np.ndarray]:
-    tile = _Tile(_config(DEVICES["constant step"], Sending(1.0), io, io), [array], weights, 0.0)
+    tile = TheirTile(their_config(DEVICES["constant step"], Sending(1.0), io, io), [array], weights, 0.0)
 
     def product(x: np.ndarray) -> np.ndarray:
         return (tile.tile.backward if transposed else tile.tile.forward)(torch.from_numpy(x), False).numpy()
@@ -397,8 +285,8 @@ def _transfers(seed: int) -> Iterator[Check]:
     random = np.random.default_rng(key(seed, "transfers"))
     start = random.uniform(-0.3, 0.3, (OUTPUTS, INPUTS)).astype(np.float32)
     # Gradients that keep their signs on average, so that A charges and C moves.
-    x, d = random.uniform(0.3, 1, (UPDATES, INPUTS)), random.normal(0.3, 0.5, (UPDATES, OUTPUTS))
-    x, d = (values.astype(np.float32) for values in (x * random.choice([-1, 1], INPUTS), d))
+    sizes, gradients = random.uniform(0.3, 1, (UPDATES, INPUTS)), random.normal(0.3, 0.5, (UPDATES, OUTPUTS))
+    x, d = (sizes * random.choice([-1, 1], INPUTS)).astype(np.float32), gradients.astype(np.float32)
 
     quiet = replace(SYMMETRIC, dw_min_std=0.0)
     mode: TTv2 | TikiTaka = TTv2(transfer_rate=0.05, threshold=0.8, periphery=QUIET)
@@ -416,7 +304,8 @@ def _transfers(seed: int) -> Iterator[Check]:
         ("Tiki-Taka", TikiTaka(transfer_rate=0.03)),
     ):
         rate = 5 * SYMMETRIC.dw_min
-        ours, theirs = [], []
+        our_runs: list[list[np.ndarray]] = []
+        their_runs: list[list[np.ndarray]] = []
         learner = mode.learner(SYMMETRIC, start, seed, 0)
         for run in range(RUNS):
             learner = replace(learner, stream=Stream.of(seed, run))
@@ -424,33 +313,33 @@ def _transfers(seed: int) -> Iterator[Check]:
             learner.c.write(start)
             learner.state().get("h", np.empty(0))[...] = 0
             learner.update(padded(x), padded(d), rate, 0)
-            ours.append(_state(learner))
+            our_runs.append(_state(learner))
             tile = _their_transfer(mode, learner, SYMMETRIC, start, rate)
             tile.update(x, d)
-            theirs.append(_their_state(tile, mode))
+            their_runs.append(_their_state(tile, mode))
         for number, name in enumerate("AHC" if isinstance(mode, TTv2) else "AC"):
             up = np.sign(d.mean(0))[:, None] * np.sign(x[0])
-            a, b = (np.stack([run[number] for run in runs]) * up / SYMMETRIC.dw_min for runs in (ours, theirs))
+            a, b = (np.stack([run[number] for run in runs]) * up / SYMMETRIC.dw_min for runs in (our_runs, their_runs))
             yield _compared(f"{title}, {UPDATES} updates: mean of {name}", a.mean((1, 2)), b.mean((1, 2)), "steps")
             a, b = (((runs - runs.mean(0)) ** 2).mean((1, 2)) for runs in (a, b))
             yield _compared(f"{title}, {UPDATES} updates: variance of {name}", a, b, "")
 
 
-def _their_transfer(mode: TTv2 | TikiTaka, learner: Any, device: PulsedDevice, start: np.ndarray, rate: float) -> _Tile:
+def _their_transfer(mode: TTv2 | TikiTaka, learner: Any, device: PulsedDevice, start: np.ndarray, rate: float) -> TheirTile:
     from aihwkit.simulator.configs import UnitCellRPUConfig, UpdateParameters, compounds
 
     both = {
-        "unit_cell_devices": [_their_device(device), _their_device(device)], "transfer_every": mode.transfer_every,
+        "unit_cell_devices": [their_device(device), their_device(device)], "transfer_every": mode.transfer_every,
         "units_in_mbatch": False, "transfer_lr": mode.transfer_rate, "scale_transfer_lr": False,
-        "transfer_forward": _their_io(mode.periphery.single),
+        "transfer_forward": their_io(mode.periphery.single),
     }  # fmt: skip
     if isinstance(mode, TTv2):
         compound = compounds.BufferedTransferCompound(**both, thres_scale=mode.threshold, momentum=mode.momentum)
     else:
         trains = UpdateParameters(desired_bl=mode.pulses.longest, update_bl_management=False, update_management=False)
         compound = compounds.TransferCompound(**both, transfer_update=trains)
-    config = UnitCellRPUConfig(device=compound, update=_their_pulses(Sending(1.0)))
-    return _Tile(config, [learner.a, learner.c], start, rate)
+    config = UnitCellRPUConfig(device=compound, update=their_pulses(Sending(1.0)))
+    return TheirTile(config, [learner.a, learner.c], start, rate)
 
 
 def _state(learner: Learner) -> list[np.ndarray]:
@@ -459,6 +348,6 @@ def _state(learner: Learner) -> list[np.ndarray]:
     return [state[name][:, :INPUTS].copy() for name in ("a", "h", "c") if name in state]
 
 
-def _their_state(tile: _Tile, mode: TTv2 | TikiTaka) -> list[np.ndarray]:
+def _their_state(tile: TheirTile, mode: TTv2 | TikiTaka) -> list[np.ndarray]:
     h = [tile.hidden("buffered_FP_weight_0")] if isinstance(mode, TTv2) else []
     return [tile.hidden("hidden_weights_0"), *h, tile.weights()]

@@ -20,8 +20,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from analog_glue.in_situ.devices.device import PulsedDevice, padded
-from analog_glue.in_situ.nn.learner import Learner
+from analog_glue.in_situ.devices.device import PulsedDevice
+from analog_glue.in_situ.nn.learner import LearnerOnNumbers
 from analog_glue.in_situ.training.mode import InSituMode
 
 
@@ -30,18 +30,11 @@ class ByTheSign(InSituMode):
     on_devices: ClassVar[bool] = False
 
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "BySignLearner":
-        return BySignLearner(padded(values.astype(np.float32)), *values.shape)
+        return BySignLearner.of(values)
 
 
 @dataclass(frozen=True)
-class BySignLearner(Learner):
-    values: np.ndarray
-    outputs: int
-    inputs: int
-
-    def weights(self) -> np.ndarray:
-        return self.values
-
+class BySignLearner(LearnerOnNumbers):
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
         np.add(self.values, np.float32(rate) * np.sign(d[:, : self.outputs].T @ x), out=self.values)
 
@@ -93,6 +86,7 @@ def added(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, target, None)  # so that it is forgotten afterwards
         del sys.modules[target]
     monkeypatch.setattr("analog_glue.configuration.compose.conf_dir", lambda: conf)
+    monkeypatch.setattr("analog_glue.configuration.compose.SHIPPED", {})
     return conf
 
 

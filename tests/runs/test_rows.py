@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import torch
 
 from analog_glue.runs.files import write_json_atomic, write_text_atomic
 from analog_glue.runs.provenance import provenance
@@ -230,7 +231,9 @@ def test_rows_and_provenance_need_no_torch(tmp_path):
     code = (
         "import sys; from analog_glue.runs import rows, provenance; from analog_glue.reports import build, figures;"
         "facts = provenance.provenance();"
-        "assert facts['versions']['torch']; assert 'threads' not in facts['hardware'];"
+        f"assert facts['versions']['torch'] == {str(torch.__version__)!r};"
+        f"assert facts['versions']['cuda'] == {torch.version.cuda!r};"
+        "assert 'threads' not in facts['hardware'];"
         "assert not {'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=environment(), cwd=tmp_path)

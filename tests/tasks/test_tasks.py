@@ -16,8 +16,6 @@ from analog_glue.tasks.demo import ADJECTIVES, ASPECTS, MODIFIERS, THRESHOLDS, D
 from analog_glue.tasks.glue import HUB_REPOSITORY, HUB_REVISION, GlueTask
 from analog_glue.tasks.task import RawData, Split, encode, evaluation_batches, training_batches
 
-pytest_plugins = ["fake_hub"]
-
 REPO = Path(__file__).parents[2]
 REAL_GLUE = REPO.parent / "shared" / "data" / "glue"
 

@@ -30,8 +30,9 @@ from analog_glue.in_situ.tasks.heads import HeadTask
 from analog_glue.in_situ.tasks.task import InSituTask
 from analog_glue.in_situ.training.loop import Trainable
 from analog_glue.in_situ.training.mode import InSituMode
-from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.runs.tensors import load_tensors
 from analog_glue.settings import RunSettings
 from analog_glue.tiles.crossbar import Crossbar
@@ -44,8 +45,8 @@ class DeploymentJob:
     settings: RunSettings
     task: InSituTask
     mode: InSituMode
-    hardware: Hardware
-    where: str  # torch computes
+    placement: Placement
+    computation: Computation
     config: dict[str, Any]
     choices: dict[str, str]
     overrides: tuple[str, ...]
@@ -82,7 +83,7 @@ def prepare(
     Raises:
         UserError: an extraction without averaged weights where `evaluation.weights` asks for them.
     """
-    hardware, where = runtime(settings, noise, tile)
+    hardware, computation = runtime(settings, noise, tile)
     extraction, chosen = Path(str(settings.checkpoint)), settings.evaluation.weights
     trained = json.loads((extraction.parent / RUN).read_text(encoding="utf-8"))
     file = extraction / f"{chosen}.safetensors"
@@ -94,14 +95,16 @@ def prepare(
     check_data(extraction.parent, data)
     weights = [tensors[str(number)].numpy() for number in range(len(tensors))]
     model = on_linear_layers(trainable.deployable(weights)).eval()
+    placement = Placement.of(model, hardware)
     return DeploymentJob(
-        settings, task, mode, hardware, where, config, choices, tuple(overrides), trained, file, weights, trainable, data, model
-    )
+        settings, task, mode, placement, computation, config, choices, tuple(overrides), trained, file, weights, trainable,
+        data, model,
+    )  # fmt: skip
 
 
 def run(job: DeploymentJob, log: Callable[[str], None] = print) -> RunSummary:
     """Score the weights on the job's hardware over time."""
-    settings, task, mode, hardware, where = job.settings, job.task, job.mode, job.hardware, job.where
+    settings, task, mode, placement, computation = job.settings, job.task, job.mode, job.placement, job.computation
     config, choices, overrides, trained, file = job.config, job.choices, job.overrides, job.trained, job.file
     trainable, weights, data, model, extraction = job.trainable, job.weights, job.data, job.model, job.folder
     seed, chosen = trained["seed"], file.stem
@@ -113,10 +116,10 @@ def run(job: DeploymentJob, log: Callable[[str], None] = print) -> RunSummary:
         raw, loaded = task.load_sentences(settings.data.root, seed)
         encoded = EncodedData.of(task.task, raw, loaded)
         workload = Sentences(task.task, raw, encoded.validation, settings.evaluation.token_budget)
-        ranges_of = partial(calibrated_ranges, hardware=hardware, train=encoded.train, calibration=calibration)
+        ranges_of = partial(calibrated_ranges, placement=placement, train=encoded.train, calibration=calibration)
     else:
-        workload = workload_of(trainable, in_digital(trainable, weights, mode, seed), where)
-        ranges_of = partial(workload.ranges, hardware=hardware, calibration=calibration)
+        workload = workload_of(trainable, in_digital(trainable, weights, mode, seed), computation.where)
+        ranges_of = partial(workload.ranges, placement=placement, calibration=calibration)
 
     def calibrated(model: nn.Module) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:
         log(f"Calibrating the input ranges: {source}")
@@ -134,4 +137,4 @@ def run(job: DeploymentJob, log: Callable[[str], None] = print) -> RunSummary:
     }
     folder = f"{trained['name']}/{extraction.name}/{chosen}-{train_id}"
     subject = Subject(model, calibrated, workload, facts, data, extraction, folder)
-    return sweep(settings, hardware, subject, config, names, overrides, where, log)
+    return sweep(settings, placement, computation, subject, config, names, overrides, log)

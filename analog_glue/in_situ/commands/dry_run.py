@@ -36,7 +36,7 @@ def describe(job: InSituJob | ExtractionJob | ArrayJob | DeploymentJob) -> str:
             size = f"{job.array.outputs} × {job.array.inputs}"
             return f"{job.folder.name}: {job.chosen.products:,} products with an array of {size}"
         case DeploymentJob():
-            tiles = count_tiles(job.model, job.hardware)
+            tiles = count_tiles(job.placement)
             sizes = f"{tiles.layers} layers, {tiles.weights:,} weights on {tiles.tiles} tiles"
             return f"{job.file.stem} weights of {job.folder}: {sizes}"
 

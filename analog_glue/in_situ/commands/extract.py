@@ -131,9 +131,10 @@ def _extract(
     """Read the arrays, score, and write all files but the two tables; what went into extraction.json."""
     chosen = settings.extract
     weights, arrays = _read(trainable, mode, chosen, seed, log)
-    sets, averaged = {"extracted": weights}, []
-    if found := _mean(trainable, saved, mode):
-        sets["averaged"], averaged = found
+    sets: dict[str, Weights] = {"extracted": weights}
+    found = _mean(trainable, saved, mode)
+    if found:
+        sets["averaged"] = found[0]
     epoch = max(facts["epoch"] - (facts["unit"] == 0), 0)  # names the noise: after an epoch, the scores of its end
     networks = {"analog arrays": trainable}
     for name, values in sets.items():
@@ -147,13 +148,19 @@ def _extract(
     of_another_state = (EXTRACTION, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors")
     for name in of_another_state:
         (folder / name).unlink(missing_ok=True)
-    for name, values in (sets | {"spread": _spread(trainable, saved, mode)}).items():
-        if values is not None:
-            tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
-            save_tensors(folder / f"{name}.safetensors", tensors)
+    spread = _spread(trainable, saved, mode)
+    for name, values in (sets if spread is None else {**sets, "spread": spread}).items():
+        tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
+        save_tensors(folder / f"{name}.safetensors", tensors)
     choices = {"command": "extract", "seed": settings.seed, "inputs": chosen.inputs, "products": chosen.products}
     choices["run"] = folder.parent.name
-    record = {**provenance(**choices, data=data), **facts, "arrays": arrays, "averaged": averaged, "scores": scores}
+    record = {
+        **provenance(**choices, data=data),
+        **facts,
+        "arrays": arrays,
+        "averaged": found[1] if found else [],
+        "scores": scores,
+    }
     write_json_atomic(folder / EXTRACTION, record)
     return record
 

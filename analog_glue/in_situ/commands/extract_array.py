@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ from analog_glue.seeding import key
 from analog_glue.settings import Extract, RandomArray, RunSettings
 
 LOOKS = (1, 1.25, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # products in units of the number of inputs
-Row = dict[str, float | int | str | None]
+Row = dict[str, Any]  # numbers or text by column
 
 
 @dataclass(frozen=True)

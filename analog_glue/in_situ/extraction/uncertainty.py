@@ -11,6 +11,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def score_pruning(
         for fraction in sorted(set(fractions)):
             for criterion, values in importance.items():
                 row = {"weights": name, "criterion": criterion, "fraction": fraction}
-                yield row, lambda values=values, fraction=fraction: pruned(weights, values, fraction)
+                yield row, partial(pruned, weights, values, fraction)
 
     _measure(folder / PRUNING, list(points()), score)
 
@@ -78,8 +79,7 @@ def score_perturbation(
                 seed_of_draw = key(seed, "perturbation", draw)
                 for noise in ("spread", "uniform"):
                     row = {"weights": name, "noise": noise, "scale": scale, "draw": draw}
-                    point = (noise, scale, seed_of_draw)
-                    yield row, lambda point=point: perturbed(weights, spread, *point)
+                    yield row, partial(perturbed, weights, spread, noise, scale, seed_of_draw)
 
     _measure(folder / PERTURBATION, list(points()), score)
 
@@ -90,7 +90,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def _measure(path: Path, points: list[tuple[Row, Callable[[], Weights]]], score: Callable[[Weights], dict[str, float]]) -> None:
-    rows = rows_of(path)
+    rows: list[Row] = list(rows_of(path))
     known = {tuple(row[name] for name in points[0][0]) for row in rows} if points else set()
     missing = [point for point in points if tuple(str(value) for value in point[0].values()) not in known]
     with Progress(path.stem, len(missing), "score") as progress:

@@ -6,6 +6,7 @@ to_torch(model, weights)                           a copy with plain layers, say
 
 import copy
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,19 +60,16 @@ def to_in_situ(
         UserError: a pattern that matches no such layer, none left, or a layer that no array can do.
     """
     known = {name: module for name, module in model.named_modules() if type(module) in KINDS}
+    numbers = count(len(arrays_of(model)))
     for name, layer in chosen_by_name(known, modules, "Argument `modules`", "linear, convolutional or LSTM").items():
 
         def place(weight: Tensor, name: str = name) -> AnalogArray:
-            nonlocal number
-            own = mode.reused((reuse or {}).get(name, 1))
+            own, number = mode.reused((reuse or {}).get(name, 1)), next(numbers)
             learner = own.learner(device, weight.double().numpy() / mode.output_scale, seed, number)
-            array = AnalogArray(
+            return AnalogArray(
                 learner, mode.periphery.forward, mode.periphery.backward, mode.output_scale, Stream.of(seed, number)
             )
-            number += 1
-            return array
 
-        number = len(arrays_of(model))
         in_situ = KINDS[type(layer)](layer, place).train(layer.training)
         if not name:  # the model is a layer itself
             return in_situ

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, overload
 
 import numpy as np
 import torch
@@ -279,8 +279,7 @@ class InSituLSTM(nn.Module):
         self.arrays = nn.ModuleList()
         for number in range(lstm.num_layers):
             hh, ih = (getattr(lstm, f"weight_{name}_l{number}") for name in ("hh", "ih"))
-            biases = [getattr(lstm, f"bias_{name}_l{number}") for name in ("hh", "ih")] if lstm.bias else [None]
-            bias = sum(biases) if lstm.bias else None
+            bias = getattr(lstm, f"bias_hh_l{number}") + getattr(lstm, f"bias_ih_l{number}") if lstm.bias else None
             self.arrays.append(place(_with_bias(torch.cat([hh, ih], 1), bias)))
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -337,6 +336,10 @@ class InSituOptimizer(torch.optim.SGD):
         self._arrays = arrays_of(model)
         super().__init__([*model.parameters(), *(array._anchor for array in self._arrays)], lr)
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One rank-1 update after another for every product since the last step or `zero_grad`."""
         loss = super().step(closure)

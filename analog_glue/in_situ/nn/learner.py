@@ -6,7 +6,7 @@ A training algorithm (`training/sgd_pulsed.py`, `tiki_taka.py`, `ttv2.py`, …) 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -60,8 +60,13 @@ class Pulses:
 class Learner(ABC):
     """One weight matrix (outputs, inputs) on devices."""
 
-    outputs: int
-    inputs: int
+    @property
+    @abstractmethod
+    def outputs(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def inputs(self) -> int: ...
 
     @abstractmethod
     def weights(self) -> np.ndarray:
@@ -106,20 +111,32 @@ class LearnerOnC(Learner):
 
 
 @dataclass(frozen=True)
-class Fixed(Learner):
-    """Weights that no longer learn and lie on no devices, to score them."""
+class LearnerOnNumbers(Learner):
+    """A matrix of plain numbers, on no devices."""
 
     values: np.ndarray  # float32 (outputs, padded inputs)
-    outputs: int
-    inputs: int
+    columns: int  # of them that are inputs, not padding
 
     @classmethod
-    def of(cls, values: np.ndarray) -> "Fixed":
+    def of(cls, values: np.ndarray) -> Self:
         """From weights (outputs, inputs)."""
-        return cls(padded(values.astype(np.float32)), *values.shape)
+        return cls(padded(values.astype(np.float32)), values.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        return len(self.values)
+
+    @property
+    def inputs(self) -> int:
+        return self.columns
 
     def weights(self) -> np.ndarray:
         return self.values
+
+
+@dataclass(frozen=True)
+class Fixed(LearnerOnNumbers):
+    """Weights that no longer learn, to score them."""
 
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
         raise TypeError("fixed weights do not learn")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -183,7 +184,7 @@ def _curves(
     charts.append(Chart("training", "epoch", "train loss [nats]", losses))
     seeds = span([len(group.runs) for group in groups])
     drawn = f"Seeds a curve: {seeds}; single points: the whole test set, lines: the first part of it"
-    made.parts.append((name, Picture(title, line_figure(charts, title, drawn))))
+    made.parts.append((name, Picture(title, partial(line_figure, charts, title, drawn))))
     made.records.setdefault("in_situ.csv", []).extend(records)
 
 
@@ -289,7 +290,7 @@ def _sweeps(made: Chapter, figure4: Mapping[Axis, list[Group]], plain: Sequence[
         title = "Figure 4: War and Peace against states and noise"
         epochs, seeds = span([group.last for group in shown]), span([len(group.runs) for group in shown])
         about = f"Epochs: {epochs}, seeds: {seeds} a point; lines join points of the same epoch and part of the test set"
-        made.parts.append(("figure4", Picture(title, line_figure(charts, title, about))))
+        made.parts.append(("figure4", Picture(title, partial(line_figure, charts, title, about))))
         made.records["figure4.csv"] = records
 
 

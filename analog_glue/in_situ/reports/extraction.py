@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from analog_glue.in_situ.files import Cells
 from analog_glue.in_situ.reports.groups import MOMENTUM, READING, TEXT, Group, belongs, headline, name_groups, sources, unit
@@ -93,7 +94,7 @@ def array_errors(made: Chapter, arrays: Sequence[tuple[Cells, list[Cells]]], pub
         chart = Chart("error of a weight", "products", label, drawn, log_x=True, log_y=True)
         arrays_shown = span([len({cells["seed"] for cells in rows if cells["form"] == form}) for form, _ in lines])
         about = f"Points: measured, arrays (seeds): {arrays_shown}, bars ± 1 standard error; dashed: the law"
-        made.parts.append((name, Picture(title, line_figure([chart], title, about))))
+        made.parts.append((name, Picture(title, partial(line_figure, [chart], title, about))))
 
 
 def _told(chosen: Cells) -> str:

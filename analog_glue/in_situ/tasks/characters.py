@@ -9,7 +9,7 @@ from analog_glue.in_situ.training.loop import Trainable
 from analog_glue.in_situ.training.mode import InSituMode
 
 
-class Characters(Trainable):
+class Characters(Trainable[lstm.InSituCharacterLSTM]):
     """`text` and `test_text` are int64 symbols; the network's state is carried through the text, and empty at its start."""
 
     unit = "char"

@@ -12,12 +12,10 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from analog_glue.errors import require
 from analog_glue.in_situ.tasks.task import InSituTask
@@ -60,14 +58,14 @@ class HeadTask(InSituTask):
     task: Task
     model: PretrainedModel | TinyModel
     cache: Path  # folder of the features
+    name: str = field(init=False)  # that of the task
 
-    @property
-    def name(self) -> str:
-        return self.task.name
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.task.name)
 
     def config(self) -> dict[str, Any]:
-        task = asdict(self.task)  # type: ignore[call-overload]  # every concrete task is a dataclass
-        return {"task": task, "model": asdict(self.model)}
+        task: Any = self.task  # every concrete one is a dataclass
+        return {"task": asdict(task), "model": asdict(self.model)}
 
     def check(self, data_root: str | None) -> None:
         self.task.check(data_root)
@@ -174,5 +172,5 @@ def _fingerprint(encoder: nn.Module) -> str:
 def _hash(parts: Iterable[Any]) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part).data)
+        digest.update(part.encode() if isinstance(part, str) else part.tobytes())
     return digest.hexdigest()[:16]

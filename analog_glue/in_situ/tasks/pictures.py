@@ -11,7 +11,7 @@ from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.seeding import generator
 
 
-class Images(Trainable):
+class Images(Trainable[perceptron.InSituPerceptron]):
     """Images are float32 (n, pixels), classes int64 (n,); every epoch has an order of its own."""
 
     unit, unit_size = "image", 1

@@ -1,6 +1,6 @@
 """Examples that a torch model with layers in situ learns one at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -33,7 +33,7 @@ class Data:
     tests: dict[str, tuple[Tensor, Tensor]]
 
 
-class Samples(Trainable):
+class Samples(Trainable[InSituModel]):
     """Every epoch has an order of its own."""
 
     unit_size = 1
@@ -77,7 +77,8 @@ class Samples(Trainable):
     @torch.no_grad()
     def test(self, epoch: int, whole: bool) -> dict[str, float]:
         self.network.start_scores(epoch * ROWS_OF_A_SCORE)
-        model, scores = self.network.model.eval(), {}
+        model = self.network.model.eval()
+        scores: dict[str, float] = {}
         for split, (inputs, targets) in self.data.tests.items():
             number = self.test_sizes[whole]
             parts = [model(part) for part in inputs[:number].split(SCORED_AT_ONCE)]
@@ -88,7 +89,7 @@ class Samples(Trainable):
     def state(self) -> dict[str, np.ndarray]:
         return self.network.state()
 
-    def on(self, learners: list[Learner], forward: IO, stream: Stream) -> Self:
+    def on(self, learners: Sequence[Learner], forward: IO, stream: Stream) -> Self:
         other = super().on(learners, forward, stream)
         other.network = self.network.on(learners, forward, stream)
         return other

@@ -23,7 +23,8 @@ class Averaging:
         io = mode.periphery.forward
         self._io = io._replace(noise_management=False, bound_management=False)
         self.sums = [Regression(learner.outputs, learner.inputs) for learner in network.learners] if self.wanted else []
-        self._chunk, self._inputs = -1, []
+        self._chunk = -1
+        self._inputs: list[np.ndarray] = []  # of every array (products, padded inputs)
 
     def after(self, unit: int) -> None:
         """Send the products that are due after unit number `unit` since training began."""

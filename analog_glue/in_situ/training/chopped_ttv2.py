@@ -13,16 +13,11 @@ Source: Rasch et al. (2023), "Fast offset corrected in-memory training"; only on
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numba import uint32
 
 from analog_glue.errors import require_argument
 from analog_glue.in_situ.devices.device import PulsedDevice
-from analog_glue.in_situ.kernels.pulsed import SIGN
+from analog_glue.in_situ.kernels.chopper import chop
 from analog_glue.in_situ.training.ttv2 import TTv2, TTv2Learner
-from analog_glue.kernels.jit import compiled
-from analog_glue.kernels.threefry import threefry
-
-CHOP = 72  # purpose of random words, beside those of kernels/pulsed.py and kernels/matvec.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +52,3 @@ class ChoppedTTv2Learner(TTv2Learner):
 
     def state(self) -> dict[str, np.ndarray]:
         return {**super().state(), "chopper": self.chopper}
-
-
-@compiled
-def chop(words_x, chopper, signs, probability, ns, step, array, k0, k1):
-    """Give the trains the choppers' signs; `signs` (reads,) becomes the chopper of each read, `chopper` what is next."""
-    samples, inputs = words_x.shape[0], chopper.shape[0]
-    for t in range(samples):
-        for i in range(inputs):
-            if chopper[i] < 0:
-                words_x[t, i] ^= uint32(SIGN)
-        if (step + t + 1) % ns == 0:
-            number = (step + t + 1) // ns - 1
-            i, read = number % inputs, number - step // ns
-            signs[read] = chopper[i]
-            zero = uint32(0)
-            word = threefry(uint32(number), zero, uint32(CHOP), uint32(array), k0, k1, zero, zero)[0]
-            if float(word) < probability * 2.0**32:
-                chopper[i] = -chopper[i]

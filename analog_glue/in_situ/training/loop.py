@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -30,10 +30,13 @@ STATE = "training_state.safetensors"
 NAMES = 2**32  # of products and updates of one array: the numbers of their noise have 32 bits
 
 
-class Trainable(ABC):
-    """A network with its data."""
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
-    network: Network
+
+class Trainable(ABC, Generic[AnyNetwork]):
+    """A network with its data. Concrete ones say which network, because what it learns from differs."""
+
+    network: AnyNetwork
     unit: str  # what progress counts: "char", "image"
     units: int  # per epoch
     unit_size: int  # of what progress counts, in one unit of work
@@ -130,7 +133,8 @@ def fit_in_situ(
     check_names(trainable, mode)
     averaging = Averaging(trainable.network, mode, trainable.units)
     statistics = Statistics(trainable.network, mode, trainable.units)
-    epoch, unit, total, seconds, curve = 0, 0, 0.0, 0.0, []
+    epoch, unit, total, seconds = 0, 0, 0.0, 0.0
+    curve: list[Epoch] = []
     if (folder / STATE).is_file():
         saved, notes = restore(trainable, folder / STATE)
         averaging.resume(saved, notes.get("window"))
@@ -146,7 +150,7 @@ def fit_in_situ(
             trainable.test(0, False)
         if (passed := time.monotonic() - started) > 5:
             log(f"Ready after {duration(passed)}; compiled kernels are kept for later runs.")
-    done, started, saved = 0, time.monotonic() - seconds, time.monotonic()
+    done, started, saved_at = 0, time.monotonic() - seconds, time.monotonic()
 
     def save() -> None:
         arrays = trainable.state() | averaging.state() | statistics.state()
@@ -172,9 +176,9 @@ def fit_in_situ(
                 unit += 1
                 done += 1
                 progress.update(size)
-                if time.monotonic() - saved > 60 * mode.save_every or done == stop_after or asked():
+                if time.monotonic() - saved_at > 60 * mode.save_every or done == stop_after or asked():
                     save()
-                    saved = time.monotonic()
+                    saved_at = time.monotonic()
                 if asked():
                     raise KeyboardInterrupt
                 if done == stop_after:
@@ -184,9 +188,9 @@ def fit_in_situ(
             curve.append(Epoch(epoch + 1, total / trainable.units, scores, whole, time.monotonic() - started))
             epoch, unit, total = epoch + 1, 0, 0.0
             save()
-            saved = time.monotonic()
+            saved_at = time.monotonic()
             report(curve)
             words = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-            passed = duration(curve[-1].seconds)
-            log(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {passed} so far")
+            so_far = duration(curve[-1].seconds)
+            progress.say(f"epoch {epoch}/{mode.epochs}: train loss {curve[-1].train_loss:.4f}, {words}, {so_far} so far")
     return curve

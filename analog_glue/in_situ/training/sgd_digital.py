@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from analog_glue.in_situ.devices.device import PulsedDevice, padded
-from analog_glue.in_situ.nn.learner import Learner
+from analog_glue.in_situ.devices.device import PulsedDevice
+from analog_glue.in_situ.nn.learner import LearnerOnNumbers
 from analog_glue.in_situ.training.mode import InSituMode, Periphery
 
 
@@ -31,18 +31,11 @@ class SGDDigital(InSituMode):
     periphery: Periphery = field(default_factory=perfect)
 
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "SGDDigitalLearner":
-        return SGDDigitalLearner(padded(values.astype(np.float32)), *values.shape)
+        return SGDDigitalLearner.of(values)
 
 
 @dataclass(frozen=True)
-class SGDDigitalLearner(Learner):
-    values: np.ndarray  # float32 (outputs, padded inputs)
-    outputs: int
-    inputs: int
-
-    def weights(self) -> np.ndarray:
-        return self.values
-
+class SGDDigitalLearner(LearnerOnNumbers):
     def update(self, x: np.ndarray, d: np.ndarray, rate: float, step: int) -> None:
         np.add(self.values, np.float32(rate) * (d[:, : self.outputs].T @ x), out=self.values)
 

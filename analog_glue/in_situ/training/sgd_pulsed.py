@@ -20,7 +20,8 @@ class SGDPulsed(InSituMode):
     """See the module's algorithm."""
 
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "SGDPulsedLearner":
-        c = device.draw(*values.shape, seed, f"C{number}")
+        outputs, inputs = values.shape
+        c = device.draw(outputs, inputs, seed, f"C{number}")
         c.write(values)
         return SGDPulsedLearner(c, self.pulses, Stream.of(seed, number))
 

@@ -38,9 +38,10 @@ class TransferMode(InSituMode):
 
     def arrays(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> tuple[PulsedArray, PulsedArray]:
         """A at its symmetry point (line 2) and C with `values` (line 3), of devices that `seed` and `number` name."""
-        a = device.draw(*values.shape, seed, f"A{number}")
+        outputs, inputs = values.shape
+        a = device.draw(outputs, inputs, seed, f"A{number}")
         find_symmetry_point(a, self.symmetry_pulses, Stream.of(seed, number))
-        c = device.draw(*values.shape, seed, f"C{number}")
+        c = device.draw(outputs, inputs, seed, f"C{number}")
         c.write(values)
         return a, c
 

@@ -10,13 +10,12 @@ import yaml
 
 from analog_glue.cli.main import main
 from analog_glue.configuration.compose import conf_dir
-from analog_glue.in_situ.reports import chapter as in_situ
 from analog_glue.in_situ.reports.chapter import chapter
 from analog_glue.in_situ.reports.groups import grouped, name_groups, published_lines
 from analog_glue.in_situ.reports.records import SHORTENING, find_runs
 from analog_glue.reports.build import build
 from analog_glue.reports.figures import Chart, Level, Line, line_figure
-from analog_glue.reports.grids import Grid
+from analog_glue.reports.grids import Grid, Picture
 
 DEVICE = {"_target_": "d.D", "dw_min": 0.001, "dw_min_std": 0.3, "w_max": 0.6}
 PERIPHERY = {"output_noise": 0.06, "adc_bits": 9, "read_noise": None, "read_adc_bits": None}
@@ -160,15 +159,18 @@ CHARACTERS = {"task.train_characters": 200_000}
 NAMED = "train_characters 200,000"
 
 
+def charts_of(made):
+    """All that the figures of a chapter are drawn from."""
+    return [chart for _, part in made.parts if isinstance(part, Picture) for chart in part.draw.args[0]]
+
+
 def test_every_setting_that_leaves_out_a_part_of_the_training_set_is_known():
     tasks = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in (conf_dir() / "task").glob("*.yaml")]
     found = {f"task.{name}" for task in tasks for name, value in task.items() if name.startswith("train_") and value is None}
     assert found == set(SHORTENING)
 
 
-def test_a_run_on_a_part_of_the_training_set_says_so_even_where_all_do_and_has_no_published_value_beside(tmp_path, monkeypatch):
-    charts, draw = [], in_situ.line_figure
-    monkeypatch.setattr(in_situ, "line_figure", lambda found, *rest: charts.extend(found) or draw(found, *rest))
+def test_a_run_on_a_part_of_the_training_set_says_so_even_where_all_do_and_has_no_published_value_beside(tmp_path):
     write_run(tmp_path, [1.9], "symmetric_linear", "sgd_pulsed", **CHARACTERS)
     write_run(tmp_path, [1.9], "no_device", "sgd_digital", **CHARACTERS)
     write_run(tmp_path, [1.9], dw_min=0.02, **CHARACTERS)
@@ -190,7 +192,7 @@ def test_a_run_on_a_part_of_the_training_set_says_so_even_where_all_do_and_has_n
     table1 = rows(tmp_path, "table1")
     assert rows(tmp_path, "figure5")[model]["published"] == table1[f"{model}: analog arrays"]["published, 50"] == ""
     assert table1[f"FP model, {NAMED}"]["published, 50"] == "" and table1["FP model"]["published, 50"].startswith("≈ 1.325")
-    drawn = {line.label for chart in charts for line in chart.lines if line.y}
+    drawn = {line.label for chart in charts_of(chapter(tmp_path)) for line in chart.lines if line.y}
     assert drawn and all(NAMED in label or "train_images 500" in label for label in drawn)
 
 
@@ -248,7 +250,7 @@ def test_a_curve_never_joins_scores_of_the_whole_test_set_to_those_of_a_part(tmp
     assert (part.x, part.joined, whole.x, whole.y, whole.joined) == ([1, 2], True, [3], [2.0], False)
 
 
-def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_baseline(tmp_path, monkeypatch):
+def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_baseline(tmp_path):
     write_run(tmp_path, [1.7])
     write_run(tmp_path, [1.8], dw_min=0.02)
     write_run(tmp_path, [1.95, 1.9], dw_min=0.1, epochs=5)
@@ -261,9 +263,8 @@ def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_bas
     }  # fmt: skip
     assert states["soft bounds SGD"]["60 states"] == "2.500 (1)"
     assert list(rows(tmp_path, "war_and_peace-other")) == ["soft bounds TTv2, dw_min 0.1, dw_min_std 3"]
-    charts, draw = [], in_situ.line_figure
-    monkeypatch.setattr(in_situ, "line_figure", lambda found, *rest: charts.extend(found) or draw(found, *rest))
-    missing = "\n".join(chapter(tmp_path).missing)
+    made = chapter(tmp_path)
+    charts, missing = charts_of(made), "\n".join(made.missing)
     (states,) = (chart for chart in charts if chart.title == "states of a device")
     drawn = [list(map(round, line.x)) for line in states.lines if line.label == "soft bounds TTv2"]
     assert drawn == [[1200, 60], [12]]  # the whole test set, a part of it
