@@ -25,10 +25,7 @@ class InSituTask(ABC):
     trained_on: ClassVar[tuple[str, ...]] = ("devices",)  # what a training mode may train it on
     sections: ClassVar[tuple[str, ...]] = ()  # of the configuration that it uses; its network is its own
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """In the names of runs."""
+    name: str
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
