@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
 from analog_glue.reports.figures import drift_figure
-from analog_glue.reports.glue import glue_grid, glue_records, missing_commands, published_numbers
+from analog_glue.reports.glue import glue_grid, glue_records
 from analog_glue.reports.grids import (
     GLUE,
     Chapter,
@@ -17,6 +17,8 @@ from analog_glue.reports.grids import (
     as_latex,
     as_markdown,
 )
+from analog_glue.reports.missing import missing_commands
+from analog_glue.reports.published import published_numbers
 from analog_glue.reports.sections import Bundle, Section, pivot
 from analog_glue.runs.files import write_bytes_atomic
 from analog_glue.runs.rows import find_rows

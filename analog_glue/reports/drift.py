@@ -10,20 +10,9 @@ from collections.abc import Iterable, Sequence
 import numpy
 
 from analog_glue.reports.figures import Curve, Level, Panel, time_label
-from analog_glue.reports.grids import (
-    MISSING,
-    NAMES,
-    Grid,
-    Record,
-    Statistic,
-    as_text,
-    in_points,
-    repeated_over,
-    score_cell,
-    span,
-    summarise,
-)
+from analog_glue.reports.grids import MISSING, NAMES, Grid, Record, as_text, in_points, score_cell, span
 from analog_glue.reports.sections import Section, Variant, pivot
+from analog_glue.reports.statistics import Statistic, repeated_over, summarise
 from analog_glue.runs.rows import Measurement
 
 MOST_CURVES = 7  # in one axes; more cannot be told apart

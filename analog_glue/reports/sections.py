@@ -14,12 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from analog_glue.reports.grids import (
-    DEVICES,
-    GLUE,
-    Statistic,
-    summarise,
-)
+from analog_glue.reports.grids import DEVICES, GLUE
+from analog_glue.reports.statistics import Statistic, summarise
 from analog_glue.runs.rows import Measurement
 
 # The curves of Spoon et al. (2021), Fig. 5: (training, drift compensated).

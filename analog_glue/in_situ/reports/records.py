@@ -108,7 +108,8 @@ def find_runs(root: Path | str) -> list[InSituRun]:
         if "periphery" not in (config.get("training") or {}):  # of pulsed arrays
             continue
         run = read_json(folder / RUN)
-        choices, chosen = run.get("choices") or {}, {}
+        choices = run.get("choices") or {}
+        chosen: dict[str, object] = {}
         for group in ("task", "model", "device", "training"):
             used = group != "device" or choices.get("device") != NO_DEVICE
             if used and isinstance(config.get(group), dict):

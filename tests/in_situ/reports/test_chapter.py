@@ -10,9 +10,10 @@ import yaml
 
 from analog_glue.cli.main import main
 from analog_glue.configuration.compose import conf_dir
-from analog_glue.in_situ.reports import chapter as in_situ
+from analog_glue.in_situ.reports import curves, sweeps
 from analog_glue.in_situ.reports.chapter import chapter
-from analog_glue.in_situ.reports.groups import grouped, name_groups, published_lines
+from analog_glue.in_situ.reports.groups import grouped, name_groups
+from analog_glue.in_situ.reports.published import published_lines
 from analog_glue.in_situ.reports.records import SHORTENING, find_runs
 from analog_glue.reports.build import build
 from analog_glue.reports.figures import Chart, Level, Line, line_figure
@@ -72,6 +73,14 @@ def grid(root, label) -> Grid:
 def rows(root, label) -> dict[str, dict[str, str]]:
     found = grid(root, label)
     return {cells[0]: dict(zip(found.header, cells, strict=True)) for cells in found.rows}
+
+
+def drawn_charts(monkeypatch) -> list[Chart]:
+    """Charts of the figures that are drawn from now on."""
+    charts, draw = [], line_figure
+    for module in (curves, sweeps):
+        monkeypatch.setattr(module, "line_figure", lambda found, *rest: charts.extend(found) or draw(found, *rest))
+    return charts
 
 
 def test_seeds_of_the_same_settings_are_one_line_with_their_standard_error(tmp_path):
@@ -167,8 +176,7 @@ def test_every_setting_that_leaves_out_a_part_of_the_training_set_is_known():
 
 
 def test_a_run_on_a_part_of_the_training_set_says_so_even_where_all_do_and_has_no_published_value_beside(tmp_path, monkeypatch):
-    charts, draw = [], in_situ.line_figure
-    monkeypatch.setattr(in_situ, "line_figure", lambda found, *rest: charts.extend(found) or draw(found, *rest))
+    charts = drawn_charts(monkeypatch)
     write_run(tmp_path, [1.9], "symmetric_linear", "sgd_pulsed", **CHARACTERS)
     write_run(tmp_path, [1.9], "no_device", "sgd_digital", **CHARACTERS)
     write_run(tmp_path, [1.9], dw_min=0.02, **CHARACTERS)
@@ -261,8 +269,7 @@ def test_figure_4_puts_each_swept_setting_into_a_table_of_its_own_beside_the_bas
     }  # fmt: skip
     assert states["soft bounds SGD"]["60 states"] == "2.500 (1)"
     assert list(rows(tmp_path, "war_and_peace-other")) == ["soft bounds TTv2, dw_min 0.1, dw_min_std 3"]
-    charts, draw = [], in_situ.line_figure
-    monkeypatch.setattr(in_situ, "line_figure", lambda found, *rest: charts.extend(found) or draw(found, *rest))
+    charts = drawn_charts(monkeypatch)
     missing = "\n".join(chapter(tmp_path).missing)
     (states,) = (chart for chart in charts if chart.title == "states of a device")
     drawn = [list(map(round, line.x)) for line in states.lines if line.label == "soft bounds TTv2"]
