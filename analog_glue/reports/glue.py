@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from analog_glue.reports.figures import time_label
 from analog_glue.reports.grids import GLUE, NAMES, Grid, Record, in_points, score_cell
 from analog_glue.reports.published import Published, published_lines
-from analog_glue.reports.sections import Bundle, Section, Variant
+from analog_glue.reports.sections import Section, Variant
 from analog_glue.reports.statistics import Statistic, repeated_over, summarise
 
 
@@ -50,7 +50,8 @@ def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -
         f"[{i}] {source}." for i, source in enumerate(sources, 1)
     )
     header = ["", *(NAMES[task] for task in GLUE), "average"]
-    title = next(iter(sections.values())).hardware_title
+    data = [f"{NAMES[task]}: {section.data_title}" for task, section in sections.items() if section.data_title]
+    title = next(iter(sections.values())).hardware_title + (f" ({', '.join(data)})" if data else "")
     return Grid(f"GLUE{when}: {title}", note, header, rows)
 
 
@@ -90,15 +91,18 @@ def _with_average(statistics: list[Statistic | None]) -> list[Statistic | None]:
     return [*statistics, average]
 
 
-def glue_records(bundles: Mapping[Bundle, Mapping[str, Section]], published: Sequence[Published]) -> list[Record]:
+def glue_records(tables: Iterable[Mapping[str, Section]], published: Sequence[Published]) -> list[Record]:
+    """Numbers of `glue_grid` for other programs; `tables`: headline sections of one hardware by task."""
+    of_glue = [{task: section for task, section in by_task.items() if task in GLUE} for by_task in tables]
+    several_data = any(section.several_data for glue in of_glue for section in glue.values())
     records: list[Record] = []
     columns = [*GLUE.items(), ("average", "headline")]
-    for bundle, by_task in bundles.items():
-        glue = {task: section for task, section in by_task.items() if task in GLUE}
+    for glue in filter(None, of_glue):
+        bundle = next(iter(glue.values())).bundle
         for variant, t, statistics, changes in _glue_lines(glue):
             for kind, found in (("score", statistics), ("change", changes)):
                 for (task, metric), statistic in zip(columns, found, strict=True):
-                    measured = {
+                    measured: Record = {
                         "origin": "measured",
                         **bundle._asdict(),
                         "label": variant.title,
@@ -112,6 +116,8 @@ def glue_records(bundles: Mapping[Bundle, Mapping[str, Section]], published: Seq
                         "chips": statistic.chips if statistic else 0,
                         "source": "",
                     }
+                    if several_data:
+                        measured["data"] = glue[task].data if task in glue else ""
                     records.append(measured)
     if records:
         blank: Record = dict.fromkeys(records[0])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from analog_glue.reports.statistics import Statistic
+from analog_glue.runs.cells import csv_text
 
 NO_DEVICE = "no_device"  # the device of a run in floating point
 ALGORITHMS = {
@@ -69,6 +68,15 @@ class Chapter:
     parts: list[tuple[str, Grid | Picture]] = field(default_factory=list)  # label, what stands there
     records: dict[str, list[Record]] = field(default_factory=dict)  # csv file → its lines
     missing: list[str] = field(default_factory=list)  # a line each: what, and the command that makes it
+
+
+def in_words(value: object) -> str:
+    """A setting as tables show it."""
+    if value is None:
+        return "null"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if type(value) is int else str(value)  # a bool is an int, too
 
 
 def in_points(value: float | None, decimals: int = 2) -> str:
@@ -182,8 +190,4 @@ def as_csv(records: Sequence[Record]) -> bytes:
         digits = f"{value:.6f}".rstrip("0").rstrip(".")
         return "0" if digits == "-0" else digits
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(records[0])
-    writer.writerows([cell(value) for value in record.values()] for record in records)
-    return text.getvalue().encode()
+    return csv_text(records[0], ([cell(value) for value in record.values()] for record in records)).encode()

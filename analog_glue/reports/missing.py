@@ -18,7 +18,8 @@ def missing_commands(sections: Iterable[Section]) -> list[str]:
 
     Wanted are A, B and C (on devices without drift: both trainings, not compensated) of every task, of all
     eight once one of GLUE is there, for every seed, with as many chips and times as any of the variants has.
-    Settings that no column names (`data.root`, learning rates …) are the user's to add.
+    Settings that no column names (`data.root`, learning rates …) are the user's to add; of a task that was scored on several
+    data, the largest counts.
     """
     wanted: dict[tuple[Bundle, str, tuple[int, ...], bool, int, tuple[float, ...]], list[str]] = {}
     by_bundle: dict[Bundle, dict[str, Section]] = defaultdict(dict)
@@ -70,12 +71,12 @@ def _extracted(section: Section) -> bool:
 
 def _most_chips(section: Section) -> int:
     cells = (seeds for times in section.cells.values() for seeds in times.values())
-    return max(max(chips) + 1 for seeds in cells for chips in seeds.values())
+    return max(max(chips).number + 1 for seeds in cells for chips in seeds.values())
 
 
 def _complete(section: Section | None, curve: tuple[str, bool], seed: int, chips: int, times: Sequence[float]) -> bool:
     return section is not None and any(
-        all(len(by_time.get(t, {}).get(seed, ())) >= chips for t in times)
+        all(len({chip.number for chip in by_time.get(t, {}).get(seed, ())}) >= chips for t in times)
         for variant, by_time in section.cells.items()
         if (variant.training.name, variant.compensated) == curve
     )

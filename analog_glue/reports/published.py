@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from analog_glue.reports.grids import GLUE
+from analog_glue.runs.cells import Cells
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,14 @@ class Published:
         return f"{self.value:{'+' if self.kind == 'change' else ''}.{self.decimals}f}".replace("-", "−")
 
 
+def published_cells(package: str) -> list[Cells]:
+    """Every line of the `published.csv` that a package holds."""
+    text = files(package).joinpath("published.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
 def published_numbers() -> list[Published]:
     """The numbers of the literature in `published.csv`, each with its source."""
-    text = files("analog_glue.reports").joinpath("published.csv").read_text(encoding="utf-8")
     return [
         Published(
             line=cells["line"],
@@ -51,7 +57,7 @@ def published_numbers() -> list[Published]:
             decimals=len(cells["value"].partition(".")[2]),
             source=cells["source"],
         )
-        for cells in csv.DictReader(io.StringIO(text, newline=""))
+        for cells in published_cells("analog_glue.reports")
     ]
 
 

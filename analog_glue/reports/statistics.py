@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 
@@ -31,7 +32,7 @@ class Statistic:
     seeds: int
 
 
-def summarise(seeds: Mapping[int, Mapping[int, float]]) -> Statistic | None:
+def summarise(seeds: Mapping[int, Mapping[Any, float]]) -> Statistic | None:
     """Mean and standard error of scores given by seed and chip; None without any score."""
     by_seed = [numpy.array([chips[c] for c in sorted(chips)]) for _, chips in sorted(seeds.items()) if chips]
     if not by_seed:

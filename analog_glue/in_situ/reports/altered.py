@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from analog_glue.in_situ.files import Cells
 from analog_glue.in_situ.reports.extraction import right_after
 from analog_glue.in_situ.reports.groups import TEXT, Group, headline, name_groups, unit
 from analog_glue.in_situ.reports.published import sources
 from analog_glue.in_situ.reports.records import Extraction
 from analog_glue.reports.grids import NAMES, Chapter, Grid, Record, score_cell, span
 from analog_glue.reports.statistics import summarise
+from analog_glue.runs.cells import Cells
 
 # table → attribute of an extraction, columns that name a line, column across, what the columns are
 ALTERED: dict[str, tuple[str, tuple[str, ...], str, str]] = {

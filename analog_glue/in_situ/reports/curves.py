@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from analog_glue.in_situ.files import Cells
 from analog_glue.in_situ.reports.groups import SHORT, Group, headline, name_groups, unit
 from analog_glue.in_situ.reports.published import READING, belongs, sources
 from analog_glue.in_situ.reports.records import TEST_PART
 from analog_glue.reports.figures import Chart, Level, line_figure
 from analog_glue.reports.grids import MISSING, NO_DEVICE, Chapter, Grid, Picture, Record, score_cell, span
 from analog_glue.reports.statistics import Statistic, summarise
+from analog_glue.runs.cells import Cells
 
 LIKE = ", of the same part of the training set"
 References = Mapping[tuple[object, ...], Group]  # part of the training set → SGD on symmetric devices (`symmetric_sgd`)

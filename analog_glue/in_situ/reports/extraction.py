@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from analog_glue.in_situ.files import Cells
 from analog_glue.in_situ.reports.groups import MOMENTUM, Group, name_groups
 from analog_glue.in_situ.reports.published import READING, belongs, sources
 from analog_glue.in_situ.reports.records import Extraction
 from analog_glue.reports.grids import ALGORITHMS, MISSING, Chapter, Grid, Record, score_cell
 from analog_glue.reports.statistics import Statistic, summarise
+from analog_glue.runs.cells import Cells
 
 PLACES = ("digital", "arrays without bounds", "fresh arrays")
 WEIGHTS = ("analog arrays", *(f"{weights}, {place}" for weights in ("extracted", "averaged") for place in PLACES))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Iterable
-from importlib.resources import files
 
-from analog_glue.in_situ.files import Cells
 from analog_glue.in_situ.reports.groups import Group
+from analog_glue.reports.published import published_cells
+from analog_glue.runs.cells import Cells
 
 READING = "Learning rates and the devices of Models I–III are lost; ours are our reading (docs/in_situ.md)."
 
 
 def published_lines() -> list[Cells]:
     """The numbers of the literature in `published.csv`, each with its source; lost values are empty."""
-    text = files("analog_glue.in_situ.reports").joinpath("published.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    return published_cells("analog_glue.in_situ.reports")
 
 
 def belongs(line: str, group: Group) -> bool:

@@ -6,11 +6,11 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from analog_glue.in_situ.files import Cells
 from analog_glue.in_situ.reports.published import sources
 from analog_glue.reports.figures import Chart, Line, line_figure
 from analog_glue.reports.grids import Chapter, Grid, Picture, in_points, score_cell, span
 from analog_glue.reports.statistics import Statistic, summarise
+from analog_glue.runs.cells import Cells
 
 # As far as the published array is known (conf/experiment/gokmen_figure6.yaml).
 PUBLISHED_ARRAY = {"outputs": "512", "inputs": "512", "weight_std": "0.333333", "w_max": "0.6", "output_noise": "0.06"}
