@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from analog_glue.reports.grids import DEVICES, GLUE
@@ -193,7 +193,7 @@ def pivot(rows: Iterable[Measurement], settings: Mapping[str, Settings] | None =
     Args:
         settings: Of the trainings, by the name of the run, to say what trainings of one name differ in.
     """
-    rows, remarks = _distinct(_with_data(rows))
+    rows, remarks = _distinct(rows)
     trainings, ambiguous = trainings_of(rows, settings)
     sections: dict[tuple[Bundle, Scored], Section] = {}
     by_scored: dict[Scored, list[Section]] = defaultdict(list)
@@ -242,17 +242,6 @@ def pivot(rows: Iterable[Measurement], settings: Mapping[str, Settings] | None =
 
 def _scored(row: Measurement) -> Scored:
     return Scored(Score(row.task, row.split, row.metric), row.data, row.examples)
-
-
-def _with_data(rows: Iterable[Measurement]) -> list[Measurement]:
-    """Rows older than the column `data` take it from younger rows of their sweep, which is of one data alone."""
-    rows = list(rows)
-    known: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for row in rows:
-        if row.data:
-            known[row.run, row.sweep].add(row.data)
-    only = {sweep: found.pop() for sweep, found in known.items() if len(found) == 1}
-    return [row if row.data else replace(row, data=only.get((row.run, row.sweep), "")) for row in rows]
 
 
 def _distinct(rows: Iterable[Measurement]) -> tuple[list[Measurement], list[str]]:

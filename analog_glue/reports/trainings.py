@@ -55,14 +55,15 @@ def trainings_of(
     for row in rows:
         if row.stage != "majority":
             seeds.setdefault(network(row), row.seed)
-            if settings and row.run in settings:
+            if settings and row.recipe and row.run in settings:
                 chosen[network(row)] = settings[row.run]
             recipes[network(row)] = row.recipe or recipes.get(network(row), "")
     for one, recipe in recipes.items():
         alike[one[:3]][recipe].append(one)
     trainings, remarks = {}, []
     for (task, model, name), by_recipe in alike.items():
-        told = _told({recipe: [chosen[one] for one in own if one in chosen] for recipe, own in by_recipe.items()})
+        known = {recipe: [chosen[one] for one in own if one in chosen] for recipe, own in by_recipe.items()}
+        told = _told(known)
         doubled = {recipe for recipe, own in by_recipe.items() if len({seeds[one] for one in own}) < len(own)}
         for recipe, own in by_recipe.items():
             for one in own:
@@ -74,7 +75,7 @@ def trainings_of(
                 f"{task}, {model}: several {title}s of the same seed, told apart by the "
                 "hash at the end of the run's name; `analog-glue tables` also takes the folder of one run."
             )
-        if any(told[recipe] == recipe[:8] != "" for recipe in by_recipe):
+        if len(known) > 1 and any(recipe and not own for recipe, own in known.items()):
             remarks.append(
                 f"{task}, {model}: several {title}s whose settings are not at hand, told apart by a hash of them; "
                 "`analog-glue tables` of a folder with the runs themselves says what differs."

@@ -91,12 +91,11 @@ def test_rows_of_another_number_of_examples_are_of_other_data_even_where_no_fing
     assert sections[1].data_title == "50 examples, not recorded which"
 
 
-def test_chips_added_to_an_older_sweep_stay_in_its_table():
-    old = [replace(r, sweep="pcm-spoon2021-c0ffee11") for r in DEMO]
-    added = chips([90.0] * 4, HOUR, True, "digital", data=FILMS, sweep="pcm-spoon2021-c0ffee11", **COMPILED)[3:]
-    sections, _ = pivot([*old, *added])
-    younger = next(s for s in sections if A in s.cells)
-    assert younger.statistic(B, HOUR).chips == 4 and younger.digital[B.training]
+def test_chips_added_to_an_older_sweep_stay_in_its_table_and_are_paired_among_themselves():
+    added = [chips([90.0] * 4, HOUR, compensated, "digital", **COMPILED)[3] for compensated in (True, False)]
+    (section,), _ = pivot([*DEMO, *added])
+    assert section.statistic(B, HOUR).chips == 4 and section.difference(B, A, HOUR).chips == 4
+    assert section.unpaired(B, A)[0] == 0
 
 
 def test_an_older_sweep_takes_its_data_from_the_file_beside_its_rows(tmp_path):
