@@ -23,14 +23,14 @@ from analog_glue.commands.dry_run import describe
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
-from analog_glue.kernels.backend import choose_kernel
 from analog_glue.kernels.matmul import route, taken
-from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model
 from analog_glue.nn.calibration import calibrate_input_ranges
-from analog_glue.nn.convert import analog_layers, to_digital
+from analog_glue.nn.computation import Computation
+from analog_glue.nn.convert import to_digital
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
 from analog_glue.runs.files import write_json_atomic
@@ -72,7 +72,7 @@ def evaluate(
     Raises:
         ValueError: no finished training run in `settings.checkpoint`.
     """
-    hardware, where = runtime(settings, device, tile)
+    hardware, computation = runtime(settings, device, tile)
     checkpoint = Path(str(settings.checkpoint))
     facts = read_run(checkpoint, "checkpoint")
     config = config or config_of(noise=device, tile=tile)
@@ -80,14 +80,15 @@ def evaluate(
     task.check(settings.data.root)
     raw = task.load(settings.data.root)
     loaded = load_checkpoint_model(checkpoint)
+    placement = Placement.of(loaded.model, hardware)
     encoded = EncodedData.of(task, raw, loaded)
     if settings.dry_run:
         text = describe(
-            loaded.model, hardware, encoded.train, settings, task.name, raw, None, checkpoint, True, str(checkpoint)
+            loaded.model, placement, encoded.train, settings, task.name, raw, None, checkpoint, True, str(checkpoint)
         )
         return RunSummary(checkpoint, text)
-    subject = subject_of(settings, hardware, task, raw, loaded, encoded, checkpoint, log)
-    return sweep(settings, hardware, subject, config, choices, overrides, where, log)
+    subject = subject_of(settings, placement, task, raw, loaded, encoded, checkpoint, log)
+    return sweep(settings, placement, computation, subject, config, choices, overrides, log)
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,8 @@ class EncodedData:
         return cls(tokens(raw.train), {name: tokens(split) for name, split in raw.validation.items()})
 
 
-def calibrated_ranges(model: nn.Module, hardware: Hardware, train: Encoded, calibration: Calibration) -> dict[str, Tensor]:
+def calibrated_ranges(model: nn.Module, placement: Placement, train: Encoded, calibration: Calibration) -> dict[str, Tensor]:
     """Input range of every layer on tiles from the first training examples of a fixed order."""
-    layers = analog_layers(model, hardware.layers)
     chosen = torch.randperm(len(train), generator=generator("calibration examples"))[: calibration.examples].tolist()
     device = next(model.parameters()).device
     subset = Encoded(
@@ -120,7 +120,7 @@ def calibrated_ranges(model: nn.Module, hardware: Hardware, train: Encoded, cali
         batches.append({name: tensor.to(device) for name, tensor in batch.items() if name != "labels"})
     was_training = model.training
     ranges = calibrate_input_ranges(
-        model.eval(), layers, hardware.crossbar, batches, calibration.percentile, calibration.adc_headroom
+        model.eval(), placement.layers(model), placement, batches, calibration.percentile, calibration.adc_headroom
     )
     model.train(was_training)
     return ranges
@@ -142,7 +142,7 @@ class Subject:
 
 def subject_of(
     settings: RunSettings,
-    hardware: Hardware,
+    placement: Placement,
     task: Task,
     raw: RawData,
     loaded: LoadedModel,
@@ -153,7 +153,7 @@ def subject_of(
     facts = read_run(trained_in, "checkpoint")
     return Subject(
         loaded.model,
-        lambda model: _periphery(trained_in, model, hardware, encoded.train, settings, log),
+        lambda model: _periphery(trained_in, model, placement, encoded.train, settings, log),
         Sentences(task, raw, encoded.validation, settings.evaluation.token_budget),
         facts,
         {"source": raw.source, "fingerprint": raw.fingerprint},
@@ -164,12 +164,12 @@ def subject_of(
 
 def sweep(
     settings: RunSettings,
-    hardware: Hardware,
+    placement: Placement,
+    computation: Computation,
     subject: Subject,
     config: dict[str, Any],
     choices: dict[str, str],
     overrides: Iterable[str],
-    where: str,
     log: Callable[[str], None],
 ) -> RunSummary:
     """Score a trained network on the hardware of this command over time; only what is not known is measured."""
@@ -190,12 +190,12 @@ def sweep(
         forget(folder)
     known = results.rows()
     measured = {(row.stage, row.chip, row.t_seconds, row.compensated) for row in known}
-    wanted = points(evaluation, hardware.device.drifts)
+    wanted = points(evaluation, placement.hardware.device.drifts)
     missing = [p for p in wanted if (p.stage, p.chip, p.t, p.compensated) not in measured]
     if not missing:
         log(f"Already done: {folder}")
     else:
-        model, periphery, source = subject.periphery(subject.model.to(where))
+        model, periphery, source = subject.periphery(subject.model.to(computation.where))
         folder.mkdir(parents=True, exist_ok=True)
         ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
         write_json_atomic(folder / "input_ranges.json", {"source": source, "input_ranges": ranges})
@@ -210,10 +210,10 @@ def sweep(
             chip_seed=evaluation.chip_seed,
             data=subject.data,
             input_ranges=source,
-            product=choose_product(hardware.product, where, hardware.device.noise_floor, hardware.kernel),
-            kernel=hardware.kernel,
+            product=computation.product,
+            kernel=computation.kernel,
             matmul=taken(),
-            device=where,
+            device=computation.where,
         )
         write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "running"})
         started = time.monotonic()
@@ -221,7 +221,7 @@ def sweep(
         def is_known(point: Point) -> bool:
             return (point.stage, point.chip, point.t, point.compensated) in measured
 
-        scored = drift_sweep(model, hardware, periphery, subject.workload, evaluation, is_known)
+        scored = drift_sweep(model, placement, computation, periphery, subject.workload, evaluation, is_known)
         if len(measured):
             log(f"Resuming the sweep: {len(wanted) - len(missing)} of {len(wanted)} scores are measured.")
         with working_in(folder), Progress("drift sweep", len(missing), "score", log=log) as progress:
@@ -246,7 +246,7 @@ def sweep(
 def _periphery(
     trained_in: Path,
     model: nn.Module,
-    hardware: Hardware,
+    placement: Placement,
     train: Encoded,
     settings: RunSettings,
     log: Callable[[str], None],
@@ -256,8 +256,7 @@ def _periphery(
     Also the model that goes with them: learned scales of layers that do not lie on such tiles now are part of its weights.
     """
     calibration = settings.hardware.calibration
-    layers = analog_layers(model, hardware.layers)
-    grids = {name: hardware.crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
+    grids = placement.grids
     learned: dict[str, LayerPeriphery] = {}
     unfit: dict[str, LayerPeriphery] = {}
     if (trained_in / PERIPHERY_FILE).exists():
@@ -268,12 +267,12 @@ def _periphery(
             (learned if fits else unfit)[name] = LayerPeriphery(input_range, tensors[f"{name}.output_scale"])
     if unfit:
         model = to_digital(model, unfit)
-    if len(learned) == len(layers):
+    if len(learned) == len(grids):
         return model, learned, "learned in training"
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
-    log(f"Calibrating the input ranges of {len(layers) - len(learned)} layers: {source}")
-    ranges = calibrated_ranges(model, hardware, train, calibration)
-    both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in layers}
+    log(f"Calibrating the input ranges of {len(grids) - len(learned)} layers: {source}")
+    ranges = calibrated_ranges(model, placement, train, calibration)
+    both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in grids}
     return model, both, source + (" (others learned in training)" if learned else "")
 
 
@@ -309,8 +308,8 @@ def _rows(
     ]
 
 
-def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hardware, str]:
-    """The hardware on paper with the product that this machine computes fastest, and where torch computes."""
+def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hardware, Computation]:
+    """The hardware on paper, and how this machine computes it: torch's threads and products are set from here on."""
     cuda = torch.cuda.is_available()
     where = settings.runtime.device
     require(where != "cuda" or cuda, "runtime.device", "be cpu or auto on a machine without a CUDA device", where)
@@ -320,9 +319,10 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     product = settings.runtime.product
     fits = ("auto", "float32", *(("float16",) if where == "cuda" else ("int8", "int8_single")))
     require(product in fits, "runtime.product", f"be one of {', '.join(fits)} on {where}", product)
-    kernel = choose_kernel(settings.runtime.kernel, where)
+    hardware = Hardware(device, tile, tuple(settings.hardware.layers))
+    computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, settings.hardware.read_out)
     route(settings.runtime.matmul, where)
-    return Hardware(device, tile, tuple(settings.hardware.layers), product, kernel, settings.hardware.read_out), where
+    return hardware, computation
 
 
 def is_main_process() -> bool:

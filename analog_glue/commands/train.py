@@ -26,11 +26,11 @@ from analog_glue.commands.dry_run import describe
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
-from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
-from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery
-from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.computation import Computation
+from analog_glue.nn.convert import fold_output_scales, learned_periphery
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.placement import Placement
 from analog_glue.runs.files import write_json_atomic
 from analog_glue.runs.folder import (
     BEST,
@@ -78,7 +78,7 @@ def train(
     """
     if not is_main_process():
         log = silent
-    hardware, where = runtime(settings, device, tile)
+    hardware, computation = runtime(settings, device, tile)
     config = config or config_of(task=task, model=model, noise=device, tile=tile, training=mode)
     choices = choices or _names_of(task, model, device, mode)
     task.check(settings.data.root)
@@ -107,11 +107,11 @@ def train(
         loaded = model.load(task.num_labels, settings.seed, texts=raw.train.texts)
         if mode.start_from is not None:
             loaded.model.load_state_dict(load_checkpoint_model(Path(mode.start_from)).model.state_dict())
-    analog_layers(loaded.model, hardware.layers)  # patterns that match nothing are refused before anything is trained
+    placement = Placement.of(loaded.model, hardware)  # patterns that match nothing are refused before anything is trained
     encoded = EncodedData.of(task, raw, loaded)
 
     if settings.dry_run:
-        text = describe(loaded.model, hardware, encoded.train, settings, task.name, raw, mode, folder, done, loaded.source)
+        text = describe(loaded.model, placement, encoded.train, settings, task.name, raw, mode, folder, done, loaded.source)
         return RunSummary(folder, text)
     if not done:
         facts = provenance(
@@ -123,10 +123,10 @@ def train(
             seed=settings.seed,
             data={"source": raw.source, "fingerprint": raw.fingerprint},
             model={"source": loaded.source, "parameters": sum(p.numel() for p in loaded.model.parameters())},
-            product=choose_product(hardware.product, where, device.noise_floor, hardware.kernel),
-            kernel=hardware.kernel,
+            product=computation.product,
+            kernel=computation.kernel,
             matmul=taken(),
-            device=where,
+            device=computation.where,
         )
         if is_main_process():
             if settings.force:
@@ -136,33 +136,33 @@ def train(
             write_json_atomic(folder / RUN_FILE, {**facts, "status": "running"})
             log(f"Training {name} in {folder}")
         with working_in(folder):
-            _train(settings, task, mode, hardware, loaded, encoded, folder, facts, where, log)
+            _train(settings, task, mode, placement, computation, loaded, encoded, folder, facts, log)
     if not is_main_process():
         return RunSummary(folder, "")  # the sweep is the main process's work
     if not done:
         loaded = load_checkpoint_model(folder)
-    subject = subject_of(settings, hardware, task, raw, loaded, encoded, folder, log)
-    return sweep(settings, hardware, subject, config, choices, overrides, where, log)
+    subject = subject_of(settings, placement, task, raw, loaded, encoded, folder, log)
+    return sweep(settings, placement, computation, subject, config, choices, overrides, log)
 
 
 def _train(
     settings: RunSettings,
     task: Task,
     mode: TrainingMode,
-    hardware: Hardware,
+    placement: Placement,
+    computation: Computation,
     loaded: LoadedModel,
     encoded: EncodedData,
     folder: Path,
     facts: dict[str, Any],
-    where: str,
     log: Callable[[str], None],
 ) -> None:
     calibration = settings.hardware.calibration
 
     def calibrate(model: nn.Module) -> dict[str, Tensor]:
-        return calibrated_ranges(model, hardware, encoded.train, calibration)
+        return calibrated_ranges(model, placement, encoded.train, calibration)
 
-    preparation = Preparation(hardware, NoiseClock(), calibrate)
+    preparation = Preparation(placement, computation, NoiseClock(), calibrate)
     prepared = mode.prepare(loaded.model, preparation)
     data = TrainingData(
         order=lambda epoch: training_batches(len(encoded.train), mode.batch_size, settings.seed, epoch),
@@ -174,7 +174,7 @@ def _train(
         return {s.metric: s.value for s in scores}
 
     trained, history = fit(
-        prepared, mode, data, validation_scores, task.headline, preparation, settings.seed, folder, where, log
+        prepared, mode, data, validation_scores, task.headline, preparation, settings.seed, folder, computation.where, log
     )
     if not is_main_process():
         return

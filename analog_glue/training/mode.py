@@ -8,15 +8,17 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from analog_glue.errors import require
-from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.placement import Placement
 
 
 @dataclass(frozen=True)
 class Preparation:
     """What a mode may need to make a model trainable; `calibrate` runs training batches through the digital model."""
 
-    hardware: Hardware
+    placement: Placement
+    computation: Computation
     clock: NoiseClock
     calibrate: Callable[[nn.Module], dict[str, Tensor]]  # model → input range [row blocks] of each layer
 

@@ -28,6 +28,7 @@ from analog_glue.in_situ.tasks.heads import HeadTask
 from analog_glue.in_situ.tasks.task import InSituTask
 from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.runs.tensors import load_tensors
 from analog_glue.settings import RunSettings
 from analog_glue.tiles.crossbar import Crossbar
@@ -54,7 +55,7 @@ def deploy(
     Raises:
         ValueError: an extraction without averaged weights where `evaluation.weights` asks for them.
     """
-    hardware, where = runtime(settings, noise, tile)
+    hardware, computation = runtime(settings, noise, tile)
     extraction, chosen = Path(str(settings.checkpoint)), settings.evaluation.weights
     trained = json.loads((extraction.parent / RUN).read_text(encoding="utf-8"))
     file = extraction / f"{chosen}.safetensors"
@@ -66,8 +67,9 @@ def deploy(
     check_data(extraction.parent, data)
     weights = [tensors[str(number)].numpy() for number in range(len(tensors))]
     model = on_linear_layers(trainable.deployable(weights)).eval()
+    placement = Placement.of(model, hardware)
     if settings.dry_run:
-        tiles = count_tiles(model, hardware)
+        tiles = count_tiles(placement)
         sizes = f"{tiles.layers} layers, {tiles.weights:,} weights on {tiles.tiles} tiles"
         return RunSummary(extraction, f"{chosen} weights of {extraction}: {sizes}")
 
@@ -79,10 +81,10 @@ def deploy(
         raw, loaded = task.load_sentences(settings.data.root, seed)
         encoded = EncodedData.of(task.task, raw, loaded)
         workload = Sentences(task.task, raw, encoded.validation, settings.evaluation.token_budget)
-        ranges_of = partial(calibrated_ranges, hardware=hardware, train=encoded.train, calibration=calibration)
+        ranges_of = partial(calibrated_ranges, placement=placement, train=encoded.train, calibration=calibration)
     else:
-        workload = workload_of(trainable, in_digital(trainable, weights, mode, seed), where)
-        ranges_of = partial(workload.ranges, hardware=hardware, calibration=calibration)
+        workload = workload_of(trainable, in_digital(trainable, weights, mode, seed), computation.where)
+        ranges_of = partial(workload.ranges, placement=placement, calibration=calibration)
 
     def calibrated(model: nn.Module) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:
         log(f"Calibrating the input ranges: {source}")
@@ -100,4 +102,4 @@ def deploy(
     }
     folder = f"{trained['name']}/{extraction.name}/{chosen}-{train_id}"
     subject = Subject(model, calibrated, workload, facts, data, extraction, folder)
-    return sweep(settings, hardware, subject, config, names, overrides, where, log)
+    return sweep(settings, placement, computation, subject, config, names, overrides, log)
