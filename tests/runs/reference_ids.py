@@ -1,6 +1,6 @@
 """Payloads whose ids are recorded in reference_ids.json: one per kind at its recorded defaults, one per option of conf/.
 
-    python -m tests.runs.reference_ids     adds what is new; what is there is never rewritten
+python -m tests.runs.reference_ids     adds what is new; what is there is never rewritten
 """
 
 import json
