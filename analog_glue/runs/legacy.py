@@ -126,14 +126,13 @@ def _node(node: Any) -> Any:
 
 
 def _then(kind: str, values: dict[str, Any]) -> dict[str, Any]:
-    """The fields that there were; raises `_NotThen` where a later one is not at its default."""
+    """The fields that there were, and the class variables; raises `_NotThen` where a later one is not at its default."""
     sections = recorded_sections()
     then = sections[VERSION][kind]
     later = {name: value for section in sections.values() for name, value in section.get(kind, {}).items() if name not in then}
-    for name, value in values.items():
-        if name not in then and (name not in later or canonical(later[name]) != canonical(value)):
-            raise _NotThen
-    return {name: value for name, value in values.items() if name in then}
+    if any(canonical(later[name]) != canonical(value) for name, value in values.items() if name in later):
+        raise _NotThen
+    return {name: value for name, value in values.items() if name not in later}
 
 
 def _hardware(hardware: HardwareSettings) -> dict[str, Any]:

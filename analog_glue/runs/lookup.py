@@ -12,6 +12,7 @@ from analog_glue.errors import UserError
 from analog_glue.runs.folder import CONFIG_FILE, CONFIG_FILE_OF_RUN, EXTRACTION_FILE, RUN_FILE
 from analog_glue.runs.identity import Identity, Payload, differences
 from analog_glue.runs.legacy import payload_of_record
+from analog_glue.runs.model_files import architecture_entries
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ def nearest_run(root: Path, stem: str, identity: Identity) -> str:
     differs, folder = min(compared, key=lambda pair: (len(pair[0]), pair[1].name))
     if not differs:
         return f"Another run with the same settings as far as it says: {folder.name}"
+    told = sorted(differs, key=lambda one: None in (one.first, one.second))[:3]  # what both say comes first
     more = f"; and {len(differs) - 3} more" if len(differs) > 3 else ""
-    return f"Not the run {folder.name}: {'; '.join(one.in_words('it has') for one in differs[:3])}{more}"
+    return f"Not the run {folder.name}: {'; '.join(one.in_words('it has') for one in told)}{more}"
 
 
 def payload_of(folder: Path) -> Payload | None:
@@ -78,7 +80,10 @@ def payload_of(folder: Path) -> Payload | None:
     if "identity" in record:
         payload: Payload = record["identity"]
         return payload
-    return payload_of_record(record, read_json(folder / (CONFIG_FILE_OF_RUN if record["command"] == "train" else CONFIG_FILE)))
+    if record["command"] != "train":
+        return payload_of_record(record, read_json(folder / CONFIG_FILE))
+    network = architecture_entries(read_json(folder / CONFIG_FILE))  # of the checkpoint, as the library wrote it
+    return network | payload_of_record(record, read_json(folder / CONFIG_FILE_OF_RUN))
 
 
 def read_json(file: Path) -> dict[str, Any]:

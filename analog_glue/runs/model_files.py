@@ -40,8 +40,13 @@ def model_entries(folder: Path) -> dict[str, Any]:
     return {
         "model.weights": fingerprint_of_file(folder / WEIGHTS_FILE)[:LENGTH],
         "model.tokenizer": fingerprint_of_tokenizer(folder),
-        **{f"model.architecture.{key}": value for key, value in sorted(architecture_of(architecture).items())},
+        **architecture_entries(architecture),
     }
+
+
+def architecture_entries(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's configuration as entries of a payload."""
+    return {f"model.architecture.{key}": value for key, value in sorted(architecture_of(config).items())}
 
 
 def architecture_of(config: dict[str, Any]) -> dict[str, Any]:
