@@ -32,13 +32,9 @@ ATTENTION = "sdpa"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")  # any one of them
 HUB_FILES = (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    *TOKENIZER_FILES,
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-)
+    CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES,
+    "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ NAMES = frozenset({
 })  # fmt: skip
 # Of tokenizer.json and tokenizer_config.json: names, and a length that every task sets itself.
 NAMES_OF_TOKENIZER = frozenset({"name_or_path", "tokenizer_file", "transformers_version", "truncation", "padding"})
-# fmt: skip
 # Dropout probabilities in the configurations of BERT, RoBERTa, ALBERT and DistilBERT.
 DROPOUT_FIELDS = (
     "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
