@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analog_glue.errors import UserError
 from analog_glue.hub import unreachable
 
 TIMEOUT = 30.0  # [s] without any byte
@@ -47,7 +48,7 @@ def cached(file: PublicFile) -> Path | None:
 
 
 def require_available(files: Sequence[PublicFile]) -> None:
-    """Raises ValueError within some seconds where a file is neither in the cache nor on a server that answers."""
+    """Raises UserError within some seconds where a file is neither in the cache nor on a server that answers."""
     missing = [file for file in files if cached(file) is None]
     if not missing:
         return
@@ -63,7 +64,7 @@ def fetch(file: PublicFile) -> Path:
     """The file in the cache, downloaded if it is not there.
 
     Raises:
-        ValueError: no address gives the expected content; names the setting `data.root` and what to do.
+        UserError: no address gives the expected content; names the setting `data.root` and what to do.
     """
     import pooch
 
@@ -91,9 +92,9 @@ def _root(error: BaseException) -> str:
     return str(error)
 
 
-def _unavailable(file: PublicFile, reason: str) -> ValueError:
+def _unavailable(file: PublicFile, reason: str) -> UserError:
     name = file.name.rpartition("/")[2]
-    return ValueError(
+    return UserError(
         f"Setting `data.root` must name a folder with {name} while it cannot be downloaded, but is null: {reason}. "
         f"Fetch it from {file.addresses[0]} on a machine with a network, and name its folder."
     )

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from analog_glue.errors import UserError
+
 ANSWER_WITHIN = 1.2  # [s] for one HEAD request; HF_HUB_ETAG_TIMEOUT, the hub library's own variable, overrides it
 
 
@@ -34,7 +36,7 @@ def fetch(
         advice: What the user can do without the hub: opens with "Set `data.root` …".
 
     Raises:
-        ValueError: The hub does not answer or does not have the files; ends with `advice`.
+        UserError: The hub does not answer or does not have the files; ends with `advice`.
     """
     from huggingface_hub import constants, snapshot_download
 
@@ -56,9 +58,9 @@ def fetch(
         # Behind "not in the cache either" stands what really happened.
         cause = error.__cause__ or error
         reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".")
-        raise ValueError(f"The {kind} {repo} at revision {revision} could not be downloaded: {reason}. {advice}") from error
+        raise UserError(f"The {kind} {repo} at revision {revision} could not be downloaded: {reason}. {advice}") from error
     if not complete(folder):
-        raise ValueError(f"The {kind} {repo} at revision {revision} lacks files this program needs. {advice}")
+        raise UserError(f"The {kind} {repo} at revision {revision} lacks files this program needs. {advice}")
     return folder
 
 
@@ -85,11 +87,11 @@ def in_cache(repo: str, kind: Literal["model", "dataset"], revision: str, comple
 
 
 def require_answer(repo: str, kind: Literal["model", "dataset"], advice: str) -> None:
-    """Raises ValueError, ending with `advice`, where the hub does not answer in `ANSWER_WITHIN` seconds."""
+    """Raises UserError, ending with `advice`, where the hub does not answer in `ANSWER_WITHIN` seconds."""
     from huggingface_hub import constants
 
     if (reason := unreachable(constants.ENDPOINT)) is not None:
-        raise ValueError(f"The {kind} {repo} is not in the Hugging Face cache and {reason}. {advice}")
+        raise UserError(f"The {kind} {repo} is not in the Hugging Face cache and {reason}. {advice}")
 
 
 def unreachable(endpoint: str) -> str | None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analog_glue import seeding
+from analog_glue.errors import UserError, require_argument
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -62,7 +63,7 @@ class PretrainedModel:
         _check_dropout(self.dropout)
 
     def check(self) -> None:
-        """Raises ValueError within two seconds where `load` would not find its files. Imports no torch."""
+        """Raises UserError within two seconds where `load` would not find its files. Imports no torch."""
         if self.path is not None:
             _check_folder(Path(self.path).expanduser(), "model.path")
             return
@@ -92,7 +93,7 @@ class PretrainedModel:
             texts: Not used; a model made on the spot takes its vocabulary from them.
 
         Raises:
-            ValueError: Files are missing or incomplete, or the hub does not answer.
+            UserError: Files are missing or incomplete, or the hub does not answer.
         """
         if self.path is not None:
             folder, source = Path(self.path).expanduser(), self.path
@@ -121,17 +122,12 @@ class TinyModel:
 
     def __post_init__(self) -> None:
         for key in ("hidden", "layers", "heads", "intermediate"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"Setting `model.{key}` must be at least 1, but is {getattr(self, key)}.")
-        if self.hidden % self.heads:
-            raise ValueError(
-                f"Setting `model.hidden` must be a multiple of `model.heads` = {self.heads}, but is {self.hidden}."
-            )
-        if self.vocabulary_size <= len(SPECIAL_TOKENS):
-            raise ValueError(
-                f"Setting `model.vocabulary_size` must exceed the {len(SPECIAL_TOKENS)} special tokens, "
-                f"but is {self.vocabulary_size}."
-            )
+            require_argument(getattr(self, key) >= 1, key, "be at least 1", getattr(self, key))
+        whole = self.hidden % self.heads == 0
+        require_argument(whole, "hidden", f"be a multiple of `heads` = {self.heads}", self.hidden)
+        special = len(SPECIAL_TOKENS)
+        exceeds = self.vocabulary_size > special
+        require_argument(exceeds, "vocabulary_size", f"exceed the {special} special tokens", self.vocabulary_size)
         _check_dropout(self.dropout)
 
     def check(self) -> None:
@@ -195,12 +191,12 @@ def load_checkpoint_model(folder: Path) -> LoadedModel:
     alone.
 
     Raises:
-        ValueError: A file is missing, or the weights of a layer are.
+        UserError: A file is missing, or the weights of a layer are.
     """
     _check_folder(folder, "checkpoint")
     model, new = _from_folder(folder, None, None, "checkpoint")
     if new:
-        raise ValueError(f"Setting `checkpoint` must lead to a complete model, but {folder} lacks {sorted(new)[:5]}.")
+        raise UserError(f"Setting `checkpoint` must lead to a complete model, but {folder} lacks {sorted(new)[:5]}.")
     return LoadedModel(model, _tokenizer(folder, model), str(folder))
 
 
@@ -209,8 +205,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def _check_dropout(dropout: float | None) -> None:
-    if dropout is not None and not 0.0 <= dropout < 1.0:
-        raise ValueError(f"Setting `model.dropout` must lie in [0, 1) or be null, but is {dropout}.")
+    known = dropout is None or 0.0 <= dropout < 1.0
+    require_argument(known, "dropout", "lie in [0, 1) or be null", dropout)
 
 
 def _missing_files(folder: Path) -> list[str]:
@@ -226,9 +222,9 @@ def _is_complete(folder: Path) -> bool:
 
 def _check_folder(folder: Path, setting: str) -> None:
     if not folder.is_dir():
-        raise ValueError(f"Setting `{setting}` must be a folder that holds a model, but {folder} does not exist.")
+        raise UserError(f"Setting `{setting}` must be a folder that holds a model, but {folder} does not exist.")
     if missing := _missing_files(folder):
-        raise ValueError(
+        raise UserError(
             f"Setting `{setting}` must be a folder with {CONFIG_FILE}, {WEIGHTS_FILE} and a tokenizer, "
             f"but {folder} lacks {' and '.join(missing)}."
         )
@@ -264,7 +260,7 @@ def _from_folder(folder: Path, num_labels: int | None, dropout: float | None, se
     new = set(report["missing_keys"]) | {name for name, *_ in report["mismatched_keys"]}
     encoder = model.base_model_prefix + "."
     if lost := sorted(name for name in new if name.startswith(encoder) and ".pooler" not in name):
-        raise ValueError(
+        raise UserError(
             f"Setting `{setting}` must lead to a complete {config.model_type} encoder, "
             f"but {folder / WEIGHTS_FILE} "
             f"lacks {len(lost)} of its tensors, {lost[0]} for one."

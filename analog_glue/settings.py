@@ -50,7 +50,7 @@ class Runtime:
     matmul: str = "default"  # float32 products of all digital work: default | onednn | auto (only if a probe finds it faster)
 
     def __post_init__(self) -> None:
-        known = ("default", "onednn", "auto")
+        known: tuple[str, ...] = ("default", "onednn", "auto")
         require(self.matmul in known, "runtime.matmul", f"be one of {', '.join(known)}", self.matmul)
         require(self.device in ("auto", "cpu", "cuda"), "runtime.device", "be auto, cpu or cuda", self.device)
         require(self.jobs >= 1, "runtime.jobs", "be at least 1", self.jobs)

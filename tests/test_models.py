@@ -303,13 +303,13 @@ def test_tiny_keeps_the_most_frequent_words_when_the_vocabulary_is_small():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden": 15}, r"`model\.hidden` must be a multiple of `model\.heads` = 2, but is 15"),
-        ({"layers": 0}, r"`model\.layers` must be at least 1"),
-        ({"vocabulary_size": 5}, r"`model\.vocabulary_size`"),
-        ({"dropout": 1.0}, r"`model\.dropout` must lie in \[0, 1\)"),
+        ({"hidden": 15}, r"`hidden` must be a multiple of `heads` = 2, but is 15"),
+        ({"layers": 0}, r"`layers` must be at least 1"),
+        ({"vocabulary_size": 5}, r"`vocabulary_size`"),
+        ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\)"),
     ],
 )
-def test_wrong_settings_name_their_full_key(changes, message):
+def test_wrong_settings_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         tiny(**changes)
 

@@ -133,8 +133,8 @@ def _list_runs(root: Path) -> int:
             digital = [f"digital {row.metric} {row.value:.2f}" for row in rows if row.stage == "digital"]
             chips = len({row.chip for row in rows if row.stage == "chip"})
             last = max((row.t_seconds for row in rows if row.t_seconds is not None), default=0.0)
-            said = [*digital[:1], f"{chips} chip{'s' if chips != 1 else ''} up to {last:g} s"] if rows else ["no score yet"]
-            print(f"  {status_of(below):11} {below.name}: {', '.join(said)}")
+            scores = [*digital[:1], f"{chips} chip{'s' if chips != 1 else ''} up to {last:g} s"] if rows else ["no score yet"]
+            print(f"  {status_of(below):11} {below.name}: {', '.join(scores)}")
     for folder, said in arrays.items():
         print(f"{status_of(folder):11} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")

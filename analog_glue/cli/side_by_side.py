@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from io import TextIOBase
 from multiprocessing.process import BaseProcess
+from typing import TextIO
 
 PATIENCE = 0.05  # [s] between two looks at the processes
 
@@ -38,7 +39,9 @@ def run_side_by_side(work: Callable[[int], None], numbers: Sequence[int], at_onc
                 number = todo.pop(0)
                 # Read when numpy and torch are loaded, so before the process can say it itself.
                 with _environment("OMP_NUM_THREADS", str(threads)):
-                    process = context.Process(target=_alone, args=(work, number, f"[{number + 1}/{len(numbers)}] "))
+                    process: BaseProcess = context.Process(
+                        target=_alone, args=(work, number, f"[{number + 1}/{len(numbers)}] ")
+                    )
                     process.start()
                 running[number] = process
             time.sleep(PATIENCE)
@@ -68,7 +71,7 @@ def _alone(work: Callable[[int], None], number: int, mark: str) -> None:
 class _Marked(TextIOBase):
     """Whole lines, each behind a mark, so that processes can share a terminal. No terminal itself: no progress bars."""
 
-    def __init__(self, out: TextIOBase, mark: str) -> None:
+    def __init__(self, out: TextIO | TextIOBase, mark: str) -> None:
         self._out, self._mark, self._begun = out, mark, ""
 
     def write(self, text: str) -> int:

@@ -12,12 +12,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analog_glue.cli.components import build_components
+from analog_glue.cli.errors import DONE, FAILED, first_line, report_error
+from analog_glue.cli.jobs import run_job
+from analog_glue.errors import UserError
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from analog_glue.configuration.compose import Composed, Composer
-from analog_glue.cli.errors import DONE, FAILED, first_line, report_error
-from analog_glue.cli.jobs import build_components, run_job
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def _sweep_job(config: "DictConfig") -> None:
     folder, number = Path(hydra.sweep.dir), int(hydra.job.num)
     total = json.loads((folder / "sweep.json").read_text())["jobs"]
     print(f"[{number + 1}/{total}] {' '.join(overrides)}")
-    _recorded(folder, number, overrides, lambda: composed_job(config, dict(hydra.runtime.choices)), command)
+    _recorded(folder, number, overrides, lambda: composed_job(config, hydra.runtime), command)
 
 
 def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, number: int) -> None:
@@ -78,13 +81,12 @@ FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun
 def run_command(command: str, words: list[str]) -> int:
     from analog_glue.configuration.compose import Composer
     from analog_glue.configuration.wording import plain
-    from analog_glue.errors import WrongInput
     from analog_glue.settings import quoted
 
     flags, overrides = split_flags(words)
     for word in overrides:
         if word.startswith("checkpoint=") and ("…" in word or "..." in word):
-            raise WrongInput(
+            raise UserError(
                 f"Setting `checkpoint` must be the whole name of a folder, but is `{word.partition('=')[2]}`. "
                 "The dots stand for the rest of a name; `analog-glue list runs` shows the names."
             )
@@ -92,15 +94,15 @@ def run_command(command: str, words: list[str]) -> int:
     multirun = "-m" in flags or "--multirun" in flags or "hydra.mode=MULTIRUN" in overrides
     shows = [flag for flag in flags if flag in SHOWING]
     if multirun and shows:
-        raise WrongInput(f"Flag {shows[0]} must stand without -m. It shows one configuration: choose one of the values.")
+        raise UserError(f"Flag {shows[0]} must stand without -m. It shows one configuration: choose one of the values.")
     extra_dir = next((flags[i + 1] for i, flag in enumerate(flags) if flag in ("--config-dir", "-cd")), None)
     if extra_dir is not None and not Path(extra_dir).is_dir():
-        raise WrongInput(f"Flag --config-dir must name a folder, but `{extra_dir}` is none.")
+        raise UserError(f"Flag --config-dir must name a folder, but `{extra_dir}` is none.")
 
     with Composer(command, extra_dir) as composer:
         jobs = expand(composer, overrides, multirun)
         if shows and (problems := composer.problems(jobs[0])):
-            raise WrongInput("\n".join(problems))
+            raise UserError("\n".join(problems))
         composed = [] if shows else check_jobs(composer, jobs)
     if shows:
         call_hydra(command, [*flags, *overrides])
@@ -141,10 +143,8 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Flags and overrides in any order → flags with their values, overrides.
 
     Raises:
-        ValueError: a flag that is unknown or lacks its value.
+        UserError: a flag that is unknown or lacks its value.
     """
-    from analog_glue.errors import WrongInput
-
     flags: list[str] = []
     overrides: list[str] = []
     rest = list(words)
@@ -155,7 +155,7 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
             overrides.append(word)
         elif name in FLAGS_WITH_VALUE:
             if not value and not rest:
-                raise WrongInput(f"Flag {name} must be followed by its value.")
+                raise UserError(f"Flag {name} must be followed by its value.")
             flags += [name, value or rest.pop(0)]
         elif word in FLAGS:
             flags.append(word)
@@ -165,12 +165,12 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
             known = [flag for flag in (*FLAGS, *FLAGS_WITH_VALUE) if flag.startswith("--")]
             near = difflib.get_close_matches(word, known, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise WrongInput(f"There is no flag {word}, only {', '.join(known)}.{hint}")
+            raise UserError(f"There is no flag {word}, only {', '.join(known)}.{hint}")
     choices = ("job", "hydra", "all")
     for i, flag in enumerate(flags):
         if flag in ("--cfg", "-c") and flags[i + 1] not in choices:
             given = flags[i + 1]
-            raise WrongInput(f"Flag --cfg must be followed by {', '.join(choices)}, but is followed by `{given}`.")
+            raise UserError(f"Flag --cfg must be followed by {', '.join(choices)}, but is followed by `{given}`.")
     return flags, overrides
 
 
@@ -178,32 +178,31 @@ def expand(composer: "Composer", overrides: list[str], multirun: bool) -> list[l
     """The overrides of every job of a sweep, in the order in which they run; one job without -m.
 
     Raises:
-        WrongInput: a list of values for one job.
+        UserError: a list of values for one job.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     from analog_glue.configuration.wording import GROUPS
-    from analog_glue.errors import WrongInput
 
     parsed = []
     for word in overrides:
         try:
             parsed.append(composer.parse(word))
-        except WrongInput:
+        except UserError:
             return [overrides]  # checking this job names every word that is wrong
     own = [o for o in parsed if not o.is_hydra_override()]
-    hydra = [o.input_line for o in parsed if o.is_hydra_override()]
+    hydra = [str(o.input_line) for o in parsed if o.is_hydra_override()]
     swept = [o for o in own if o.is_sweep_override()]
     if not multirun:
         if swept:
-            key, _, values = swept[0].input_line.partition("=")
+            key, _, values = str(swept[0].input_line).partition("=")
             a_list = "" if key in GROUPS else f", or write a list as {key}=[{values}]"
-            raise WrongInput(
+            raise UserError(
                 f"Setting `{key}` must have one value, but has several: {values}. Add -m to run one job for each{a_list}."
             )
         return [overrides]
     if continuous := [o for o in swept if not o.is_discrete_sweep()]:
-        raise WrongInput(f"Sweep `{continuous[0].input_line}` must list its values, such as key=1,2,3.")
+        raise UserError(f"Sweep `{continuous[0].input_line}` must list its values, such as key=1,2,3.")
     return [[*hydra, *job] for job in BasicSweeper.split_arguments(own, None)[0]]
 
 
@@ -211,18 +210,16 @@ def check_jobs(composer: "Composer", jobs: list[list[str]]) -> list["Composed"]:
     """Compose every job.
 
     Raises:
-        WrongInput: everything that is wrong with any of them, each sentence once.
+        UserError: everything that is wrong with any of them, each sentence once.
     """
-    from analog_glue.errors import WrongInput
-
     composed, problems = [], []
     for job in jobs:
         try:
             composed.append(composer.compose(job))
-        except WrongInput as error:
+        except UserError as error:
             problems += str(error).splitlines()
     if problems:
-        raise WrongInput("\n".join(dict.fromkeys(problems)))
+        raise UserError("\n".join(dict.fromkeys(problems)))
     return composed
 
 
@@ -253,7 +250,7 @@ def _sweep_folder(output_root: str, command: str, jobs: list[list[str]]) -> Path
         except FileExistsError:
             continue
         except OSError as error:
-            raise ValueError(f"Setting `output_root` must be a folder that can be written to: {error}.") from None
+            raise UserError(f"Setting `output_root` must be a folder that can be written to: {error}.") from None
         record = {"command": command, "jobs": len(jobs), "overrides": jobs}
         (folder / "sweep.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return folder

@@ -1,7 +1,4 @@
-"""One straight function per command: `train` and `evaluate`.
-
-    train      load data and model → fine-tune (resumes) → save → drift sweep → table
-    evaluate   load a trained model → drift sweep on the hardware of this command → table
+"""The command `evaluate`: load a trained model → drift sweep on the hardware of this command → table.
 
 A training run lives in `<output_root>/<task>-<model>-<mode>-seed<seed>-<id>/`, where the id is a hash of what determines the
 trained weights; each hardware it is put on has a folder in there, named by a hash of what determines the scores. The same
@@ -19,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analog_glue.commands.dry_run import describe
+from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
@@ -46,12 +43,58 @@ from analog_glue.tiles.crossbar import Crossbar
 
 
 @dataclass(frozen=True)
-class RunSummary:
-    """Where the results are, and the table for the terminal."""
+class EvaluationJob:
+    """An evaluation that could begin: data and weights are loaded, nothing is programmed or written."""
 
-    run_dir: Path
-    table: str
-    next_steps: tuple[str, ...] = ()
+    settings: RunSettings
+    task: Task
+    placement: Placement
+    computation: Computation
+    config: dict[str, Any]
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+    raw: RawData
+    loaded: LoadedModel
+    encoded: "EncodedData"
+    folder: Path  # of the training run
+
+
+def prepare(
+    settings: RunSettings,
+    task: Task,
+    device: Device,
+    tile: Crossbar,
+    config: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: Iterable[str] = (),
+) -> EvaluationJob:
+    """Load what is needed to put the trained weights of `settings.checkpoint` on the hardware of this command.
+
+    Args:
+        task: The task that the checkpoint was trained on (`checkpoint_config` gives its configuration).
+
+    Raises:
+        UserError: no finished training run in `settings.checkpoint`.
+    """
+    hardware, computation = runtime(settings, device, tile)
+    checkpoint = Path(str(settings.checkpoint))
+    facts = read_run(checkpoint, "checkpoint")
+    config = config or config_of(noise=device, tile=tile)
+    choices = facts["choices"] | {"noise": type(device).__name__.lower(), "tile": "custom"} | (choices or {})
+    task.check(settings.data.root)
+    raw = task.load(settings.data.root)
+    loaded = load_checkpoint_model(checkpoint)
+    placement = Placement.of(loaded.model, hardware)
+    encoded = EncodedData.of(task, raw, loaded)
+    return EvaluationJob(
+        settings, task, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded, checkpoint
+    )
+
+
+def run(job: EvaluationJob, log: Callable[[str], None] = print) -> RunSummary:
+    """Score the weights on the job's hardware over time."""
+    subject = subject_of(job.settings, job.placement, job.task, job.raw, job.loaded, job.encoded, job.folder, log)
+    return sweep(job.settings, job.placement, job.computation, subject, job.config, job.choices, job.overrides, log)
 
 
 def evaluate(
@@ -64,31 +107,8 @@ def evaluate(
     overrides: Iterable[str] = (),
     log: Callable[[str], None] = print,
 ) -> RunSummary:
-    """Put the trained weights of `settings.checkpoint` on the hardware of this command and score them over time.
-
-    Args:
-        task: The task that the checkpoint was trained on (`checkpoint_config` gives its configuration).
-
-    Raises:
-        ValueError: no finished training run in `settings.checkpoint`.
-    """
-    hardware, computation = runtime(settings, device, tile)
-    checkpoint = Path(str(settings.checkpoint))
-    facts = read_run(checkpoint, "checkpoint")
-    config = config or config_of(noise=device, tile=tile)
-    choices = facts["choices"] | {"noise": type(device).__name__.lower(), "tile": "custom"} | (choices or {})
-    task.check(settings.data.root)
-    raw = task.load(settings.data.root)
-    loaded = load_checkpoint_model(checkpoint)
-    placement = Placement.of(loaded.model, hardware)
-    encoded = EncodedData.of(task, raw, loaded)
-    if settings.dry_run:
-        text = describe(
-            loaded.model, placement, encoded.train, settings, task.name, raw, None, checkpoint, True, str(checkpoint)
-        )
-        return RunSummary(checkpoint, text)
-    subject = subject_of(settings, placement, task, raw, loaded, encoded, checkpoint, log)
-    return sweep(settings, placement, computation, subject, config, choices, overrides, log)
+    """`prepare`, whose arguments these are, and `run`."""
+    return run(prepare(settings, task, device, tile, config, choices, overrides), log)
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,20 @@ output of each layer on real training text, the median over the layers.
 import math
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from analog_glue.commands.deploy import EvaluationJob
+from analog_glue.commands.train import TrainingJob
 from analog_glue.costs import TileCount, count_tiles
 from analog_glue.kernels.block_product import Float32Product
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.placement import Placement
-from analog_glue.settings import RunSettings
-from analog_glue.tiles.crossbar import ProgrammedCrossbar
+from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
-from analog_glue.training.mode import TrainingMode
 
 PROBED_EXAMPLES = 16  # training examples whose activations are looked at
 
@@ -31,39 +29,23 @@ PROBED_EXAMPLES = 16  # training examples whose activations are looked at
 PROBED_VECTORS = 256  # input vectors per layer
 
 
-def describe(
-    model: nn.Module,
-    placement: Placement,
-    train: Any,
-    settings: RunSettings,
-    task: str,
-    raw: Any,
-    mode: TrainingMode | None,
-    folder: Path,
-    done: bool,
-    source: str,
-) -> str:
-    """The text of `dry_run=true`.
-
-    Args:
-        train: Encoded training examples, a few of which are run through the digital model.
-        raw: The task's data, for its sizes.
-        mode: None for `evaluate`, which trains nothing.
-        folder: Where results would go; `done`: whether a finished training run is there.
-        source: Where the weights come from.
-    """
-    evaluation, drifts = settings.evaluation, placement.hardware.device.drifts
+def describe(job: TrainingJob | EvaluationJob) -> str:
+    """The text of `dry_run=true`; a few training examples are run through the digital model."""
+    model, placement, raw, evaluation = job.loaded.model, job.placement, job.raw, job.settings.evaluation
+    drifts = placement.hardware.device.drifts
     lines = ["Dry run: nothing is trained, programmed or written.", ""]
     sizes = ", ".join(f"{len(split):,} in {name}" for name, split in raw.validation.items())
-    lines.append(f"Task       {task}: {len(raw.train):,} training examples, {sizes}  ({raw.source})")
+    lines.append(f"Task       {job.task.name}: {len(raw.train):,} training examples, {sizes}  ({raw.source})")
     parameters = sum(p.numel() for p in model.parameters())
     count = count_tiles(placement)
     share = 100 * count.weights / parameters
-    lines.append(f"Model      {parameters:,} parameters, {count.weights:,} of them on tiles ({share:.1f} %)  ({source})")
-    if mode is not None:
+    on_tiles = f"{count.weights:,} of them on tiles ({share:.1f} %)"
+    lines.append(f"Model      {parameters:,} parameters, {on_tiles}  ({job.loaded.source})")
+    if isinstance(job, TrainingJob):
+        mode = job.mode
         steps = math.ceil(len(raw.train) / mode.batch_size)
         total = mode.epochs * steps if mode.max_steps is None else min(mode.max_steps, mode.epochs * steps)
-        state = "done already" if done else f"{total:,} steps of {mode.batch_size} examples, {steps:,} per epoch"
+        state = "done already" if job.done else f"{total:,} steps of {mode.batch_size} examples, {steps:,} per epoch"
         lines.append(f"Training   {mode.name}: {state}")
     compensation = len(set(evaluation.compensation)) if drifts else 1
     scores = evaluation.chips * len(set(evaluation.times)) * compensation
@@ -71,8 +53,8 @@ def describe(
         f"Sweep      {evaluation.chips} chips × {len(set(evaluation.times))} times × {compensation} (drift compensation "
         f"{_words(evaluation.compensation) if drifts else 'off: no drift'}) = {scores:,} scores"
     )
-    lines.append(f"Output     {folder}")
-    lines += ["", *_tile_lines(placement, count), "", *_noise_lines(model, placement, train, settings)]
+    lines.append(f"Output     {job.folder}")
+    lines += ["", *_tile_lines(placement, count), "", *_noise_lines(_probe(job), placement.hardware.crossbar)]
     return "\n".join(lines)
 
 
@@ -95,12 +77,9 @@ def _tile_lines(placement: Placement, count: TileCount) -> list[str]:
     return lines
 
 
-@torch.no_grad()
-def _noise_lines(model: nn.Module, placement: Placement, train: Any, settings: RunSettings) -> list[str]:
+def _noise_lines(probes: list[dict[str, float]], crossbar: Crossbar) -> list[str]:
     """Every noise in LSB, full-on cells and percent of a typical output: medians over the layers."""
-    crossbar = placement.hardware.crossbar
     lsb = crossbar.adc.lsb if crossbar.adc_bits is not None else math.nan
-    probes = _probe(model.eval(), placement, train, settings)
     typical = _median([probe["typical"] for probe in probes])
     lines = [f"{'at the output of a tile':<44} {'LSB of ADC':>11} {'full-on cells':>14} {'% of typical':>13}"]
     for name in probes[0]:
@@ -113,18 +92,21 @@ def _noise_lines(model: nn.Module, placement: Placement, train: Any, settings: R
     return lines
 
 
-def _probe(model: nn.Module, placement: Placement, train: Any, settings: RunSettings) -> list[dict[str, float]]:
+@torch.no_grad()
+def _probe(job: TrainingJob | EvaluationJob) -> list[dict[str, float]]:
+    """Noises by name of every layer, see `_noise_of_layer`."""
+    model, placement, train = job.loaded.model.eval(), job.placement, job.encoded.train
     layers = placement.layers(model)
     batch = train.batch(list(range(min(PROBED_EXAMPLES, len(train)))))
     batch.pop("labels")
-    calibration = settings.hardware.calibration
+    calibration = job.settings.hardware.calibration
     ranges = calibrate_input_ranges(model, layers, placement, [batch], calibration.percentile, calibration.adc_headroom)
     inputs: dict[str, Tensor] = {}
     handles = [layer.register_forward_pre_hook(_keep(inputs, name, layer)) for name, layer in layers.items()]
     model(**batch)
     for handle in handles:
         handle.remove()
-    times = sorted(set(settings.evaluation.times))
+    times = sorted(set(job.settings.evaluation.times))
     return [
         _noise_of_layer(layer.weight, placement.grids[name], inputs[name], ranges[name], placement.hardware, times)
         for name, layer in layers.items()

@@ -6,7 +6,7 @@ command twice finds its work done; more chips or times add rows; an interrupted 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from analog_glue.commands.deploy import (
     EncodedData,
-    RunSummary,
     calibrated_ranges,
     is_main_process,
     runtime,
@@ -22,7 +21,7 @@ from analog_glue.commands.deploy import (
     subject_of,
     sweep,
 )
-from analog_glue.commands.dry_run import describe
+from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
@@ -47,13 +46,33 @@ from analog_glue.runs.identity import config_of, model_identity, scalars, short_
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.tensors import save_tensors
 from analog_glue.settings import RunSettings
-from analog_glue.tasks.task import Task, training_batches
+from analog_glue.tasks.task import RawData, Task, training_batches
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.training.loop import TrainingData, fit
 from analog_glue.training.mode import Preparation, TrainingMode
 
 
-def train(
+@dataclass(frozen=True)
+class TrainingJob:
+    """A training run that could begin: data and model are loaded, nothing is trained, programmed or written."""
+
+    settings: RunSettings
+    task: Task
+    mode: TrainingMode
+    placement: Placement
+    computation: Computation
+    config: dict[str, Any]
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+    raw: RawData
+    loaded: LoadedModel
+    encoded: EncodedData
+    train_id: str
+    folder: Path  # of the run
+    done: bool  # whether it is trained already
+
+
+def prepare(
     settings: RunSettings,
     task: Task,
     model: Any,
@@ -64,8 +83,8 @@ def train(
     choices: dict[str, str] | None = None,
     overrides: Iterable[str] = (),
     log: Callable[[str], None] = print,
-) -> RunSummary:
-    """Fine-tune `model` on `task`, put it on chips, score it over time, and write everything down.
+) -> TrainingJob:
+    """Load what is needed to fine-tune `model` on `task`, put it on chips and score it over time.
 
     Args:
         model: `models.PretrainedModel` or `models.TinyModel`.
@@ -74,7 +93,7 @@ def train(
         overrides: The words of the command line, kept beside the results.
 
     Raises:
-        ValueError: settings that cannot be run, before anything is downloaded or trained where that can be known.
+        UserError: settings that cannot be run, before anything is downloaded or trained where that can be known.
     """
     if not is_main_process():
         log = silent
@@ -110,9 +129,19 @@ def train(
     placement = Placement.of(loaded.model, hardware)  # patterns that match nothing are refused before anything is trained
     encoded = EncodedData.of(task, raw, loaded)
 
-    if settings.dry_run:
-        text = describe(loaded.model, placement, encoded.train, settings, task.name, raw, mode, folder, done, loaded.source)
-        return RunSummary(folder, text)
+    return TrainingJob(
+        settings, task, mode, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded, train_id, folder,
+        done,
+    )  # fmt: skip
+
+
+def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
+    """Train, unless that is done, score over time, and write everything down."""
+    if not is_main_process():
+        log = silent
+    settings, task, mode, placement, computation = job.settings, job.task, job.mode, job.placement, job.computation
+    config, choices, overrides, folder, name = job.config, job.choices, job.overrides, job.folder, job.folder.name
+    raw, loaded, encoded, train_id, done = job.raw, job.loaded, job.encoded, job.train_id, job.done
     if not done:
         facts = provenance(
             command="train",
@@ -143,6 +172,22 @@ def train(
         loaded = load_checkpoint_model(folder)
     subject = subject_of(settings, placement, task, raw, loaded, encoded, folder, log)
     return sweep(settings, placement, computation, subject, config, choices, overrides, log)
+
+
+def train(
+    settings: RunSettings,
+    task: Task,
+    model: Any,
+    device: Device,
+    tile: Crossbar,
+    mode: TrainingMode,
+    config: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    log: Callable[[str], None] = print,
+) -> RunSummary:
+    """`prepare`, whose arguments these are, and `run`."""
+    return run(prepare(settings, task, model, device, tile, mode, config, choices, overrides, log), log)
 
 
 def _train(
@@ -182,7 +227,7 @@ def _train(
     periphery = learned_periphery(trained)
     if periphery:
         tensors = {f"{name}.input_range": p.input_range for name, p in periphery.items()}
-        tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items()}
+        tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items() if p.output_scale is not None}
         save_tensors(folder / PERIPHERY_FILE, tensors)
     _save_plain(trained, loaded, folder)
     write_json_atomic(folder / RUN_FILE, {**facts, "status": "done", "history": asdict(history)})
@@ -190,7 +235,7 @@ def _train(
         (folder / name).unlink(missing_ok=True)
 
 
-def _save_plain(trained: nn.Module, loaded: LoadedModel, folder: Path) -> None:
+def _save_plain(trained: Any, loaded: LoadedModel, folder: Path) -> None:
     """Save with plain linear layers, so that any reader of Hugging Face checkpoints finds only names it knows."""
     from analog_glue.nn.linear import AnalogLinear
 

@@ -1,9 +1,9 @@
 """From the words of a command line to settings and components; every mistake is named before anything runs.
 
 The yaml files of conf/ are composed by Hydra on top of the typed settings (`settings.RunSettings`). This
-module finds the folder, composes, judges each override by itself, and builds the components that the yaml
-names with `_target_`.
-Only this module and `cli` know Hydra; a notebook calls the classes directly.
+module finds the folder, composes, and judges each override by itself; `build` makes the components that the
+yaml names with `_target_`.
+Only this room and `cli` know Hydra; a notebook calls the classes directly.
 
     with Composer("train") as composer:
         composed = composer.compose(["task=demo", "model=tiny", "noise.noise_scale=0.5"])
@@ -11,9 +11,8 @@ Only this module and `cli` know Hydra; a notebook calls the classes directly.
 """
 
 import copy
-import importlib
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +28,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from analog_glue.configuration.build import own_class
 from analog_glue.configuration.wording import (
     COMPONENTS,
     GROUPS,
@@ -42,7 +42,7 @@ from analog_glue.configuration.wording import (
     type_words,
     unknown_key,
 )
-from analog_glue.errors import WrongInput
+from analog_glue.errors import UserError
 from analog_glue.settings import RunSettings, quoted
 
 HYDRA_VERSION = "1.3"
@@ -66,6 +66,12 @@ class Composed:
     settings: RunSettings
     config: dict[str, Any]  # everything, resolved
     choices: dict[str, str]  # group → option
+    folders: tuple[Path, ...]  # of yaml files that options come from
+
+    def options_for(self, group: str, fits: Callable[[Any], bool]) -> list[str]:
+        """The options of a component's group whose class `fits`, in alphabetical order; imports the classes."""
+        files = {file.stem: file for folder in self.folders for file in (folder / group).glob("*.yaml")}
+        return sorted(option for option in files if fits(own_class(_target(files, option), group)))
 
 
 # Configurations before any value is changed, composed once in a process where all their yaml files are the package's own.
@@ -105,12 +111,12 @@ class Composer:
         """Compose one job.
 
         Raises:
-            WrongInput: a key, option or value is not allowed; all that is wrong is in the message.
+            UserError: a key, option or value is not allowed; all that is wrong is in the message.
         """
         words = [plain(word) for word in words]
         problems, composed = self._judged(words)
         if composed is None:
-            raise WrongInput("\n".join(problems))
+            raise UserError("\n".join(problems))
         return composed
 
     def problems(self, words: Sequence[str]) -> list[str]:
@@ -123,9 +129,9 @@ class Composer:
         for word in words:
             try:
                 overrides.append(self.parse(word))
-            except WrongInput as error:
+            except UserError as error:
                 found.append(str(error))
-        kept = [o.input_line for o in overrides if o.is_hydra_override()]
+        kept = [str(o.input_line) for o in overrides if o.is_hydra_override()]
         overrides = [o for o in overrides if not o.is_hydra_override()]
         chosen = self._base([*self._search, *kept]).hydra.runtime.choices
 
@@ -135,12 +141,12 @@ class Composer:
             if key in GROUPS:
                 problem = self._option_problem(override, chosen)
                 found += [problem] if problem else []
-                kept += [] if problem else [override.input_line]
+                kept += [] if problem else [str(override.input_line)]
             else:
                 values.append(override)
         try:
             base = self._base([*self._search, *kept])
-        except WrongInput as error:
+        except UserError as error:
             if self.command != "train" and "Could not override" in str(error):
                 only = f"Group `experiment` must be one that is made for `{self.command}`, but is one of `train`."
                 return [*found, only], None
@@ -151,11 +157,11 @@ class Composer:
             return found, None
         try:
             return [], self._compose_checked(words)
-        except WrongInput as error:
+        except UserError as error:
             return [str(error)], None
 
     def parse(self, word: str) -> Override:
-        """Read a word as an override in Hydra's grammar; WrongInput when it is none."""
+        """Read a word as an override in Hydra's grammar; UserError when it is none."""
         try:
             return self._parser.parse_overrides([word])[0]
         except (HydraException, OmegaConfBaseException):
@@ -164,7 +170,7 @@ class Composer:
                 if "=" in word
                 else "Write group=option or key=value."
             )
-            raise WrongInput(f"Argument `{word}` cannot be read as a setting. {advice}") from None
+            raise UserError(f"Argument `{word}` cannot be read as a setting. {advice}") from None
 
     def _option_problem(self, override: Override, chosen: DictConfig) -> str | None:
         group, option = override.key_or_group, override.value()
@@ -227,13 +233,12 @@ class Composer:
                 *(str(error.__cause__).splitlines() if error.__cause__ else []),
             ]
             kept = dict.fromkeys(line.strip() for line in lines if line.strip() and "object_type" not in line)
-            raise WrongInput(" ".join(kept)) from None
+            raise UserError(" ".join(kept)) from None
 
     def _compose_checked(self, words: Sequence[str]) -> Composed:
         words = [*self._search, *words]
         composed = self._bases.get((self.command, *words)) or self._hydra(words)
-        choices = {group: option for group, option in composed.hydra.runtime.choices.items() if group in GROUPS}
-        return composed_job(_without_hydra(composed), choices)
+        return composed_job(_without_hydra(composed), composed.hydra.runtime)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -243,19 +248,29 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     return own
 
 
-def composed_job(config: DictConfig, choices: dict[str, Any]) -> Composed:
+def _target(files: dict[str, Path], option: str) -> Any:
+    """The `_target_` of an option; one without it takes over that of the option in its defaults list."""
+    node = OmegaConf.load(files[option])
+    assert isinstance(node, DictConfig)
+    above = next((name for name in node.get("defaults", ()) if name != "_self_" and name in files), None)
+    return node["_target_"] if "_target_" in node or above is None else _target(files, above)
+
+
+def composed_job(config: DictConfig, runtime: Any) -> Composed:
     """Resolve a composed job and check its settings; components are checked when they are built.
 
+    Args:
+        runtime: What Hydra says of the composition: the options that were chosen, and where yaml files come from.
+
     Raises:
-        WrongInput: a setting has a value that its class refuses, or one that must be given is missing.
+        UserError: a setting has a value that it cannot have, or one that must be given is missing.
     """
     try:
         settings = OmegaConf.to_object(config)
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise WrongInput(f"Setting `{error.full_key}` must be given. Write {error.full_key}=value.") from None
-    except ValueError as error:  # from __post_init__ of the settings
-        raise WrongInput(str(error)) from None
+        raise UserError(f"Setting `{error.full_key}` must be given. Write {error.full_key}=value.") from None
     assert isinstance(settings, RunSettings) and isinstance(resolved, dict)
-    chosen = {group: str(choices[group]) for group in GROUPS if choices.get(group) is not None}
-    return Composed(settings, {str(k): v for k, v in resolved.items()}, chosen)
+    chosen = {group: str(runtime.choices[group]) for group in GROUPS if runtime.choices.get(group) is not None}
+    folders = tuple(Path(source.path) for source in runtime.config_sources if source.schema == "file")
+    return Composed(settings, {str(k): v for k, v in resolved.items()}, chosen, folders)

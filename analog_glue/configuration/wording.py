@@ -28,7 +28,7 @@ def all_keys(config: Container, above: str = "") -> Iterable[str]:
     """All keys of a configuration with their full path, inner ones too."""
     if isinstance(config, DictConfig) and not config._is_none() and not config._is_missing():
         for name in config:
-            full = f"{above}{name}"
+            full = f"{above}{name!s}"
             yield full
             node = config._get_node(name)
             if isinstance(node, Container):

@@ -90,5 +90,5 @@ def check_targets(g_target: Tensor, g_max: float) -> None:
     if not (low >= 0 and high <= g_max * (1 + 1e-5)):
         raise ValueError(
             f"Argument `g_target` must lie in [0, `g_max`] = [0, {g_max:g}] µS, but spans [{low:g}, {high:g}] µS. "
-            "Normalise the weights with `weights_to_targets`, or raise `noise.g_max`."
+            "Normalise the weights with `weights_to_targets`, or raise `g_max`."
         )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 
 
@@ -16,7 +16,7 @@ class Ideal(Device):
     idle_noise: bool = False
 
     def __post_init__(self) -> None:
-        require(self.g_max > 0, "noise.g_max", "be positive [µS]", self.g_max)
+        require_argument(self.g_max > 0, "g_max", "be positive [µS]", self.g_max)
 
     def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets, remembered
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 
 # σ_prog(ĝ) = c0 + c1·ĝ + c2·ĝ² [µS] on devices with g_max = 25 µS (Joshi et al. 2020, Fig. 3b).
@@ -83,9 +83,9 @@ class PCM(Device):
     idle_noise: bool = False
 
     def __post_init__(self) -> None:
-        require(self.g_max > 0, "noise.g_max", "be positive [µS]", self.g_max)
-        require(self.noise_scale >= 0, "noise.noise_scale", "be at least 0", self.noise_scale)
-        require(self.t_c > 0, "noise.t_c", "be positive [s]", self.t_c)
+        require_argument(self.g_max > 0, "g_max", "be positive [µS]", self.g_max)
+        require_argument(self.noise_scale >= 0, "noise_scale", "be at least 0", self.noise_scale)
+        require_argument(self.t_c > 0, "t_c", "be positive [s]", self.t_c)
 
     def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)

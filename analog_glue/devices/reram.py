@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray, check_targets, remembered
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 
 # Coefficients c_0 … c_4 [µS] at three times after programming, on devices with g_max = 40 µS
@@ -50,8 +50,8 @@ class ReRAM(Device):
     idle_noise: bool = False
 
     def __post_init__(self) -> None:
-        require(self.g_max > 0, "noise.g_max", "be positive [µS]", self.g_max)
-        require(self.noise_scale >= 0, "noise.noise_scale", "be at least 0", self.noise_scale)
+        require_argument(self.g_max > 0, "g_max", "be positive [µS]", self.g_max)
+        require_argument(self.noise_scale >= 0, "noise_scale", "be at least 0", self.noise_scale)
 
     def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)

@@ -5,6 +5,8 @@ from functools import cache
 
 import torch
 
+from analog_glue.errors import UserError
+
 log = logging.getLogger(__name__)
 
 KERNELS = ("auto", "reference", "compiled")
@@ -16,7 +18,7 @@ def choose_kernel(wanted: str, device: torch.device | str) -> str:
     auto takes the compiled kernels where they work and says in one line why where they do not.
 
     Raises:
-        ValueError: compiled kernels are demanded and do not work here.
+        UserError: compiled kernels are demanded and do not work here.
     """
     if wanted == "reference":
         return wanted
@@ -24,7 +26,7 @@ def choose_kernel(wanted: str, device: torch.device | str) -> str:
     if obstacle is None:
         return "compiled"
     if wanted == "compiled":
-        raise ValueError(
+        raise UserError(
             f"Setting `runtime.kernel` must be auto or reference on this machine, but is 'compiled': {obstacle}. "
             "Reference kernels give the same results, slower."
         )

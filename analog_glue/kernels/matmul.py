@@ -62,7 +62,7 @@ def route(kind: str, device: torch.device | str = "cpu") -> str:
         again from what torch did before the first.
 
     Raises:
-        ValueError: `kind` is unknown, or "onednn" is demanded where it is not accurate or does not exist.
+        UserError: `kind` is unknown, or "onednn" is demanded where it is not accurate or does not exist.
     """
     require(kind in KINDS, "runtime.matmul", f"be one of {', '.join(KINDS)}", kind)
     _undo()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from analog_glue.errors import UserError
 from analog_glue.kernels.block_product import Float32Product
 from analog_glue.nn.placement import Placement
 from analog_glue.tiles.crossbar import Crossbar
@@ -45,7 +46,7 @@ def calibrate_input_ranges(
         α [row blocks] of every layer: the exact percentile, at least `SMALLEST_RANGE`, times the headroom.
 
     Raises:
-        ValueError: a layer was never called by the model.
+        UserError: a layer was never called by the model.
     """
     batches = list(batches)
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
@@ -127,7 +128,7 @@ class _LargestValues:
 
     def percentile(self) -> Tensor:
         if self._seen == 0:
-            raise ValueError("A layer put on tiles was never called by the model; take it out with `hardware.layers`.")
+            raise UserError("A layer put on tiles was never called by the model; take it out with `hardware.layers`.")
         ranges = []
         for size, largest in zip(self._sizes, self._largest, strict=True):
             above = math.floor(self._seen * size * self._above)

@@ -33,7 +33,7 @@ class Computation:
         """What the settings `runtime.kernel`, `runtime.product` and `hardware.read_out` mean here for chips of `hardware`.
 
         Raises:
-            ValueError: compiled kernels are demanded and do not work here.
+            UserError: compiled kernels are demanded and do not work here.
         """
         kernel = choose_kernel(kernel, where)
         fine, coarse = (

@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from torch import nn
 
+from analog_glue.errors import UserError
+
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
@@ -17,18 +19,18 @@ def chosen_by_name(layers: Mapping[str, Layer], patterns: Sequence[str], what: s
         what, kind: Who asked for which layers, for messages: "Setting `hardware.layers`", "linear".
 
     Raises:
-        ValueError: a pattern that matches no layer, or none left.
+        UserError: a pattern that matches no layer, or none left.
     """
     chosen: set[str] = set()
     for pattern in patterns:
         matched = {name for name in layers if fnmatchcase(name, pattern.removeprefix("!"))}
         if not matched:
             known = ", ".join(list(layers)[:8])
-            raise ValueError(
+            raise UserError(
                 f"{what} must name {kind} layers, but {pattern!r} matches none. "
                 f"The model's {kind} layers are {known}{', …' if len(layers) > 8 else ''}."
             )
         chosen = chosen - matched if pattern.startswith("!") else chosen | matched
     if not chosen:
-        raise ValueError(f"{what} must leave at least one layer, but {list(patterns)} leaves none.")
+        raise UserError(f"{what} must leave at least one layer, but {list(patterns)} leaves none.")
     return {name: layer for name, layer in layers.items() if name in chosen}

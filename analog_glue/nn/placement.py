@@ -25,7 +25,7 @@ class Placement:
     def of(cls, model: nn.Module, hardware: Hardware) -> "Placement":
         """
         Raises:
-            ValueError: a pattern of `hardware.layers` that matches no linear layer of `model`, or none left.
+            UserError: a pattern of `hardware.layers` that matches no linear layer of `model`, or none left.
         """
         chosen = chosen_by_name(_linear_layers(model), hardware.layers, "Setting `hardware.layers`", "linear")
         grids = {name: hardware.crossbar.grid(layer.out_features, layer.in_features) for name, layer in chosen.items()}

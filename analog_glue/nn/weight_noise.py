@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import fill_normal, key_words
 from analog_glue.kernels.operation import operation
 from analog_glue.tiles.mapping import TileGrid, normalised
@@ -32,8 +32,8 @@ class WeightNoise:
     mirrored: bool = False
 
     def __post_init__(self) -> None:
-        require(self.law in LAWS, "training.weight_noise.law", f"be one of {', '.join(LAWS)}", self.law)
-        require(self.scale >= 0, "training.weight_noise.scale", "be at least 0", self.scale)
+        require_argument(self.law in LAWS, "law", f"be one of {', '.join(LAWS)}", self.law)
+        require_argument(self.scale >= 0, "scale", "be at least 0", self.scale)
 
     @property
     def is_on(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analog_glue.errors import UserError
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
 from analog_glue.reports.figures import drift_figure
 from analog_glue.reports.glue import glue_grid, glue_records
@@ -45,13 +46,13 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         The files, and what `tables.md` says. The same rows give the same bytes.
 
     Raises:
-        ValueError: There is no row and no learning curve below `root`.
+        UserError: There is no row and no learning curve below `root`.
     """
     root = Path(root)
     measured = find_measured(root)
     rows = measured.rows
     if not rows and in_situ is None:
-        raise ValueError(
+        raise UserError(
             f"Argument `root` must hold a results.csv or learning_curve.csv with measured scores, but `{root}` has none at "
             "or below it (`records` not counted). Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to, "
             "or one of outputs/records."

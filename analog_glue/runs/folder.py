@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analog_glue.errors import UserError
+
 if TYPE_CHECKING:
     pass
 
@@ -23,7 +25,7 @@ def checkpoint_config(folder: Path | str) -> dict[str, Any]:
     """The resolved configuration that a finished training run was started with.
 
     Raises:
-        ValueError: `folder` holds no finished training run.
+        UserError: `folder` holds no finished training run.
     """
     read_run(Path(folder), "checkpoint")
     return json.loads((Path(folder) / CONFIG_FILE_OF_RUN).read_text())
@@ -42,10 +44,10 @@ def read_run(folder: Path, setting: str) -> dict[str, Any]:
     """run.json of a finished training run.
 
     Raises:
-        ValueError: `folder` holds none.
+        UserError: `folder` holds none.
     """
     if not is_done(folder) or not (folder / CONFIG_FILE_OF_RUN).exists():
-        raise ValueError(
+        raise UserError(
             f"Setting `{setting}` must be the folder of a finished training run (with {RUN_FILE}), but is "
             f"{str(folder)!r}. `analog-glue list runs` shows them."
         )
@@ -77,14 +79,14 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
         alone: Whether no other process may work in the folder at the same time.
 
     Raises:
-        ValueError: `alone`, and another process works in it.
+        UserError: `alone`, and another process works in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
         except BlockingIOError:
-            raise ValueError(
+            raise UserError(
                 f"Folder {folder} must be free, but another process is working in it. "
                 "Wait for that one, or give this one another `output_root`."
             ) from None

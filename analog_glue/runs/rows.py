@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analog_glue.errors import UserError
 from analog_glue.runs.cells import csv_text
 from analog_glue.runs.files import exclusive, replace_file
 from analog_glue.runs.folder import files_of_runs
@@ -255,7 +256,7 @@ def _parse(text: str, path: Path) -> tuple[list[Measurement], dict[str, list[str
     header = next(reader, [])
     defaults = recorded_defaults(RESULTS_FILE)
     if missing := [name for name in _COLUMNS if name not in header and name not in defaults]:
-        raise ValueError(
+        raise UserError(
             f"File `{path}` must have the columns {', '.join(_COLUMNS)}, but has "
             f"{', '.join(header) if header else 'none'}: {', '.join(missing)} must be there. "
             "Move the file away and measure again."
@@ -271,7 +272,7 @@ def _parse(text: str, path: Path) -> tuple[list[Measurement], dict[str, list[str
             named = defaults | dict(zip(header, cells, strict=True))
             rows.append(Measurement(**{name: _decode(named[name], kind, name) for name, kind in _COLUMNS.items()}))
         except ValueError as error:
-            raise ValueError(f"File `{path}`, line {reader.line_num}: {error}") from None
+            raise UserError(f"File `{path}`, line {reader.line_num}: {error}") from None
         for name, further in unknown.items():
             further.append(named[name])
     return rows, unknown

@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from analog_glue.errors import require_argument
 from analog_glue.tasks.task import RawData, Split, Task, check_fields
 
 ASPECTS = (
@@ -49,13 +50,11 @@ class DemoTask(Task):
         for name in ("labels", "metrics"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # yaml gives lists
         check_fields(self)
-        if self.aspects not in THRESHOLDS:
-            raise ValueError(f"Setting `task.aspects` must be one of {list(THRESHOLDS)}, but is {self.aspects}.")
-        for key in ("train_size", "validation_size"):
-            if not 1 <= getattr(self, key) <= 200_000:
-                raise ValueError(f"Setting `task.{key}` must lie in 1 … 200000 reviews, but is {getattr(self, key)}.")
-        if len(self.labels) != 5:
-            raise ValueError(f"Setting `task.labels` must name the five ratings, but names {len(self.labels)}.")
+        require_argument(self.aspects in THRESHOLDS, "aspects", f"be one of {list(THRESHOLDS)}", self.aspects)
+        for name in ("train_size", "validation_size"):
+            size = getattr(self, name)
+            require_argument(1 <= size <= 200_000, name, "lie in 1 … 200000 reviews", size)
+        require_argument(len(self.labels) == 5, "labels", "name the five ratings", list(self.labels))
 
     def check(self, data_root: str | None) -> None:
         """Nothing to find: the reviews are made here."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analog_glue.errors import UserError, require_argument
 from analog_glue.tasks.task import RawData, Split, Task, check_fields
 
 HUB_REPOSITORY = "nyu-mll/glue"
@@ -46,15 +47,11 @@ class GlueTask(Task):
         for name in ("sentence_columns", "labels", "metrics", "validation_splits"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # yaml gives lists
         check_fields(self)
-        if len(self.sentence_columns) not in (1, 2):
-            raise ValueError(
-                f"Setting `task.sentence_columns` must name one column or two, but names {len(self.sentence_columns)}."
-            )
-        if not self.validation_splits or any("test" in split for split in self.validation_splits):
-            raise ValueError(
-                "Setting `task.validation_splits` must name splits with labels, "
-                f"but is {list(self.validation_splits)}. The labels of GLUE's test splits are hidden."
-            )
+        columns, splits = list(self.sentence_columns), list(self.validation_splits)
+        require_argument(len(columns) in (1, 2), "sentence_columns", "name one column or two", columns)
+        labelled = bool(splits) and not any("test" in split for split in splits)
+        hidden = "The labels of GLUE's test splits are hidden."
+        require_argument(labelled, "validation_splits", "name splits with labels", splits, hidden)
 
     def check(self, data_root: str | None) -> None:
         if data_root is not None:
@@ -72,7 +69,7 @@ class GlueTask(Task):
             data_root: Folder of the module's layouts; the hub is then never asked. None: the hub's pinned revision.
 
         Raises:
-            ValueError: Files or columns are missing, labels are hidden or not those of the task, or the hub does not answer.
+            UserError: Files or columns are missing, labels are hidden or not those of the task, or the hub does not answer.
         """
         if data_root is not None:
             folder = self._local_folder(data_root)
@@ -102,7 +99,7 @@ class GlueTask(Task):
         places = (root / self.name, root / "glue" / self.name)
         if found := next((folder for folder in places if folder.is_dir()), None):
             return found
-        raise ValueError(
+        raise UserError(
             f"Setting `data.root` must hold a folder {self.name} or glue/{self.name}, but is {data_root!r}, "
             f"which has neither. {self._advice()}"
         )
@@ -110,7 +107,7 @@ class GlueTask(Task):
     def _local_files(self, folder: Path) -> dict[str, list[Path]]:
         files = {split: _files_of(folder, split) for split in ("train", *self.validation_splits)}
         if missing := [split for split, found in files.items() if not found]:
-            raise ValueError(
+            raise UserError(
                 f"Setting `data.root` must lead to every split, but {folder} lacks {' and '.join(missing)}. {self._advice()}"
             )
         return files
@@ -128,9 +125,9 @@ class GlueTask(Task):
                 dataset = Dataset.from_parquet(str(file))
             except (DatasetGenerationError, ArrowInvalid, OSError, ValueError) as error:
                 why = error.__cause__ or error
-                raise ValueError(f"File {file} must be a parquet file and must hold examples, but: {why}") from error
+                raise UserError(f"File {file} must be a parquet file and must hold examples, but: {why}") from error
             if missing := [name for name in columns if name not in dataset.column_names]:
-                raise ValueError(
+                raise UserError(
                     f"File {file} must hold the columns {list(columns)} of {self.name}, "
                     f"but lacks {missing}; it has {dataset.column_names}."
                 )
@@ -145,14 +142,14 @@ class GlueTask(Task):
         """The hub's files carry the class names: with classes numbered otherwise, scores would be wrong."""
         names = getattr(feature, "names", None)
         if names is not None and tuple(names) != self.labels:
-            raise ValueError(f"File {file} must number its classes as {list(self.labels)} (`task.labels`), but says {names}.")
+            raise UserError(f"File {file} must number its classes as {list(self.labels)} (`task.labels`), but says {names}.")
 
     def _check_rows(self, file: Path, columns: dict[str, list]) -> None:
         labels = columns["label"]
         if not labels:
-            raise ValueError(f"File {file} must hold examples, but is empty.")
+            raise UserError(f"File {file} must hold examples, but is empty.")
         if any(value is None for values in columns.values() for value in values):
-            raise ValueError(f"File {file} must give every sentence and label, but has empty cells.")
+            raise UserError(f"File {file} must give every sentence and label, but has empty cells.")
         if self.labels:
             wrong = sorted({label for label in labels if label not in range(len(self.labels))})
             allowed = f"0 … {len(self.labels) - 1}"
@@ -161,7 +158,7 @@ class GlueTask(Task):
             allowed = "grades ≥ 0"
         if wrong:
             hidden = " Labels of -1 are hidden ones: a test split cannot be scored." if -1 in wrong else ""
-            raise ValueError(f"File {file} must have labels {allowed}, but has {wrong[:5]}.{hidden}")
+            raise UserError(f"File {file} must have labels {allowed}, but has {wrong[:5]}.{hidden}")
 
 
 def _files_of(folder: Path, split: str) -> list[Path]:

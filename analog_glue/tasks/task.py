@@ -8,10 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from analog_glue.errors import UserError, require_argument
 from analog_glue.tasks import metrics as metric_functions
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class RawData:
 class Task(ABC):
     """Sentences to classify (`labels` names the classes) or to grade (`labels` is empty: regression)."""
 
+    trained_on: ClassVar[tuple[str, ...]] = ("tiles", "devices")  # what a training mode may train it on
+    sections: ClassVar[tuple[str, ...]] = ("model",)  # of the configuration that it uses
+
     name: str
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -66,7 +70,7 @@ class Task(ABC):
 
     @abstractmethod
     def check(self, data_root: str | None) -> None:
-        """Raises ValueError within two seconds where `load` would not find its data. Imports no torch."""
+        """Raises UserError within two seconds where `load` would not find its data. Imports no torch."""
 
     @abstractmethod
     def load(self, data_root: str | None) -> RawData:
@@ -85,7 +89,7 @@ class Task(ABC):
         if logits.shape != (len(labels), self.num_labels):
             raise ValueError(f"Argument `logits` must have shape ({len(labels)}, {self.num_labels}), but has {logits.shape}.")
         if not np.isfinite(logits).all():
-            raise ValueError("Argument `logits` must be finite, but holds nan or infinity. Check the noise settings.")
+            raise UserError("Argument `logits` must be finite, but holds nan or infinity. Check the noise settings.")
         known = metric_functions.CLASSIFICATION if self.labels else metric_functions.REGRESSION
         predictions = logits.argmax(axis=1) if self.labels else logits[:, 0].astype(np.float64)
         suffix = "_mismatched" if split.endswith("_mismatched") else ""
@@ -105,31 +109,21 @@ class Task(ABC):
 
 
 def check_fields(task: Task) -> None:
-    """Raises ValueError, with the configuration key, for a field that no task can have."""
+    """Raises WrongArgument for a field that no task can have."""
     known = metric_functions.CLASSIFICATION if task.labels else metric_functions.REGRESSION
     kind = "classes" if task.labels else "grades"
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", task.name):
-        raise ValueError(f"Setting `task.name` must consist of lower-case letters, digits and _, but is {task.name!r}.")
-    if not task.metrics or not set(task.metrics) <= set(known):
-        raise ValueError(
-            f"Setting `task.metrics` must name metrics of {kind} ({', '.join(known)}), but is {list(task.metrics)}."
-        )
-    if task.headline not in task.metrics:
-        raise ValueError(
-            f"Setting `task.headline` must be one of `task.metrics` = {list(task.metrics)}, but is {task.headline!r}."
-        )
-    if len(task.labels) == 1 or len(set(task.labels)) != len(task.labels):
-        raise ValueError(
-            f"Setting `task.labels` must name two or more different classes, or none for regression, "
-            f"but is {list(task.labels)}."
-        )
-    if "f1" in task.metrics and len(task.labels) != 2:
-        raise ValueError(f"Setting `task.metrics` must not hold f1, which needs two classes, with {len(task.labels)}.")
-    if task.max_length < 8:
-        raise ValueError(
-            f"Setting `task.max_length` must be at least 8 tokens, but is {task.max_length}. "
-            "A pair of sentences needs three marks of the tokenizer's own."
-        )
+    metrics, labels = list(task.metrics), list(task.labels)
+    named = re.fullmatch(r"[a-z0-9][a-z0-9_]*", task.name) is not None
+    require_argument(named, "name", "consist of lower-case letters, digits and _", task.name)
+    fits = bool(metrics) and set(metrics) <= set(known)
+    require_argument(fits, "metrics", f"name metrics of {kind} ({', '.join(known)})", metrics)
+    require_argument(task.headline in metrics, "headline", f"be one of `metrics` = {metrics}", task.headline)
+    differ = len(labels) != 1 and len(set(labels)) == len(labels)
+    require_argument(differ, "labels", "name two or more different classes, or none for regression", labels)
+    two = "f1" not in metrics or len(labels) == 2
+    require_argument(two, "metrics", f"not hold f1, which needs two classes, with {len(labels)}", metrics)
+    marks = "A pair of sentences needs three marks of the tokenizer's own."
+    require_argument(task.max_length >= 8, "max_length", "be at least 8 tokens", task.max_length, marks)
 
 
 @dataclass(frozen=True)
@@ -205,8 +199,7 @@ def evaluation_batches(encoded: Encoded, token_budget: int) -> list[list[int]]:
 
     Examples of equal length keep their order. An example longer than the budget forms its own batch.
     """
-    if token_budget < 1:
-        raise ValueError(f"Setting `evaluation.token_budget` must be at least 1 token, but is {token_budget}.")
+    require_argument(token_budget >= 1, "token_budget", "be at least 1 token", token_budget)
     batches: list[list[int]] = []
     for i in np.argsort(encoded.lengths, kind="stable").tolist():
         # Lengths ascend, so the newcomer is the longest of its batch.
@@ -223,8 +216,7 @@ def training_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[lis
 
     from analog_glue.seeding import generator
 
-    if batch_size < 1:
-        raise ValueError(f"Setting `training.batch_size` must be at least 1 example, but is {batch_size}.")
+    require_argument(batch_size >= 1, "batch_size", "be at least 1 example", batch_size)
     order = torch.randperm(n, generator=generator(seed, "data order", epoch)).tolist()
     return [order[start : start + batch_size] for start in range(0, n, batch_size)]
 

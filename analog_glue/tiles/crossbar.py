@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.device import Device, ProgrammedArray
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.tiles.converters import ADC, DAC
 from analog_glue.tiles.mapping import TileGrid, conductances_to_weights, weights_to_targets
@@ -28,20 +28,20 @@ class Crossbar:
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns"):
-            require(getattr(self, name) >= 1, f"tile.{name}", "be at least 1", getattr(self, name))
+            require_argument(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         for name in ("dac_bits", "adc_bits"):
             bits = getattr(self, name)
-            require(bits is None or 2 <= bits <= 24, f"tile.{name}", "lie in 2 … 24, or be null (ideal)", bits)
-        require(self.adc_bound > 0, "tile.adc_bound", "be positive [full-on cells]", self.adc_bound)
+            require_argument(bits is None or 2 <= bits <= 24, name, "lie in 2 … 24, or be null (ideal)", bits)
+        require_argument(self.adc_bound > 0, "adc_bound", "be positive [full-on cells]", self.adc_bound)
         for name in ("output_noise", "read_noise", "ir_drop"):
-            require(getattr(self, name) >= 0, f"tile.{name}", "be at least 0", getattr(self, name))
-        require(
+            require_argument(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        require_argument(
             self.output_noise == 0 or self.adc_bits is not None,
-            "tile.output_noise",
-            "be 0 when tile.adc_bits is null, because it is counted in LSB of the ADC",
+            "output_noise",
+            "be 0 when `adc_bits` is null, because it is counted in LSB of the ADC",
             self.output_noise,
         )
-        require(self.scale_per in ("column", "tile", "none"), "tile.scale_per", "be column, tile or none", self.scale_per)
+        require_argument(self.scale_per in ("column", "tile", "none"), "scale_per", "be column, tile or none", self.scale_per)
 
     @property
     def dac(self) -> DAC:

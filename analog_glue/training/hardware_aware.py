@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.nn.convert import to_analog
 from analog_glue.nn.linear import RANGE_RULES, AnalogLinear
 from analog_glue.nn.weight_noise import WeightNoise
@@ -29,10 +29,9 @@ class InputRange:
     decay: float = 0.0  # shrinks a range while more than 95 % of the inputs lie inside it
 
     def __post_init__(self) -> None:
-        name = "training.input_range"
-        require(self.learning_rate >= 0, f"{name}.learning_rate", "be at least 0 (0: fixed)", self.learning_rate)
-        require(self.rule in RANGE_RULES, f"{name}.rule", f"be one of {', '.join(RANGE_RULES)}", self.rule)
-        require(self.decay >= 0, f"{name}.decay", "be at least 0", self.decay)
+        require_argument(self.learning_rate >= 0, "learning_rate", "be at least 0 (0: fixed)", self.learning_rate)
+        require_argument(self.rule in RANGE_RULES, "rule", f"be one of {', '.join(RANGE_RULES)}", self.rule)
+        require_argument(self.decay >= 0, "decay", "be at least 0", self.decay)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,16 +47,16 @@ class HardwareAware(TrainingMode):
 
     def __post_init__(self) -> None:
         TrainingMode.__post_init__(self)
-        require(
+        require_argument(
             0 <= self.first_epoch_on_tiles < self.epochs,
-            "training.digital_epochs",
-            f"be at least 0 and less than training.epochs = {self.epochs}, or null",
+            "digital_epochs",
+            f"be at least 0 and less than `epochs` = {self.epochs}, or null",
             self.digital_epochs,
         )
         clip = self.weight_clip
-        require(clip is None or clip > 0, "training.weight_clip", "be positive [standard deviations] or null", clip)
+        require_argument(clip is None or clip > 0, "weight_clip", "be positive [standard deviations] or null", clip)
         rate = self.output_scale_learning_rate
-        require(rate is None or rate >= 0, "training.output_scale_learning_rate", "be at least 0 or null", rate)
+        require_argument(rate is None or rate >= 0, "output_scale_learning_rate", "be at least 0 or null", rate)
 
     @property
     def first_epoch_on_tiles(self) -> int:

@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from analog_glue.errors import UserError
 from analog_glue.progress import Progress
 from analog_glue.runs.folder import BEST, STATE
 from analog_glue.runs.tensors import load_optimizer_tensors, load_tensors, optimizer_tensors, save_tensors
@@ -66,7 +67,7 @@ def fit(
         The model (on the CPU) and its history.
 
     Raises:
-        ValueError: gradient checkpointing of a model that cannot have it.
+        UserError: gradient checkpointing of a model that cannot have it.
     """
     clock = preparation.clock
     AcceleratorState._reset_state()  # else a second run in this process could not have another precision
@@ -90,7 +91,7 @@ def fit(
         total = min(total, mode.max_steps)
     warmup = math.ceil(mode.warmup * total)
     if not mode.selectable((total - 1) // steps_per_epoch):
-        raise ValueError(
+        raise UserError(
             f"Setting `training.max_steps` must reach beyond `training.digital_epochs`, but {total} steps end in epoch "
             f"{(total - 1) // steps_per_epoch + 1}, before the network is put on tiles. Write training.digital_epochs=0."
         )
@@ -197,7 +198,7 @@ def _enable_gradient_checkpointing(model: Any) -> None:
     """`model`: of transformers; one that does not know the word has no such method either."""
     groups = getattr(model.config, "num_hidden_groups", None)
     if groups is not None and groups < model.config.num_hidden_layers:
-        raise ValueError(
+        raise UserError(
             "Setting `training.gradient_checkpointing` must be false for models that share layers (ALBERT), but is true: "
             "the noise of a shared layer could not be repeated in the recomputed pass."
         )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.placement import Placement
@@ -41,25 +41,28 @@ class TrainingMode(ABC):
     select_by: str = "headline"  # headline: the epoch with the best headline metric on validation; last: the last one
     start_from: str | None = None  # folder of a training run whose weights are the starting point; null: the pretrained model
 
+    trains_on: ClassVar[str] = "tiles"  # what the weights are for, which a task must allow
+    sections: ClassVar[tuple[str, ...]] = ("noise", "tile", "hardware", "evaluation")  # of the configuration that it uses
+
     name: ClassVar[str]
     uses_hardware: ClassVar[bool]  # whether noise and tile change the trained weights
 
     def __post_init__(self) -> None:
         for field in ("epochs", "batch_size", "accumulate", "save_every"):
-            require(getattr(self, field) >= 1, f"training.{field}", "be at least 1", getattr(self, field))
-        require(self.max_steps is None or self.max_steps >= 1, "training.max_steps", "be at least 1 or null", self.max_steps)
-        require(
+            require_argument(getattr(self, field) >= 1, field, "be at least 1", getattr(self, field))
+        require_argument(self.max_steps is None or self.max_steps >= 1, "max_steps", "be at least 1 or null", self.max_steps)
+        require_argument(
             self.batch_size % self.accumulate == 0,
-            "training.accumulate",
-            f"divide training.batch_size = {self.batch_size}",
+            "accumulate",
+            f"divide `batch_size` = {self.batch_size}",
             self.accumulate,
         )
-        require(self.learning_rate > 0, "training.learning_rate", "be positive", self.learning_rate)
-        require(0 <= self.warmup < 1, "training.warmup", "lie in [0, 1)", self.warmup)
-        require(self.weight_decay >= 0, "training.weight_decay", "be at least 0", self.weight_decay)
-        require(self.max_grad_norm > 0, "training.max_grad_norm", "be positive", self.max_grad_norm)
-        require(self.precision in ("fp32", "bf16"), "training.precision", "be fp32 or bf16", self.precision)
-        require(self.select_by in ("headline", "last"), "training.select_by", "be headline or last", self.select_by)
+        require_argument(self.learning_rate > 0, "learning_rate", "be positive", self.learning_rate)
+        require_argument(0 <= self.warmup < 1, "warmup", "lie in [0, 1)", self.warmup)
+        require_argument(self.weight_decay >= 0, "weight_decay", "be at least 0", self.weight_decay)
+        require_argument(self.max_grad_norm > 0, "max_grad_norm", "be positive", self.max_grad_norm)
+        require_argument(self.precision in ("fp32", "bf16"), "precision", "be fp32 or bf16", self.precision)
+        require_argument(self.select_by in ("headline", "last"), "select_by", "be headline or last", self.select_by)
 
     @abstractmethod
     def prepare(self, model: nn.Module, preparation: Preparation) -> nn.Module:

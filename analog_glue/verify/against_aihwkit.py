@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.devices.pcm import PCM, drift_exponent_law, programming_error_std, read_noise_amplitude
+from analog_glue.errors import UserError
 from analog_glue.in_situ.devices.device import unpacked
 from analog_glue.in_situ.devices.soft_bounds import SoftBounds
 from analog_glue.in_situ.devices.symmetric_linear import SymmetricLinear
@@ -56,14 +57,14 @@ def aihwkit_checks(seed: int = 0) -> Iterator[Check]:
     """Compare with the installed aihwkit: `measured` is ours, `expected` the toolkit's.
 
     Raises:
-        ValueError: aihwkit cannot be imported.
+        UserError: aihwkit cannot be imported.
     """
     try:
         import aihwkit.inference
         import aihwkit.nn
         import aihwkit.simulator.configs  # noqa: F401
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"Setting `--against aihwkit` needs the package aihwkit, but it cannot be imported ({error}). "
             "Install it with `pip install analog-glue[peer]`."
         ) from error

@@ -21,6 +21,7 @@ from torch import Tensor
 from analog_glue.devices.device import Device, remembered
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
+from analog_glue.errors import UserError
 from analog_glue.kernels.backend import choose_kernel
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.kernels.products import choose_product
@@ -207,7 +208,7 @@ def run(against: str | None = None, product: str = "auto", seed: int = 0, quick:
         quick: Sample 20,000 instead of 200,000 devices per law (the tolerances widen with it).
 
     Raises:
-        ValueError: unknown `against`, or the toolkit is not installed.
+        UserError: unknown `against`, or the toolkit is not installed.
     """
     kernel = choose_kernel("auto", "cpu")
     devices = 20_000 if quick else DEVICES_PER_LAW
@@ -223,7 +224,7 @@ def run(against: str | None = None, product: str = "auto", seed: int = 0, quick:
         from analog_glue.verify.their_tile import why_not
 
         if against != "aihwkit":
-            raise ValueError(f"Setting `--against` must be aihwkit, but is {against!r}.")
+            raise UserError(f"Setting `--against` must be aihwkit, but is {against!r}.")
         groups.append(("Against aihwkit, in distribution", aihwkit_checks(seed)))
         left_out = why_not()
         if left_out is None:

@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from analog_glue.commands import deploy
 from analog_glue.commands.deploy import evaluate
-from analog_glue.commands.train import train
+from analog_glue.commands.dry_run import describe
+from analog_glue.commands.train import prepare, train
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
 from analog_glue.devices.reram import ReRAM
@@ -360,7 +362,7 @@ def test_a_checkpoint_knows_its_configuration(master):
 
 @pytest.mark.parametrize("mode", [DIGITAL, AWARE], ids=lambda mode: mode.name)
 def test_a_dry_run_prints_sizes_and_noise_and_writes_nothing(tmp_path, no_work, mode):
-    text = trained(tmp_path / "runs", mode, dry_run=True).table
+    text = describe(prepare(settings(tmp_path / "runs"), TASK, MODEL, PCM(), TILE, mode, log=Log()))
     assert not (tmp_path / "runs").exists()
     # Four of attention and the pooler 16 × 16 (one tile), 16 → 24 and 24 → 16 (two), the classifier 16 → 5.
     assert "8 layers on 10 tiles of 16 × 16" in text
@@ -380,9 +382,9 @@ def test_a_dry_run_prints_sizes_and_noise_and_writes_nothing(tmp_path, no_work, 
 def test_a_dry_run_on_a_finished_run_says_so_and_leaves_it(copy, no_work):
     root, folder, _ = copy
     before = files(root)
-    assert "done already" in trained(root, dry_run=True).table
-    text = evaluate(settings(root, dry_run=True, checkpoint=str(folder.parent)), TASK, ReRAM(), TILE, log=Log()).table
-    assert "off: no drift" in text
+    assert "done already" in describe(prepare(settings(root), TASK, MODEL, PCM(), TILE, AWARE, log=Log()))
+    evaluation = deploy.prepare(settings(root, checkpoint=str(folder.parent)), TASK, ReRAM(), TILE)
+    assert "off: no drift" in describe(evaluation)
     assert files(root) == before
 
 

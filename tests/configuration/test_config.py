@@ -13,7 +13,7 @@ import analog_glue
 from analog_glue.configuration.build import as_annotated, build
 from analog_glue.configuration.compose import Composer, conf_dir
 from analog_glue.configuration.wording import COMPONENTS, GROUPS
-from analog_glue.errors import WrongInput
+from analog_glue.errors import UserError
 from analog_glue.settings import RunSettings, typed
 
 OPTIONS = [(group, file.stem) for group in COMPONENTS for file in sorted((conf_dir() / group).glob("*.yaml"))]
@@ -125,13 +125,13 @@ def test_25_and_25_point_0_are_one_configuration():
     ],
 )
 def test_a_configuration_can_run_no_foreign_code(target):
-    with pytest.raises(WrongInput, match=r"`noise\._target_` must name a class of analog_glue"):
+    with pytest.raises(UserError, match=r"`noise\._target_` must name a class of analog_glue"):
         build({"_target_": target}, "noise")
 
 
 def test_a_component_names_the_argument_it_does_not_know():
     node = compose("train").config["noise"]
-    with pytest.raises(WrongInput, match=r"no setting `noise\.g_maxx`.*`noise\.g_max`"):
+    with pytest.raises(UserError, match=r"no setting `noise\.g_maxx`.*`noise\.g_max`"):
         build({**node, "g_maxx": 3.0}, "noise")
 
 

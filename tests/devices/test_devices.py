@@ -170,7 +170,7 @@ def test_the_floor_of_the_noise_is_the_spread_of_the_quietest_target(device, flo
 @pytest.mark.parametrize("key", ["g_max", "noise_scale", "t_c"])
 def test_values_that_mean_nothing_are_refused_by_their_full_key(device, key):
     if hasattr(device, key):
-        with pytest.raises(ValueError, match=f"Setting `noise.{key}` must be .*, but is -1"):
+        with pytest.raises(ValueError, match=f"Argument `{key}` must be .*, but is -1"):
             replace(device, **{key: -1})
 
 

@@ -175,5 +175,5 @@ def test_the_floor_is_the_spread_of_the_quietest_weight(noise, device, floor):
 
 @pytest.mark.parametrize(("fields", "found"), [({"law": "gaussian"}, "'gaussian'"), ({"scale": -1.0}, "-1.0")])
 def test_weight_noise_of_no_meaning_is_refused(fields, found):
-    with pytest.raises(ValueError, match=rf"Setting `training.weight_noise.{next(iter(fields))}` must .* but is {found}"):
+    with pytest.raises(ValueError, match=rf"Argument `{next(iter(fields))}` must .* but is {found}"):
         WeightNoise(**fields)

@@ -248,17 +248,17 @@ def test_files_that_the_hub_does_not_have_are_reported_with_the_way_out(hub_serv
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"headline": "accurracy"}, r"`task.headline` must be one of .*, but is 'accurracy'"),
-        ({"metrics": ["pearson"]}, r"`task.metrics` must name metrics of classes"),
-        ({"name": "../mrpc"}, r"`task.name`"),
-        ({"max_length": 2}, r"`task.max_length` must be at least 8 tokens, but is 2"),
-        ({"sentence_columns": []}, r"`task.sentence_columns`"),
-        ({"labels": ["one"]}, r"`task.labels`"),
+        ({"headline": "accurracy"}, r"`headline` must be one of .*, but is 'accurracy'"),
+        ({"metrics": ["pearson"]}, r"`metrics` must name metrics of classes"),
+        ({"name": "../mrpc"}, r"`name`"),
+        ({"max_length": 2}, r"`max_length` must be at least 8 tokens, but is 2"),
+        ({"sentence_columns": []}, r"`sentence_columns`"),
+        ({"labels": ["one"]}, r"`labels`"),
         ({"labels": ["a", "b", "c"]}, r"f1, which needs two classes"),
-        ({"validation_splits": ["test"]}, r"`task.validation_splits` .* hidden"),
+        ({"validation_splits": ["test"]}, r"`validation_splits` .* hidden"),
     ],
 )
-def test_wrong_settings_name_their_full_key(changes, message):
+def test_wrong_settings_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         glue("mrpc", **changes)
 
@@ -402,9 +402,9 @@ def test_demo_is_the_same_at_every_call_and_a_larger_one_begins_like_a_smaller()
 
 
 def test_demo_settings_name_their_full_key():
-    with pytest.raises(ValueError, match=r"`task.aspects` must be one of \[2, 3, 4\], but is 9"):
+    with pytest.raises(ValueError, match=r"`aspects` must be one of \[2, 3, 4\], but is 9"):
         DemoTask(train_size=100, validation_size=20, aspects=9)
-    with pytest.raises(ValueError, match=r"`task.train_size`"):
+    with pytest.raises(ValueError, match=r"`train_size`"):
         DemoTask(train_size=0, validation_size=20)
 
 

@@ -8,14 +8,16 @@ periphery, calibration, times and rows are those of every other network (experim
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
-from analog_glue.commands.deploy import EncodedData, RunSummary, Subject, calibrated_ranges, runtime, sweep
-from analog_glue.costs import count_tiles
+from analog_glue.commands.deploy import EncodedData, Subject, calibrated_ranges, runtime, sweep
+from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Sentences, Workload
@@ -26,7 +28,9 @@ from analog_glue.in_situ.devices.device import PulsedDevice
 from analog_glue.in_situ.nn.plain import on_linear_layers
 from analog_glue.in_situ.tasks.heads import HeadTask
 from analog_glue.in_situ.tasks.task import InSituTask
+from analog_glue.in_situ.training.loop import Trainable
 from analog_glue.in_situ.training.mode import InSituMode
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
 from analog_glue.runs.tensors import load_tensors
@@ -34,7 +38,32 @@ from analog_glue.settings import RunSettings
 from analog_glue.tiles.crossbar import Crossbar
 
 
-def deploy(
+@dataclass(frozen=True)
+class DeploymentJob:
+    """Chips that could be programmed with extracted weights: all is loaded, nothing is programmed or written."""
+
+    settings: RunSettings
+    task: InSituTask
+    mode: InSituMode
+    placement: Placement
+    computation: Computation
+    config: dict[str, Any]
+    choices: dict[str, str]
+    overrides: tuple[str, ...]
+    trained: dict[str, Any]  # run.json of the in-situ run
+    file: Path  # of the weights
+    weights: list[np.ndarray]  # of every array (outputs, inputs), in units of the network's weights
+    trainable: Trainable
+    data: dict[str, str]  # source, fingerprint
+    model: nn.Module  # the plain network with the weights
+
+    @property
+    def folder(self) -> Path:
+        """Of the extraction."""
+        return self.file.parent
+
+
+def prepare(
     settings: RunSettings,
     task: InSituTask,
     device: PulsedDevice,
@@ -44,16 +73,15 @@ def deploy(
     config: dict[str, Any],
     choices: dict[str, str],
     overrides: Iterable[str] = (),
-    log: Callable[[str], None] = print,
-) -> RunSummary:
-    """Put the weights of the extraction in `settings.checkpoint` on the hardware of this command and score them over time.
+) -> DeploymentJob:
+    """Load what is needed to put the weights of the extraction in `settings.checkpoint` on the hardware of this command.
 
     Args:
         task, device, mode: Components of the in-situ run; the pulsed devices are not used again.
         noise, tile: The hardware of this command.
 
     Raises:
-        ValueError: an extraction without averaged weights where `evaluation.weights` asks for them.
+        UserError: an extraction without averaged weights where `evaluation.weights` asks for them.
     """
     hardware, computation = runtime(settings, noise, tile)
     extraction, chosen = Path(str(settings.checkpoint)), settings.evaluation.weights
@@ -68,11 +96,18 @@ def deploy(
     weights = [tensors[str(number)].numpy() for number in range(len(tensors))]
     model = on_linear_layers(trainable.deployable(weights)).eval()
     placement = Placement.of(model, hardware)
-    if settings.dry_run:
-        tiles = count_tiles(placement)
-        sizes = f"{tiles.layers} layers, {tiles.weights:,} weights on {tiles.tiles} tiles"
-        return RunSummary(extraction, f"{chosen} weights of {extraction}: {sizes}")
+    return DeploymentJob(
+        settings, task, mode, placement, computation, config, choices, tuple(overrides), trained, file, weights, trainable,
+        data, model,
+    )  # fmt: skip
 
+
+def run(job: DeploymentJob, log: Callable[[str], None] = print) -> RunSummary:
+    """Score the weights on the job's hardware over time."""
+    settings, task, mode, placement, computation = job.settings, job.task, job.mode, job.placement, job.computation
+    config, choices, overrides, trained, file = job.config, job.choices, job.overrides, job.trained, job.file
+    trainable, weights, data, model, extraction = job.trainable, job.weights, job.data, job.model, job.folder
+    seed, chosen = trained["seed"], file.stem
     calibration = settings.hardware.calibration
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
 

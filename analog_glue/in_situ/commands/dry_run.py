@@ -1,4 +1,4 @@
-"""What an in-situ run would do, in numbers, before it does it: `dry_run=true`.
+"""What a command of the in-situ half would do, in numbers, before it does it: `dry_run=true`.
 
 Arrays and their devices; updates and reads; rates and thresholds in steps and pulses, which decide whether anything is learnt;
 and the time, from learning and scoring for a moment with the run's own kernels.
@@ -6,10 +6,14 @@ and the time, from learning and scoring for a moment with the run's own kernels.
 
 import math
 import time
-from pathlib import Path
 
 import torch
 
+from analog_glue.costs import count_tiles
+from analog_glue.in_situ.commands.deploy import DeploymentJob
+from analog_glue.in_situ.commands.extract import ExtractionJob
+from analog_glue.in_situ.commands.extract_array import ArrayJob
+from analog_glue.in_situ.commands.train import InSituJob
 from analog_glue.in_situ.devices.device import PulsedDevice
 from analog_glue.in_situ.training.loop import Trainable, forgotten
 from analog_glue.in_situ.training.mode import InSituMode
@@ -20,23 +24,31 @@ from analog_glue.progress import duration
 MEASURED_FOR = 1.0  # [s]
 
 
-def describe(
-    trainable: Trainable, device: PulsedDevice, mode: InSituMode, names: dict[str, str], data: dict[str, str], folder: Path,
-    done: int,
-) -> str:  # fmt: skip
-    """The text of `dry_run=true`.
+def describe(job: InSituJob | ExtractionJob | ArrayJob | DeploymentJob) -> str:
+    """The text of `dry_run=true`."""
+    match job:
+        case InSituJob():
+            return _training(job)
+        case ExtractionJob():
+            shapes = ", ".join(f"{learner.outputs} × {learner.inputs}" for learner in job.trainable.network.learners)
+            return f"{job.settings.extract.products:,} products with each of the arrays {shapes}"
+        case ArrayJob():
+            size = f"{job.array.outputs} × {job.array.inputs}"
+            return f"{job.folder.name}: {job.chosen.products:,} products with an array of {size}"
+        case DeploymentJob():
+            tiles = count_tiles(job.placement)
+            sizes = f"{tiles.layers} layers, {tiles.weights:,} weights on {tiles.tiles} tiles"
+            return f"{job.file.stem} weights of {job.folder}: {sizes}"
 
-    Args:
-        names: Options of the config groups.
-        data: Where the data come from ("source").
-        folder: Where the run would go, in which `done` epochs are trained already.
-    """
+
+def _training(job: InSituJob) -> str:
+    trainable, device, mode, names, done = job.trainable, job.device, job.mode, job.names, job.epochs_done
     unit, units = trainable.unit, trainable.units * trainable.unit_size
     part, whole = trainable.test_sizes
     lines = [
         "Dry run: nothing is trained or written.", "",
         f"Task       {names['task']}: {units:,} {unit}s an epoch; tests: {part:,} {unit}s after an epoch, "
-        f"{whole:,} after the last  ({data['source']})",
+        f"{whole:,} after the last  ({job.data['source']})",
         f"Training   {names['training']}: {mode.epochs} epoch{'s' if mode.epochs > 1 else ''}"
         f"{f', {done} of them done' if done else ''}",
         *(f"           {line}" for line in _algorithm(device, mode)),
@@ -47,7 +59,7 @@ def describe(
             f"one pulse has noise of {device.dw_min_std:g} steps"
         )
         lines.append(f"Products   {_periphery(mode)}")
-    lines += [f"Time       {_time(trainable, mode, done)}", f"Output     {folder}", "", *_arrays(trainable, mode)]
+    lines += [f"Time       {_time(trainable, mode, done)}", f"Output     {job.folder}", "", *_arrays(trainable, mode)]
     return "\n".join(lines)
 
 

@@ -19,13 +19,14 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from analog_glue.commands.summary import RunSummary
 from analog_glue.errors import require
 from analog_glue.in_situ.commands.train import check_data, run_of
 from analog_glue.in_situ.devices.device import PulsedDevice
@@ -49,30 +50,40 @@ Scores = dict[str, float]
 Kind = TypeVar("Kind", Regression, Moments)
 
 
-def extract_run(
-    settings: RunSettings, task: InSituTask, device: PulsedDevice, mode: InSituMode, log: Callable[[str], None] = print
-) -> tuple[Path, str, list[str]]:
-    """Extract the weights of the run in `settings.checkpoint`, which `task`, `device` and `mode` were the components of.
+@dataclass(frozen=True)
+class ExtractionJob:
+    """An extraction that could begin: the run's arrays stand as they were saved, nothing is read or written."""
 
-    What was extracted from the same state is not extracted again.
+    settings: RunSettings
+    device: PulsedDevice
+    mode: InSituMode
+    run: Path  # folder of the in-situ run
+    folder: Path  # of the extraction
+    seed: int
+    trainable: Trainable
+    data: dict[str, str]  # source, fingerprint
+    saved: dict[str, np.ndarray]  # all that the run saved
+    notes: dict[str, Any]  # beside it
+    spread: Weights | None
 
-    Returns:
-        The folder that was written, a table for the terminal, and what to do next.
+
+def prepare(settings: RunSettings, task: InSituTask, device: PulsedDevice, mode: InSituMode) -> ExtractionJob:
+    """Load the arrays of the run in `settings.checkpoint`, which `task`, `device` and `mode` were the components of.
 
     Raises:
-        ValueError: the folder is no in-situ run, the data are not there, there are fewer products than inputs, or a
+        UserError: the folder is no in-situ run, the data are not there, there are fewer products than inputs, or a
             perturbation was asked for without statistics.
     """
     if settings.runtime.threads:
         torch.set_num_threads(settings.runtime.threads)
-    chosen, run = settings.extract, Path(str(settings.checkpoint))
-    seed_of_run = run_of(run)["seed"]
+    chosen, trained_in = settings.extract, Path(str(settings.checkpoint))
+    seed_of_run = run_of(trained_in)["seed"]
     aged = f"-{chosen.time:.10g}s" if chosen.time else ""
-    folder = run / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}{aged}"
+    folder = trained_in / f"extraction-{chosen.inputs}-{chosen.products}-seed{settings.seed}{aged}"
     seed = key(seed_of_run, "extraction", settings.seed)
     trainable, data = task.load(settings.data.root, mode, device, seed_of_run)
-    check_data(run, data)
-    saved, notes = restore(trainable, run / STATE)
+    check_data(trained_in, data)
+    saved, notes = restore(trainable, trained_in / STATE)
     _age(trainable.network.learners, chosen.time)
     spread = _spread(trainable, saved, mode)
     require(not chosen.perturb or spread is not None, "extract.perturb", "be empty without statistics of the weights",
@@ -81,9 +92,13 @@ def extract_run(
     enough = chosen.inputs != "uniform" or chosen.products > most + 1
     require(enough, "extract.products", f"be more than {most + 1}, the inputs of the largest array and 1", chosen.products,
             "10000 is usual.")  # fmt: skip
-    if settings.dry_run:
-        shapes = ", ".join(f"{learner.outputs} × {learner.inputs}" for learner in trainable.network.learners)
-        return folder, f"{chosen.products:,} products with each of the arrays {shapes}", []
+    return ExtractionJob(settings, device, mode, trained_in, folder, seed, trainable, data, saved, notes, spread)
+
+
+def run(job: ExtractionJob, log: Callable[[str], None] = print) -> RunSummary:
+    """Extract and score; what was extracted from the same state is not extracted again."""
+    settings, device, mode, folder, seed = job.settings, job.device, job.mode, job.folder, job.seed
+    trainable, data, saved, notes, chosen = job.trainable, job.data, job.saved, job.notes, job.settings.extract
     # What decides the weights of this folder, beside its name.
     facts = {
         "epoch": notes["epoch"], "unit": notes["unit"], "state": _fingerprint(saved), "amplitude": chosen.amplitude,
@@ -92,20 +107,21 @@ def extract_run(
     }  # fmt: skip
     record = json.loads((folder / EXTRACTION).read_text(encoding="utf-8")) if (folder / EXTRACTION).is_file() else {}
     if settings.force or any(record.get(name) != value for name, value in facts.items()):
-        log(f"Extracting {run} after epoch {notes['epoch']}")
+        log(f"Extracting {job.run} after epoch {notes['epoch']}")
         record = _extract(trainable, saved, facts, folder, mode, device, settings, data, seed, log)
     else:
         log(f"Extracted already: {folder}")
-    _score_uncertainty(trainable, spread, folder, record["epoch"], mode, chosen, seed)
-    root = output_root_typed(run.parent)  # rows beside the run are where `tables` finds them
-    again = f"analog-glue extract {typed('checkpoint', run)}"
+    _score_uncertainty(trainable, job.spread, folder, record["epoch"], mode, chosen, seed)
+    root = output_root_typed(job.run.parent)  # rows beside the run are where `tables` finds them
+    again = f"analog-glue extract {typed('checkpoint', job.run)}"
     steps = [
         f"analog-glue evaluate {typed('checkpoint', folder)} noise=pcm{root}   # on phase-change memory, as it drifts",
         f"{again} seed={settings.seed + 1}   # other inputs, other fresh arrays",
     ]
     if chosen.inputs == "uniform":
         steps.append(f"{again} extract.products={4 * chosen.products}   # half the error")
-    return folder, _errors(record["arrays"]) + "\n\n" + _table(record["scores"]), steps
+    table = _errors(record["arrays"]) + "\n\n" + _table(record["scores"])
+    return RunSummary(folder, table, tuple(steps), holds="written")
 
 
 def _extract(
@@ -115,9 +131,10 @@ def _extract(
     """Read the arrays, score, and write all files but the two tables; what went into extraction.json."""
     chosen = settings.extract
     weights, arrays = _read(trainable, mode, chosen, seed, log)
-    sets, averaged = {"extracted": weights}, []
-    if found := _mean(trainable, saved, mode):
-        sets["averaged"], averaged = found
+    sets: dict[str, Weights] = {"extracted": weights}
+    found = _mean(trainable, saved, mode)
+    if found:
+        sets["averaged"] = found[0]
     epoch = max(facts["epoch"] - (facts["unit"] == 0), 0)  # names the noise: after an epoch, the scores of its end
     networks = {"analog arrays": trainable}
     for name, values in sets.items():
@@ -131,13 +148,19 @@ def _extract(
     of_another_state = (EXTRACTION, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors")
     for name in of_another_state:
         (folder / name).unlink(missing_ok=True)
-    for name, values in (sets | {"spread": _spread(trainable, saved, mode)}).items():
-        if values is not None:
-            tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
-            save_tensors(folder / f"{name}.safetensors", tensors)
+    spread = _spread(trainable, saved, mode)
+    for name, values in (sets if spread is None else {**sets, "spread": spread}).items():
+        tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
+        save_tensors(folder / f"{name}.safetensors", tensors)
     choices = {"command": "extract", "seed": settings.seed, "inputs": chosen.inputs, "products": chosen.products}
     choices["run"] = folder.parent.name
-    record = {**provenance(**choices, data=data), **facts, "arrays": arrays, "averaged": averaged, "scores": scores}
+    record = {
+        **provenance(**choices, data=data),
+        **facts,
+        "arrays": arrays,
+        "averaged": found[1] if found else [],
+        "scores": scores,
+    }
     write_json_atomic(folder / EXTRACTION, record)
     return record
 

@@ -11,13 +11,16 @@ import hashlib
 import io
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from analog_glue.commands.summary import RunSummary
 from analog_glue.in_situ.extraction.regression import (
     CHUNK,
     Regression,
@@ -37,15 +40,21 @@ from analog_glue.seeding import key
 from analog_glue.settings import Extract, RandomArray, RunSettings
 
 LOOKS = (1, 1.25, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)  # products in units of the number of inputs
-Row = dict[str, float | int | str | None]
+Row = dict[str, Any]  # numbers or text by column
 
 
-def extract_array(settings: RunSettings, log: Callable[[str], None] = print) -> tuple[Path, str]:
-    """Measure the error of extraction on the random array that `settings.extract.array` describes.
+@dataclass(frozen=True)
+class ArrayJob:
+    """The measurement on one random array that could begin."""
 
-    Returns:
-        The folder that was written, and a table for the terminal.
-    """
+    settings: RunSettings
+    chosen: Extract
+    array: RandomArray
+    folder: Path  # of the file that is written
+
+
+def prepare(settings: RunSettings) -> ArrayJob:
+    """Name the folder of the random array that `settings.extract.array` describes."""
     chosen = settings.extract
     assert chosen.array is not None
     if settings.runtime.threads:
@@ -53,15 +62,19 @@ def extract_array(settings: RunSettings, log: Callable[[str], None] = print) -> 
     identity = json.dumps({"extract": asdict(chosen), "seed": settings.seed}, sort_keys=True)
     size = f"{chosen.array.outputs}x{chosen.array.inputs}"
     name = f"random_array-{size}-{chosen.inputs}-seed{settings.seed}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
-    folder = Path(settings.output_root) / name
-    if settings.dry_run:
-        return folder, f"{name}: {chosen.products:,} products with an array of {size.replace('x', ' × ')}"
+    return ArrayJob(settings, chosen, chosen.array, Path(settings.output_root) / name)
+
+
+def run(job: ArrayJob, log: Callable[[str], None] = print) -> RunSummary:
+    """Measure the error of extraction on the job's array, unless that is done."""
+    settings, chosen, folder, name = job.settings, job.chosen, job.folder, job.folder.name
+    steps = (f"analog-glue tables {shlex.quote(settings.output_root)}",)
     if (folder / ARRAY_ERROR).is_file() and not settings.force:
         log(f"Already done: {folder}")
         with (folder / ARRAY_ERROR).open(encoding="utf-8", newline="") as file:
-            return folder, _table(list(csv.DictReader(file)))
+            return RunSummary(folder, _table(list(csv.DictReader(file))), steps, holds="written")
     with Progress(f"seed {settings.seed}", chosen.products, "product", log=log) as progress:
-        rows = list(measure(chosen, chosen.array, settings.seed, progress.update))
+        rows = list(measure(chosen, job.array, settings.seed, progress.update))
     folder.mkdir(parents=True, exist_ok=True)
     facts = provenance(command="extract", name=name, seed=settings.seed, extract=asdict(chosen))
     write_json_atomic(folder / RUN, {**facts, "status": "done"})
@@ -70,7 +83,7 @@ def extract_array(settings: RunSettings, log: Callable[[str], None] = print) -> 
     writer.writeheader()
     writer.writerows(rows)
     write_text_atomic(folder / ARRAY_ERROR, text.getvalue())
-    return folder, _table(rows)
+    return RunSummary(folder, _table(rows), steps, holds="written")
 
 
 def random_weights(array: RandomArray, seed: int) -> np.ndarray:

@@ -16,25 +16,25 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from analog_glue.commands.summary import RunSummary
 from analog_glue.errors import require
-from analog_glue.in_situ.commands.dry_run import describe
 from analog_glue.in_situ.devices.device import PulsedDevice
 from analog_glue.in_situ.files import CHANGES_NOTHING, CONFIG, CURVE, EXTRACTION, PERTURBATION, PRUNING, RUN
 from analog_glue.in_situ.tasks.task import InSituTask
-from analog_glue.in_situ.training.loop import STATE, Epoch, check_names, fit_in_situ
+from analog_glue.in_situ.training.loop import STATE, Epoch, Trainable, check_names, fit_in_situ
 from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.reports.grids import NO_DEVICE
 from analog_glue.runs.files import write_json_atomic, write_text_atomic
 from analog_glue.runs.folder import LOCK, status_of, working_in
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.rows import RESULTS_FILE
-from analog_glue.settings import RunSettings
+from analog_glue.settings import RunSettings, typed
 
 LATER = ("read_noise", "read_adc_bits")  # settings that older runs do not know: as long as they are null, ids stay the same
 OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on other hardware
@@ -43,7 +43,31 @@ OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on o
 )  # fmt: skip
 
 
-def train_in_situ(
+@dataclass(frozen=True)
+class InSituJob:
+    """A run on pulsed devices that could begin: its data are loaded and its devices drawn, nothing is trained or written."""
+
+    settings: RunSettings
+    device: PulsedDevice
+    mode: InSituMode
+    chosen: dict[str, Any]  # the configuration of every group that the run has
+    names: dict[str, str]  # of the options
+    overrides: tuple[str, ...]
+    trainable: Trainable
+    data: dict[str, str]  # source, fingerprint
+    run_id: str
+    folder: Path
+
+    @property
+    def epochs_done(self) -> int:
+        """How many are trained."""
+        if not (self.folder / CURVE).is_file():
+            return 0
+        with (self.folder / CURVE).open(encoding="utf-8", newline="") as lines:
+            return sum(1 for _ in csv.DictReader(lines))
+
+
+def prepare(
     settings: RunSettings,
     task: InSituTask,
     device: PulsedDevice,
@@ -51,16 +75,8 @@ def train_in_situ(
     config: dict[str, Any] | None = None,
     choices: dict[str, str] | None = None,
     overrides: Iterable[str] = (),
-    log: Callable[[str], None] = print,
-) -> tuple[Path, str]:
-    """Train `task` on pulsed devices, and write the learning curve down.
-
-    More `training.epochs` than before continue a finished run, as one run of so many epochs would have gone: rates that decay
-    do so by the number of the epoch. Only what `training.average_epochs` collects begins anew in the new last epochs.
-
-    Returns:
-        The folder of the run, and a table for the terminal.
-    """
+) -> InSituJob:
+    """Load what is needed to train `task` on pulsed devices."""
     if settings.runtime.threads:
         torch.set_num_threads(settings.runtime.threads)
     chosen = {**task.config(), "device": asdict(device), "training": asdict(mode)}
@@ -81,13 +97,22 @@ def train_in_situ(
     named = "-".join(names[group] for group in ("task", "model", "device", "training") if group in chosen and group in names)
     name = f"{named}-seed{settings.seed}-{run_id}"
     folder = Path(settings.output_root) / name
-    if settings.dry_run:
-        return folder, describe(trainable, device, mode, names, data, folder, _epochs(folder))
+    return InSituJob(settings, device, mode, chosen, names, tuple(overrides), trainable, data, run_id, folder)
+
+
+def run(job: InSituJob, log: Callable[[str], None] = print) -> RunSummary:
+    """Train, and write the learning curve down.
+
+    More `training.epochs` than before continue a finished run, as one run of so many epochs would have gone: rates that decay
+    do so by the number of the epoch. Only what `training.average_epochs` collects begins anew in the new last epochs.
+    """
+    settings, mode, chosen, names, overrides = job.settings, job.mode, job.chosen, job.names, job.overrides
+    trainable, data, run_id, folder, name = job.trainable, job.data, job.run_id, job.folder, job.folder.name
     with working_in(folder, alone=True):
         if settings.force:
             forget(folder)
         write_json_atomic(folder / CONFIG, {**chosen, "seed": settings.seed, "data": {"root": settings.data.root}})
-        done = _epochs(folder) >= mode.epochs and status_of(folder) == "done"
+        done = job.epochs_done >= mode.epochs and status_of(folder) == "done"
         log(f"Already done: {folder}" if done else f"Training {name} in {folder}")
         facts = provenance(
             command="train", overrides=list(overrides), name=name, train_id=run_id, choices=names, seed=settings.seed, data=data
@@ -97,7 +122,21 @@ def train_in_situ(
         curve = fit_in_situ(trainable, mode, folder, log, lambda curve: _write(curve, folder))
         if not done:
             write_json_atomic(folder / RUN, {**facts, "status": "done", "seconds": curve[-1].seconds})
-    return folder, _table(curve)
+    return RunSummary(folder, _table(curve), (f"analog-glue extract {typed('checkpoint', folder)}",), holds="run")
+
+
+def train_in_situ(
+    settings: RunSettings,
+    task: InSituTask,
+    device: PulsedDevice,
+    mode: InSituMode,
+    config: dict[str, Any] | None = None,
+    choices: dict[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    log: Callable[[str], None] = print,
+) -> RunSummary:
+    """`prepare`, whose arguments these are, and `run`."""
+    return run(prepare(settings, task, device, mode, config, choices, overrides), log)
 
 
 def forget(folder: Path) -> None:
@@ -123,14 +162,6 @@ def _without_unset(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _epochs(folder: Path) -> int:
-    """How many are trained."""
-    if not (folder / CURVE).is_file():
-        return 0
-    with (folder / CURVE).open(encoding="utf-8", newline="") as lines:
-        return sum(1 for _ in csv.DictReader(lines))
-
-
 def _write(curve: list[Epoch], folder: Path) -> None:
     text = io.StringIO()
     rows = [epoch.row() for epoch in curve]
@@ -144,17 +175,17 @@ def run_of(folder: Path) -> dict[str, Any]:
     """What was chosen for the in-situ run in `folder`: task, device and training as resolved yaml, seed, data.
 
     Raises:
-        ValueError: `folder` holds no state of an in-situ run that the command line started.
+        UserError: `folder` holds no state of an in-situ run that the command line started.
     """
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}
     found = (folder / STATE).is_file() and "_target_" in (config.get("training") or {})
-    require(found, "checkpoint", f"be the folder of an in-situ run with its {STATE}", str(folder), "`analog-glue list runs` "
-            "shows the runs; those with training=sgd_pulsed, tiki_taka, ttv2 or chopped_ttv2 are trained in situ.")  # fmt: skip
+    require(found, "checkpoint", f"be the folder of an in-situ run with its {STATE}", str(folder),
+            "`analog-glue list runs` shows the runs; those that say `epoch … of …` are trained in situ.")  # fmt: skip
     return config
 
 
 def check_data(folder: Path, data: dict[str, str]) -> None:
-    """Raises ValueError unless `data` are those that the run in `folder` learnt."""
+    """Raises UserError unless `data` are those that the run in `folder` learnt."""
     learnt = json.loads((folder / RUN).read_text(encoding="utf-8"))["data"]["fingerprint"]
     require(data["fingerprint"] == learnt, "data.root", f"hold what the run learnt (fingerprint {learnt})", data["fingerprint"],
             "Name the data of the run; of a head, its encoder, too (model.path).")  # fmt: skip

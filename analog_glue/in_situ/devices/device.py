@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.devices.drift import Drift
 from analog_glue.in_situ.kernels.lanes import LANES
 from analog_glue.in_situ.kernels.pulsed import HIGHEST, LOWEST, RATE_DOWN, RATE_UP, TARGET_DOWN, TARGET_UP
@@ -100,10 +100,10 @@ class PulsedDevice(ABC):
     drift: Drift = field(default_factory=Drift)  # after training
 
     def __post_init__(self) -> None:
-        require(0 < self.dw_min < self.w_max, "device.dw_min", "lie between 0 and device.w_max", self.dw_min)
+        require_argument(0 < self.dw_min < self.w_max, "dw_min", f"lie between 0 and `w_max` = {self.w_max:g}", self.dw_min)
         for name in ("dw_min_dtod", "dw_min_std", "w_max_dtod", "up_down_dtod"):
-            require(getattr(self, name) >= 0, f"device.{name}", "be at least 0", getattr(self, name))
-        require(abs(self.up_down) < 1, "device.up_down", "lie in (−1, 1)", self.up_down)
+            require_argument(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
+        require_argument(abs(self.up_down) < 1, "up_down", "lie in (−1, 1)", self.up_down)
 
     @property
     def step(self) -> float:

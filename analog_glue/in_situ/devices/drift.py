@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.seeding import key
 
 
@@ -24,9 +24,9 @@ class Drift:
     t0: float = 1.0  # [s] from which it counts
 
     def __post_init__(self) -> None:
-        require(self.nu >= 0, "device.drift.nu", "be at least 0", self.nu)
-        require(self.nu_dtod >= 0, "device.drift.nu_dtod", "be at least 0", self.nu_dtod)
-        require(self.t0 > 0, "device.drift.t0", "be positive [s]", self.t0)
+        require_argument(self.nu >= 0, "nu", "be at least 0", self.nu)
+        require_argument(self.nu_dtod >= 0, "nu_dtod", "be at least 0", self.nu_dtod)
+        require_argument(self.t0 > 0, "t0", "be positive [s]", self.t0)
 
     def kept(self, t: float, shape: tuple[int, int], seed: int, name: str) -> np.ndarray | float:
         """The share of w − r that is left at `t` [s] for devices (outputs, inputs) of that seed and name."""

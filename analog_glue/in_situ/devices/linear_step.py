@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.devices.device import PulsedDevice, Steps, linear_planes
 
 
@@ -24,8 +24,8 @@ class LinearStep(PulsedDevice):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("slope_up", "slope_down"):
-            require(-1 <= getattr(self, name) <= 1, f"device.{name}", "lie in [−1, 1]", getattr(self, name))
-        require(self.slope_dtod >= 0, "device.slope_dtod", "be at least 0", self.slope_dtod)
+            require_argument(-1 <= getattr(self, name) <= 1, name, "lie in [−1, 1]", getattr(self, name))
+        require_argument(self.slope_dtod >= 0, "slope_dtod", "be at least 0", self.slope_dtod)
 
     def planes(self, steps: Steps, random: np.random.Generator) -> np.ndarray:
         def slope(mean: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.devices.device import PulsedDevice, Steps
 
 
@@ -26,7 +26,7 @@ class PowerStep(PulsedDevice):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("gamma_up", "gamma_down", "gamma_dtod"):
-            require(getattr(self, name) >= 0, f"device.{name}", "be at least 0", getattr(self, name))
+            require_argument(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
 
     @property
     def step(self) -> float:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.kernels.lanes import LANES
 from analog_glue.in_situ.kernels.matvec import IO, READ, all_rows, analog_product, transpose
 from analog_glue.in_situ.kernels.rows import analog_row
@@ -70,13 +71,11 @@ class Regression:
         """Ŵ (outputs, inputs).
 
         Raises:
-            ValueError: fewer products than unknowns.
+            WrongArgument: fewer products than unknowns.
         """
-        if self.products < self.inputs:
-            raise ValueError(
-                f"Setting `extract.products` must be at least the number of inputs, {self.inputs}, "
-                f"but is {self.products}. Apply more random inputs."
-            )
+        enough = self.products >= self.inputs
+        must = f"be at least the number of inputs, {self.inputs}"
+        require_argument(enough, "products", must, self.products, "Apply more random inputs.")
         return np.linalg.solve(self.xx, self.yx.T).T
 
     def output_noise(self) -> float:

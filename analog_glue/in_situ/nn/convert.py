@@ -57,7 +57,7 @@ def to_in_situ(
             with it. A layer that is not named is used once.
 
     Raises:
-        ValueError: a pattern that matches no such layer, none left, or a layer that no array can do.
+        UserError: a pattern that matches no such layer, none left, or a layer that no array can do.
     """
     known = {name: module for name, module in model.named_modules() if type(module) in KINDS}
     numbers = count(len(arrays_of(model)))

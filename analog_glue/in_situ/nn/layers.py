@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from analog_glue.errors import UserError
 from analog_glue.in_situ.kernels.lanes import LANES
 from analog_glue.in_situ.kernels.matvec import BACKWARD, FORWARD, IO, transpose
 from analog_glue.in_situ.kernels.rows import analog_row, analog_rows
@@ -227,11 +228,11 @@ class InSituConv2d(nn.Module):
         """Begins with the weights of `conv`.
 
         Raises:
-            ValueError: groups, or padding that is not so many zeros.
+            UserError: groups, or padding that is not so many zeros.
         """
         super().__init__()
         if conv.groups != 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-            raise ValueError(
+            raise UserError(
                 "Argument `conv` must have one group and a number of zeros as padding, but has groups "
                 f"{conv.groups}, padding {conv.padding!r} of {conv.padding_mode}. Leave it out by `modules`."
             )
@@ -265,11 +266,11 @@ class InSituLSTM(nn.Module):
         """Begins with the weights of `lstm`.
 
         Raises:
-            ValueError: it is bidirectional, projects its outputs or has dropout.
+            UserError: it is bidirectional, projects its outputs or has dropout.
         """
         super().__init__()
         if lstm.bidirectional or lstm.proj_size or lstm.dropout:
-            raise ValueError(
+            raise UserError(
                 "Argument `lstm` must go in one direction, without projections and dropout, but has bidirectional = "
                 f"{lstm.bidirectional}, proj_size = {lstm.proj_size}, dropout = {lstm.dropout}. Leave it out by `modules`."
             )

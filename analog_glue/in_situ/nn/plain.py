@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from analog_glue.errors import UserError
+
 State = list[tuple[Tensor, Tensor]]  # output and cell (streams, hidden) of every layer
 
 
@@ -57,7 +59,7 @@ class Convolution(nn.Module):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         if isinstance(conv.padding, str):
-            raise ValueError(f"Argument `conv` must pad with a number of zeros, but pads {conv.padding!r}. Write the number.")
+            raise UserError(f"Argument `conv` must pad with a number of zeros, but pads {conv.padding!r}. Write the number.")
         self.kernel, self.stride, self.padding, self.dilation = conv.kernel_size, conv.stride, conv.padding, conv.dilation
         weight = conv.weight.detach().flatten(1)
         bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analog_glue.download import PublicFile, require_available
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.tasks.task import InSituTask, find_file, fingerprint, read_idx
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class _Images(InSituTask):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))  # yaml gives lists
-        require(all(n >= 1 for n in self.hidden), "task.hidden", "hold sizes of at least 1", self.hidden)
-        require(self.test_images >= 1, "task.test_images", "be at least 1", self.test_images)
+        require_argument(all(n >= 1 for n in self.hidden), "hidden", "hold sizes of at least 1", self.hidden)
+        require_argument(self.test_images >= 1, "test_images", "be at least 1", self.test_images)
         known = self.train_images is None or self.train_images >= 1
-        require(known, "task.train_images", "be at least 1 or null", self.train_images)
+        require_argument(known, "train_images", "be at least 1 or null", self.train_images)
 
     def config(self) -> dict[str, Any]:
         return {"task": asdict(self)}

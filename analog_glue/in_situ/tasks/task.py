@@ -6,11 +6,12 @@ import gzip
 import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from analog_glue.download import PublicFile, fetch
+from analog_glue.errors import UserError
 
 if TYPE_CHECKING:
     from analog_glue.in_situ.devices.device import PulsedDevice
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 class InSituTask(ABC):
     """Concrete tasks are frozen dataclasses whose fields are the keys of their yaml."""
 
+    trained_on: ClassVar[tuple[str, ...]] = ("devices",)  # what a training mode may train it on
+    sections: ClassVar[tuple[str, ...]] = ()  # of the configuration that it uses; its network is its own
+
     name: str
 
     @abstractmethod
@@ -29,7 +33,7 @@ class InSituTask(ABC):
 
     @abstractmethod
     def check(self, data_root: str | None) -> None:
-        """Raises ValueError within a few seconds where `load` would not find its data. Imports no torch."""
+        """Raises UserError within a few seconds where `load` would not find its data. Imports no torch."""
 
     @abstractmethod
     def load(
@@ -42,14 +46,14 @@ def find_file(data_root: str | None, names: tuple[str, ...], public: PublicFile)
     """The first of `names` below `data_root`; without a root the public file, downloaded unless it is in the user's cache.
 
     Raises:
-        ValueError: none of the files, or no download.
+        UserError: none of the files, or no download.
     """
     if data_root is None:
         return fetch(public)
     places = [Path(data_root).expanduser() / name for name in names]
     if found := next((place for place in places if place.is_file()), None):
         return found
-    raise ValueError(
+    raise UserError(
         f"Setting `data.root` must name a folder with {' or '.join(names)}, but is {data_root!r}. "
         "Write data.root=null to download."
     )

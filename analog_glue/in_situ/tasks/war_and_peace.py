@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analog_glue.download import PublicFile, require_available
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.tasks.task import InSituTask, find_file, fingerprint
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ class WarAndPeace(InSituTask):
 
     def __post_init__(self) -> None:
         for field in ("layers", "hidden", "sequence", "test_characters"):
-            require(getattr(self, field) >= 1, f"task.{field}", "be at least 1", getattr(self, field))
-        require(self.hidden % 16 == 0, "task.hidden", "be a multiple of 16", self.hidden)
+            require_argument(getattr(self, field) >= 1, field, "be at least 1", getattr(self, field))
+        require_argument(self.hidden % 16 == 0, "hidden", "be a multiple of 16", self.hidden)
         known = self.train_characters is None or self.train_characters > self.sequence
-        require(known, "task.train_characters", "be null or longer than a sequence", self.train_characters)
+        require_argument(known, "train_characters", "be null or longer than a sequence", self.train_characters)
 
     def config(self) -> dict[str, Any]:
         return {"task": asdict(self)}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.devices.device import PulsedDevice
 from analog_glue.in_situ.kernels.chopper import chop
 from analog_glue.in_situ.training.ttv2 import TTv2, TTv2Learner
@@ -28,8 +28,8 @@ class ChoppedTTv2(TTv2):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.chop_probability <= 1, "training.chop_probability", "lie in [0, 1]", self.chop_probability)
-        require(self.vectors == "one_hot", "training.vectors", "be one_hot with choppers", self.vectors)
+        require_argument(0 <= self.chop_probability <= 1, "chop_probability", "lie in [0, 1]", self.chop_probability)
+        require_argument(self.vectors == "one_hot", "vectors", "be one_hot with choppers", self.vectors)
 
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "ChoppedTTv2Learner":
         plain = super().learner(device, values, seed, number)

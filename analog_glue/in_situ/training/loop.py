@@ -85,7 +85,7 @@ class Epoch:
 
 
 def check_names(trainable: Trainable, mode: InSituMode) -> None:
-    """Raises ValueError where so many epochs would see the same noise again."""
+    """Raises UserError where so many epochs would see the same noise again."""
     epoch = trainable.units * trainable.unit_size * max(trainable.uses, default=1)
     most = NAMES // epoch
     require(mode.epochs <= most, "training.epochs", f"be at most {most}, which use an array {NAMES:,} times", mode.epochs,
@@ -125,7 +125,7 @@ def fit_in_situ(
         stop_after: Units after which to save and leave (None: never); what a test interrupts with.
 
     Raises:
-        ValueError: see `check_names`.
+        UserError: see `check_names`.
 
     Returns:
         The learning curve; shorter than `mode.epochs` where `stop_after` ended the run.

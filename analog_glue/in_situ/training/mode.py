@@ -1,6 +1,6 @@
 """What all in-situ training modes share: the periphery, the pulses, the schedule.
 
-A mode makes one `Learner` for every weight matrix of a network; the network does the rest (nn/in_situ).
+A mode makes one `Learner` for every weight matrix of a network; the network does the rest (in_situ/nn).
 """
 
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.devices.device import PulsedDevice
 from analog_glue.in_situ.kernels.matvec import IO
 from analog_glue.in_situ.nn.learner import Learner, Pulses
@@ -31,14 +31,14 @@ class Periphery:
     def __post_init__(self) -> None:
         for name in ("dac_bits", "adc_bits"):
             bits = getattr(self, name)
-            require(bits == 0 or 2 <= bits <= 16, f"training.periphery.{name}", "be 0 or lie in 2 … 16", bits)
+            require_argument(bits == 0 or 2 <= bits <= 16, name, "be 0 or lie in 2 … 16", bits)
         bits = self.read_adc_bits
         known = bits is None or bits == 0 or 2 <= bits <= 16
-        require(known, "training.periphery.read_adc_bits", "be null, 0 or lie in 2 … 16", bits)
+        require_argument(known, "read_adc_bits", "be null, 0 or lie in 2 … 16", bits)
         quiet = self.read_noise is None or self.read_noise >= 0
-        require(quiet, "training.periphery.read_noise", "be null or at least 0", self.read_noise)
-        require(self.output_bound > 0, "training.periphery.output_bound", "be positive", self.output_bound)
-        require(self.output_noise >= 0, "training.periphery.output_noise", "be at least 0", self.output_noise)
+        require_argument(quiet, "read_noise", "be null or at least 0", self.read_noise)
+        require_argument(self.output_bound > 0, "output_bound", "be positive", self.output_bound)
+        require_argument(self.output_noise >= 0, "output_noise", "be at least 0", self.output_noise)
 
     @property
     def forward(self) -> IO:
@@ -68,6 +68,9 @@ def _steps(bits: int) -> float:
 class InSituMode(ABC):
     """Schedule of a training run on pulsed devices. Concrete modes say which arrays a weight matrix has and how they learn."""
 
+    trains_on: ClassVar[str] = "devices"  # what the weights are for, which a task must allow
+    sections: ClassVar[tuple[str, ...]] = ("device",)  # of the configuration that it uses
+
     on_devices: ClassVar[bool] = True  # whether weights lie on devices at all
     reads_a: ClassVar[bool] = False  # whether there is an array A that is read while learning
 
@@ -83,23 +86,23 @@ class InSituMode(ABC):
     average_epochs: int = 1  # the last epochs, to which both belong
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "training.epochs", "be at least 1", self.epochs)
-        require(self.learning_rate > 0, "training.learning_rate", "be positive", self.learning_rate)
+        require_argument(self.epochs >= 1, "epochs", "be at least 1", self.epochs)
+        require_argument(self.learning_rate > 0, "learning_rate", "be positive", self.learning_rate)
         decays = self.decay_every is None or self.decay_every >= 1
-        require(decays, "training.decay_every", "be at least 1 or null", self.decay_every)
-        require(self.output_scale > 0, "training.output_scale", "be positive", self.output_scale)
-        require(self.save_every > 0, "training.save_every", "be positive [minutes]", self.save_every)
-        require(self.average_products >= 0, "training.average_products", "be at least 0", self.average_products)
-        require(self.statistics_every >= 0, "training.statistics_every", "be at least 0", self.statistics_every)
+        require_argument(decays, "decay_every", "be at least 1 or null", self.decay_every)
+        require_argument(self.output_scale > 0, "output_scale", "be positive", self.output_scale)
+        require_argument(self.save_every > 0, "save_every", "be positive [minutes]", self.save_every)
+        require_argument(self.average_products >= 0, "average_products", "be at least 0", self.average_products)
+        require_argument(self.statistics_every >= 0, "statistics_every", "be at least 0", self.statistics_every)
         collects = self.average_products or self.statistics_every
         fits = not collects or 1 <= self.average_epochs <= self.epochs
-        require(fits, "training.average_epochs", f"lie in 1 … training.epochs = {self.epochs}", self.average_epochs)
+        require_argument(fits, "average_epochs", f"lie in 1 … `epochs` = {self.epochs}", self.average_epochs)
         longest = self.pulses.longest
-        require(1 <= longest <= 31, "training.pulses.longest", "lie in 1 … 31 bits", longest)
+        require_argument(1 <= longest <= 31, "pulses.longest", "lie in 1 … 31 bits", longest)
         for name in ("read_noise", "read_adc_bits"):
             value = getattr(self.periphery, name)
-            require(self.reads_a or value is None, f"training.periphery.{name}", "be null where no array A is read", value,
-                    "Take training=tiki_taka, ttv2 or chopped_ttv2, or set the periphery of all products.")  # fmt: skip
+            require_argument(self.reads_a or value is None, f"periphery.{name}", "be null where no array A is read", value,
+                    "Take a mode that reads one, such as ttv2 or tiki_taka, or set the periphery of all products.")  # fmt: skip
 
     def rate(self, epoch: int) -> float:
         """Learning rate of the devices' own weights in an epoch (from 0): w = W / scale, so Δw = η (−dL/dW) / scale."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.devices.device import PulsedDevice, aligned
 from analog_glue.in_situ.kernels.matvec import IO
 from analog_glue.in_situ.kernels.tiki_taka import update_and_transfer
@@ -33,7 +33,7 @@ class TikiTaka(TransferMode):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.gamma >= 0, "training.gamma", "be at least 0", self.gamma)
+        require_argument(self.gamma >= 0, "gamma", "be at least 0", self.gamma)
 
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "TikiTakaLearner":
         a, c = self.arrays(device, values, seed, number)  # lines 2 and 3

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.devices.device import PulsedArray, PulsedDevice
 from analog_glue.in_situ.nn.learner import Learner, LearnerOnC, Stream, find_symmetry_point
 from analog_glue.in_situ.training.mode import InSituMode, halved
@@ -27,11 +27,11 @@ class TransferMode(InSituMode):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.transfer_every >= 1, "training.transfer_every", "be at least 1", self.transfer_every)
-        require(self.transfer_rate > 0, "training.transfer_rate", "be positive", self.transfer_rate)
-        require(self.symmetry_pulses >= 0, "training.symmetry_pulses", "be at least 0", self.symmetry_pulses)
+        require_argument(self.transfer_every >= 1, "transfer_every", "be at least 1", self.transfer_every)
+        require_argument(self.transfer_rate > 0, "transfer_rate", "be positive", self.transfer_rate)
+        require_argument(self.symmetry_pulses >= 0, "symmetry_pulses", "be at least 0", self.symmetry_pulses)
         decays = self.transfer_decay_every is None or self.transfer_decay_every >= 1
-        require(decays, "training.transfer_decay_every", "be at least 1 or null", self.transfer_decay_every)
+        require_argument(decays, "transfer_decay_every", "be at least 1 or null", self.transfer_decay_every)
 
     @abstractmethod
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> Learner: ...

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analog_glue.errors import require
+from analog_glue.errors import require_argument
 from analog_glue.in_situ.devices.device import PulsedDevice
 from analog_glue.in_situ.kernels.matvec import IO
 from analog_glue.in_situ.kernels.ttv2 import update_and_transfer
@@ -44,9 +44,9 @@ class TTv2(TransferMode):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.threshold > 0, "training.threshold", "be positive", self.threshold)
-        require(0 <= self.momentum < 1, "training.momentum", "lie in [0, 1)", self.momentum)
-        require(self.vectors in ("one_hot", "hadamard"), "training.vectors", "be one_hot or hadamard", self.vectors)
+        require_argument(self.threshold > 0, "threshold", "be positive", self.threshold)
+        require_argument(0 <= self.momentum < 1, "momentum", "lie in [0, 1)", self.momentum)
+        require_argument(self.vectors in ("one_hot", "hadamard"), "vectors", "be one_hot or hadamard", self.vectors)
 
     def learner(self, device: PulsedDevice, values: np.ndarray, seed: int, number: int) -> "TTv2Learner":
         a, c = self.arrays(device, values, seed, number)  # lines 2 and 3

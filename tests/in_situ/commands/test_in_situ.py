@@ -676,11 +676,12 @@ def test_threads_do_not_change_a_run():
 def test_digits_are_learnt_on_soft_bounds_by_ttv2_and_written_down(tmp_path):
     settings = RunSettings(output_root=str(tmp_path))
     mode = TTv2(epochs=4, learning_rate=0.1, output_scale=1.0, transfer_every=1, transfer_rate=0.1)
-    folder, table = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=lambda _: None)
+    done = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=lambda _: None)
+    folder, table = done.run_dir, done.table
     rows = list(csv.DictReader((folder / "learning_curve.csv").open()))
     assert len(rows) == 4 and float(rows[-1]["accuracy"]) > 55, table
     record, said = (folder / "run.json").read_bytes(), []
-    again, _ = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=said.append)
+    again = train_in_situ(settings, Digits(hidden=(16,)), SoftBounds(dw_min=0.01), mode, log=said.append).run_dir
     assert again == folder and list(csv.DictReader((folder / "learning_curve.csv").open())) == rows
     assert said == [f"Already done: {folder}"] and (folder / "run.json").read_bytes() == record
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from analog_glue.cli.main import main
-from analog_glue.in_situ.commands.train import train_in_situ
+from analog_glue.in_situ.commands.train import prepare
 from analog_glue.in_situ.devices.soft_bounds import SoftBounds
 from analog_glue.in_situ.devices.symmetric_linear import SymmetricLinear
 from analog_glue.in_situ.nn.convert import to_in_situ
@@ -91,8 +91,8 @@ def test_settings_that_say_what_all_products_have_change_no_bit(mode):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"read_noise": -0.1}, r"`training\.periphery\.read_noise` must be null or at least 0, but is -0\.1"),
-        ({"read_adc_bits": 1}, r"`training\.periphery\.read_adc_bits` must be null, 0 or lie in 2 … 16, but is 1"),
+        ({"read_noise": -0.1}, r"`read_noise` must be null or at least 0, but is -0\.1"),
+        ({"read_adc_bits": 1}, r"`read_adc_bits` must be null, 0 or lie in 2 … 16, but is 1"),
     ],
 )
 def test_reads_that_cannot_be_are_refused(changes, message):
@@ -104,7 +104,7 @@ def test_reads_that_cannot_be_are_refused(changes, message):
 @pytest.mark.parametrize("changes", [{"read_noise": 0.006}, {"read_adc_bits": 0}])
 def test_a_mode_without_an_a_refuses_settings_of_its_reads(mode, changes):
     (name,) = changes
-    with pytest.raises(ValueError, match=rf"`training\.periphery\.{name}` must be null where no array A is read"):
+    with pytest.raises(ValueError, match=rf"`periphery\.{name}` must be null where no array A is read"):
         mode(periphery=Periphery(**changes))
 
 
@@ -116,14 +116,14 @@ def test_the_command_line_knows_the_settings_where_there_is_an_a_alone(tmp_path,
 
 
 def test_a_run_that_does_not_set_them_has_the_name_that_it_had_before_there_were_any(tmp_path):
-    settings = RunSettings(output_root=str(tmp_path), dry_run=True)
+    settings = RunSettings(output_root=str(tmp_path))
     task, device = Digits(train_images=50), SoftBounds()
 
     def folder(mode, *without):
         config = {**task.config(), "device": dataclasses.asdict(device), "training": dataclasses.asdict(mode)}
         for name in without:
             del config["training"]["periphery"][name]
-        return train_in_situ(settings, task, device, mode, config)[0]
+        return prepare(settings, task, device, mode, config).folder
 
     plain = folder(TTv2())
     assert plain == folder(TTv2(), "read_noise", "read_adc_bits")
