@@ -182,7 +182,7 @@ def _train(
     periphery = learned_periphery(trained)
     if periphery:
         tensors = {f"{name}.input_range": p.input_range for name, p in periphery.items()}
-        tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items()}
+        tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items() if p.output_scale is not None}
         save_tensors(folder / PERIPHERY_FILE, tensors)
     _save_plain(trained, loaded, folder)
     write_json_atomic(folder / RUN_FILE, {**facts, "status": "done", "history": asdict(history)})
