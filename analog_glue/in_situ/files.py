@@ -1,11 +1,12 @@
-"""Names of the files that in-situ runs leave behind, and their cells."""
+"""Names of the files that in-situ runs leave behind, and what they say in words."""
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
+
+from analog_glue.runs.cells import read_cells
 
 CURVE, CONFIG, RUN = "learning_curve.csv", "run_config.json", "run.json"
 
@@ -23,9 +24,6 @@ CHANGES_NOTHING = {  # of what an epoch learns
 }
 
 
-Cells = dict[str, str]  # one line of a csv file: column → text
-
-
 def array_error(folder: Path) -> str:
     """What an extraction from a random array ended with, in words; empty where `folder` holds none."""
     rows = read_cells(folder / ARRAY_ERROR)
@@ -34,10 +32,3 @@ def array_error(folder: Path) -> str:
 
 def read_json(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def read_cells(file: Path) -> list[Cells]:
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))

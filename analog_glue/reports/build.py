@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
 from analog_glue.reports.figures import drift_figure
-from analog_glue.reports.glue import glue_grid, glue_records, missing_commands, published_numbers
+from analog_glue.reports.glue import glue_grid, glue_records
 from analog_glue.reports.grids import (
     GLUE,
     Chapter,
@@ -17,9 +18,11 @@ from analog_glue.reports.grids import (
     as_latex,
     as_markdown,
 )
+from analog_glue.reports.measured import find_measured
+from analog_glue.reports.missing import missing_commands
+from analog_glue.reports.published import published_numbers
 from analog_glue.reports.sections import Bundle, Section, pivot
 from analog_glue.runs.files import write_bytes_atomic
-from analog_glue.runs.rows import find_rows
 
 
 @dataclass(frozen=True)
@@ -45,23 +48,21 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         ValueError: There is no row and no learning curve below `root`.
     """
     root = Path(root)
-    rows = find_rows(root)
+    measured = find_measured(root)
+    rows = measured.rows
     if not rows and in_situ is None:
         raise ValueError(
             f"Argument `root` must hold a results.csv or learning_curve.csv with measured scores, but `{root}` has none at "
             "or below it (`records` not counted). Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to, "
             "or one of outputs/records."
         )
-    sections, remarks = pivot(rows)
+    sections, remarks = pivot(rows, measured.settings)
     published = published_numbers()
-    bundles: dict[Bundle, dict[str, Section]] = defaultdict(dict)
-    for section in sections:
-        if section.headline:
-            bundles[section.bundle].setdefault(section.score.task, section)
+    tables = _by_task(sections)
     content: dict[str, bytes] = {}
     markdown, latex = ["# Scores over time"] if rows else [], []
 
-    for by_task in bundles.values():
+    for by_task in tables:
         glue = {task: section for task, section in by_task.items() if task in GLUE}
         if glue:
             grid = glue_grid(glue, published)
@@ -102,7 +103,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
     for name, records in (
         ("drift.csv", drift_records(sections)),
         ("differences.csv", difference_records(sections)),
-        ("glue.csv", glue_records(bundles, published)),
+        ("glue.csv", glue_records(tables, published)),
         *(in_situ.records.items() if in_situ is not None else ()),
     ):
         if records:
@@ -111,3 +112,16 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
     for name, data in sorted(content.items()):
         write_bytes_atomic(folder / name, data)
     return Report(paths=[folder / name for name in sorted(content)], markdown=report)
+
+
+def _by_task(sections: Sequence[Section]) -> list[dict[str, Section]]:
+    """Headline sections of one hardware by task; of a task that was scored on several data, the further ones stand apart."""
+    tables: dict[Bundle, list[dict[str, Section]]] = defaultdict(list)
+    for section in sections:
+        if section.headline:
+            own = tables[section.bundle]
+            free = next((by_task for by_task in own if section.score.task not in by_task), None)
+            if free is None:
+                own.append(free := {})
+            free[section.score.task] = section
+    return [by_task for own in tables.values() for by_task in own]

@@ -10,20 +10,9 @@ from collections.abc import Iterable, Sequence
 import numpy
 
 from analog_glue.reports.figures import Curve, Level, Panel, time_label
-from analog_glue.reports.grids import (
-    MISSING,
-    NAMES,
-    Grid,
-    Record,
-    Statistic,
-    as_text,
-    in_points,
-    repeated_over,
-    score_cell,
-    span,
-    summarise,
-)
+from analog_glue.reports.grids import MISSING, NAMES, Grid, Record, as_text, in_points, score_cell, span
 from analog_glue.reports.sections import Section, Variant, pivot
+from analog_glue.reports.statistics import Statistic, repeated_over, summarise
 from analog_glue.runs.rows import Measurement
 
 MOST_CURVES = 7  # in one axes; more cannot be told apart
@@ -67,6 +56,8 @@ def drift_grid(section: Section) -> Grid:
     note += ", in brackets the change from the digital score of the same networks" if section.cells else ""
     note += "; differences are paired by chip and seed" if pairs else ""
     note += f". {section.examples:,} examples of {section.score.split}."
+    for label, (one, other) in zip(labels, pairs, strict=True):
+        note += _left_out(label, *section.unpaired(one, other))
     if section.extrapolated:
         note += " * beyond the measurements behind the device model."
     legend = [f"{key}: {variant.title}" for variant, key in keys.items()]
@@ -76,6 +67,17 @@ def drift_grid(section: Section) -> Grid:
         ["", *keys.values(), *(training.title for training in bare), *labels],
         rows,
         legend,
+    )
+
+
+def _left_out(label: str, chips: int, streams: set[tuple[str, str]]) -> str:
+    """Of a difference, for the note below its table; empty where every chip that both have is paired."""
+    if not chips:
+        return ""
+    told = " and ".join(sorted(" ".join(filter(None, names)) or "one not recorded" for names in streams))
+    return (
+        f" {chips} chip(s) left out of {label}: their noise comes from different streams ({told}), so that they are not the "
+        "same chips; measure both with the same `runtime.kernel` and `runtime.product`."
     )
 
 
@@ -123,7 +125,8 @@ def panel_of(section: Section) -> Panel:
     if section.majority is not None and math.isfinite(section.majority):
         levels.append(Level("always the majority class", section.majority, dotted=True))
     task, metric = (NAMES.get(name, name) for name in (section.score.task, section.score.metric))
-    return Panel(task, metric if metric.endswith("]") else f"{metric} [points]", curves, levels)
+    title = ", ".join(filter(None, [task, section.data_title]))
+    return Panel(title, metric if metric.endswith("]") else f"{metric} [points]", curves, levels)
 
 
 def figure_note(sections: Sequence[Section]) -> str:
@@ -146,8 +149,13 @@ def _statistic_record(statistic: Statistic) -> Record:
     }
 
 
-def drift_records(sections: Iterable[Section]) -> list[Record]:
-    records = []
+def _data_record(section: Section, sections: Sequence[Section]) -> Record:
+    """A column for the data where there are several; none, as in tables of old, where there is one."""
+    return {"data": section.data} if any(other.several_data for other in sections) else {}
+
+
+def drift_records(sections: Sequence[Section]) -> list[Record]:
+    records: list[Record] = []
     for section in sections:
         for variant in section.variants:
             digital = summarise(section.digital.get(variant.training, {}))
@@ -175,12 +183,13 @@ def drift_records(sections: Iterable[Section]) -> list[Record]:
                         "majority": section.majority,
                         "examples": section.examples,
                         "wall_seconds_per_evaluation": float(numpy.mean(sorted(section.seconds[variant][t]))),
+                        **_data_record(section, sections),
                     }
                 )
     return records
 
 
-def difference_records(sections: Iterable[Section]) -> list[Record]:
+def difference_records(sections: Sequence[Section]) -> list[Record]:
     return [
         {
             **section.bundle._asdict(),
@@ -190,6 +199,7 @@ def difference_records(sections: Iterable[Section]) -> list[Record]:
             "minus": other.title,
             "t_seconds": t,
             **_statistic_record(statistic),
+            **_data_record(section, sections),
         }
         for section in sections
         for one, other in section.pairs()
@@ -200,10 +210,11 @@ def difference_records(sections: Iterable[Section]) -> list[Record]:
 
 def _score_title(section: Section) -> str:
     task, metric = (NAMES.get(name, name) for name in (section.score.task, section.score.metric))
-    return f"{task} ({metric}{', headline' if section.headline else ''})"
+    data = f", {section.data_title}" if section.data_title else ""
+    return f"{task} ({metric}{', headline' if section.headline else ''}){data}"
 
 
 def label_of(kind: str, section: Section) -> str:
     """Name of a file and a LaTeX label."""
-    parts = [kind, *section.bundle[:3], *([section.hardware] if section.hardware else [])]
+    parts = [kind, *section.bundle[:3], *filter(None, [section.hardware, section.data_title])]
     return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts)

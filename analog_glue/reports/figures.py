@@ -158,7 +158,7 @@ def line_figure(charts: Sequence[Chart], title: str, note: str) -> bytes:
         for level in chart.levels:
             axes.axhline(level.value, zorder=1, **_level_style(level))
         for value, told in {level.value: level.told for level in reversed(chart.levels)}.items():
-            place = {"xycoords": ("axes fraction", "data"), "xytext": (2, 0), "textcoords": "offset points"}
+            place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "xytext": (2, 0), "textcoords": "offset points"}
             axes.annotate(told, (1.0, value), va="center", size=FONT_SIZE - 1.5, color=GREY, **place)
         for line in chart.lines:
             bars = [error or 0.0 for error in line.error] if any(line.error) else None

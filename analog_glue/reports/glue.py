@@ -1,60 +1,16 @@
-"""The GLUE table, the published numbers beside ours, and the commands that measure what is missing."""
+"""The eight tasks of GLUE in one table, with the published numbers beside ours."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.resources import files
+from dataclasses import asdict
 
 from analog_glue.reports.figures import time_label
-from analog_glue.reports.grids import (
-    ALGORITHMS,
-    GLUE,
-    NAMES,
-    Grid,
-    Record,
-    Statistic,
-    in_points,
-    repeated_over,
-    score_cell,
-    summarise,
-)
-from analog_glue.reports.sections import LETTERS, Bundle, Section, Variant, seeds_of
-
-# What a command that says nothing of `evaluation.chips` and `evaluation.times` [s] does.
-DEFAULT_CHIPS = 25
-
-
-DEFAULT_TIMES = (1.0, 3600.0, 86_400.0, 604_800.0, 2_592_000.0)
-
-
-@dataclass(frozen=True)
-class Published:
-    """One number from the literature: `kind` is score or change (from digital) [points].
-
-    `value` is None where the source could not be read, `t_seconds` [s] where there is no time or none stated.
-    """
-
-    line: str
-    label: str
-    kind: str
-    t_seconds: float | None
-    task: str
-    metric: str
-    value: float | None
-    decimals: int
-    source: str
-
-    @property
-    def text(self) -> str:
-        """The number with as many digits as its source prints; changes with their sign."""
-        if self.value is None:
-            return ""
-        return f"{self.value:{'+' if self.kind == 'change' else ''}.{self.decimals}f}".replace("-", "−")
+from analog_glue.reports.grids import GLUE, NAMES, Grid, Record, in_points, score_cell
+from analog_glue.reports.published import Published, published_lines
+from analog_glue.reports.sections import Section, Variant
+from analog_glue.reports.statistics import Statistic, repeated_over, summarise
 
 
 def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -> Grid:
@@ -78,7 +34,7 @@ def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -
     average = sum(known) / len(GLUE) if len(known) == len(GLUE) else None
     rows.append(["always the majority class", *(in_points(value) for value in [*floor, average])])
     sources: list[str] = []
-    for line in _published_lines(published):
+    for line in published_lines(published):
         if line[0].source not in sources:
             sources.append(line[0].source)
         by_task = {number.task: number for number in line}
@@ -94,7 +50,8 @@ def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -
         f"[{i}] {source}." for i, source in enumerate(sources, 1)
     )
     header = ["", *(NAMES[task] for task in GLUE), "average"]
-    title = next(iter(sections.values())).hardware_title
+    data = [f"{NAMES[task]}: {section.data_title}" for task, section in sections.items() if section.data_title]
+    title = next(iter(sections.values())).hardware_title + (f" ({', '.join(data)})" if data else "")
     return Grid(f"GLUE{when}: {title}", note, header, rows)
 
 
@@ -134,111 +91,18 @@ def _with_average(statistics: list[Statistic | None]) -> list[Statistic | None]:
     return [*statistics, average]
 
 
-def published_numbers() -> list[Published]:
-    """The numbers of the literature in `published.csv`, each with its source."""
-    text = files("analog_glue.reports").joinpath("published.csv").read_text(encoding="utf-8")
-    return [
-        Published(
-            line=cells["line"],
-            label=cells["label"],
-            kind=cells["kind"],
-            t_seconds=float(cells["t_seconds"]) if cells["t_seconds"] else None,
-            task=cells["task"],
-            metric=cells["metric"],
-            value=float(cells["value"]) if cells["value"] else None,
-            decimals=len(cells["value"].partition(".")[2]),
-            source=cells["source"],
-        )
-        for cells in csv.DictReader(io.StringIO(text, newline=""))
-    ]
-
-
-def _published_lines(published: Sequence[Published]) -> list[list[Published]]:
-    """Lines of the literature with at least one of our columns: the headline metrics and their average."""
-    lines: dict[str, list[Published]] = {}
-    for number in published:
-        if number.task == "average" or GLUE.get(number.task) == number.metric:
-            lines.setdefault(number.line, []).append(number)
-    return list(lines.values())
-
-
-def missing_commands(sections: Iterable[Section]) -> list[str]:
-    """Commands that measure what the tables lack; what is there already is not measured again.
-
-    Wanted are A, B and C (on devices without drift: both trainings, not compensated) of every task, of all
-    eight once one of GLUE is there, for every seed, with as many chips and times as any of the variants has.
-    Settings that no column names (`data.root`, learning rates …) are the user's to add.
-    """
-    wanted: dict[tuple[Bundle, str, tuple[int, ...], bool, int, tuple[float, ...]], list[str]] = {}
-    by_bundle: dict[Bundle, dict[str, Section]] = defaultdict(dict)
-    for section in sections:
-        if section.headline and not _extracted(section):
-            by_bundle[section.bundle].setdefault(section.score.task, section)
-    for bundle, tasks in by_bundle.items():
-        every = [s for s in tasks.values() if s.cells]
-        seeds = sorted({seed for s in tasks.values() for seed in seeds_of(s)}) or [0]
-        times = tuple(sorted({t for s in every for t in s.times})) or DEFAULT_TIMES
-        drifts = any(v.compensated for s in every for v in s.cells) or not every
-        letters = LETTERS if drifts else {("digital", False): "", ("hardware_aware", False): ""}
-        names = [*GLUE, *sorted(tasks.keys() - GLUE.keys())] if tasks.keys() & GLUE.keys() else sorted(tasks)
-        most = max((_most_chips(s) for s in every), default=DEFAULT_CHIPS)
-        for task in names:
-            section = tasks.get(task)
-            chips = _most_chips(section) if section and section.cells else most
-            for training in dict.fromkeys(training for training, _ in letters):
-                lacking = {
-                    (seed, compensated)
-                    for name, compensated in letters
-                    for seed in seeds
-                    if name == training and not _complete(section, (training, compensated), seed, chips, times)
-                }
-                if lacking:
-                    without = drifts and any(not compensated for _, compensated in lacking)
-                    key = (bundle, training, tuple(sorted({s for s, _ in lacking})), without, chips, times)
-                    wanted.setdefault(key, []).append(task)
-    ambiguous = [bundle[:3] for bundle in by_bundle]
-    commands = []
-    for (bundle, training, lacking_seeds, without, chips, times), names in wanted.items():
-        words = ["analog-glue train"]
-        words += ["-m"] if len(names) > 1 or len(lacking_seeds) > 1 else []
-        words += [f"task={','.join(names)} model={bundle.model} noise={bundle.noise} tile={bundle.tile}"]
-        words += [f"training={training} seed={','.join(map(str, lacking_seeds))}"]
-        words += ["evaluation.compensation=[true,false]"] if without else []
-        words += [f"evaluation.chips={chips}"] if chips != DEFAULT_CHIPS else []
-        listed = ",".join(f"{t:.12g}" for t in times)
-        words += [f"evaluation.times=[{listed}]"] if times != DEFAULT_TIMES else []
-        words += [f"# hardware {bundle.hardware_id}"] if ambiguous.count(bundle[:3]) > 1 else []
-        commands.append(" ".join(words))
-    return commands
-
-
-def _extracted(section: Section) -> bool:
-    """Whether the weights were trained in situ, which no `train` with this hardware does."""
-    return any(training.name.startswith(tuple(ALGORITHMS)) for training in section.digital)
-
-
-def _most_chips(section: Section) -> int:
-    cells = (seeds for times in section.cells.values() for seeds in times.values())
-    return max(max(chips) + 1 for seeds in cells for chips in seeds.values())
-
-
-def _complete(section: Section | None, curve: tuple[str, bool], seed: int, chips: int, times: Sequence[float]) -> bool:
-    return section is not None and any(
-        all(len(by_time.get(t, {}).get(seed, ())) >= chips for t in times)
-        for variant, by_time in section.cells.items()
-        if (variant.training.name, variant.compensated) == curve
-    )
-
-
-def glue_records(bundles: Mapping[Bundle, Mapping[str, Section]], published: Sequence[Published]) -> list[Record]:
+def glue_records(tables: Iterable[Mapping[str, Section]], published: Sequence[Published]) -> list[Record]:
+    """Numbers of `glue_grid` for other programs; `tables`: headline sections of one hardware by task."""
+    of_glue = [{task: section for task, section in by_task.items() if task in GLUE} for by_task in tables]
+    several_data = any(section.several_data for glue in of_glue for section in glue.values())
     records: list[Record] = []
     columns = [*GLUE.items(), ("average", "headline")]
-    for bundle, by_task in bundles.items():
-        glue = {task: section for task, section in by_task.items() if task in GLUE}
+    for glue in filter(None, of_glue):
+        bundle = next(iter(glue.values())).bundle
         for variant, t, statistics, changes in _glue_lines(glue):
             for kind, found in (("score", statistics), ("change", changes)):
                 for (task, metric), statistic in zip(columns, found, strict=True):
-                    measured = {
+                    measured: Record = {
                         "origin": "measured",
                         **bundle._asdict(),
                         "label": variant.title,
@@ -252,10 +116,12 @@ def glue_records(bundles: Mapping[Bundle, Mapping[str, Section]], published: Seq
                         "chips": statistic.chips if statistic else 0,
                         "source": "",
                     }
+                    if several_data:
+                        measured["data"] = glue[task].data if task in glue else ""
                     records.append(measured)
     if records:
         blank: Record = dict.fromkeys(records[0])
-        for line in _published_lines(published):
+        for line in published_lines(published):
             for number in line:
                 columns_of_both = {name: value for name, value in asdict(number).items() if name in blank}
                 records.append({**blank, "origin": "published", **columns_of_both})

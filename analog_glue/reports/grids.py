@@ -1,15 +1,14 @@
-"""A table as text in three formats, and the numbers in its cells: means with their standard errors."""
+"""A table as text in three formats, and how the numbers in its cells are written."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy
+from analog_glue.reports.statistics import Statistic
+from analog_glue.runs.cells import csv_text
 
 NO_DEVICE = "no_device"  # the device of a run in floating point
 ALGORITHMS = {
@@ -71,51 +70,13 @@ class Chapter:
     missing: list[str] = field(default_factory=list)  # a line each: what, and the command that makes it
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """A mean and how well it is known.
-
-    Args:
-        mean: Mean over the seeds of the means over chips [points].
-        error: Standard error of `mean` [points]: over chips with one seed, over seeds with several;
-            None for a single chip or where the score is undefined.
-        error_chips: Standard error over chips of these very networks [points], whatever the seeds.
-        chips: Smallest number of chips of any seed.
-        most_chips: Largest number of chips of any seed.
-        seeds: Number of training seeds.
-    """
-
-    mean: float
-    error: float | None
-    error_chips: float | None
-    chips: int
-    most_chips: int
-    seeds: int
-
-
-def summarise(seeds: Mapping[int, Mapping[int, float]]) -> Statistic | None:
-    """Mean and standard error of scores given by seed and chip; None without any score."""
-    by_seed = [numpy.array([chips[c] for c in sorted(chips)]) for _, chips in sorted(seeds.items()) if chips]
-    if not by_seed:
-        return None
-    means = numpy.array([scores.mean() for scores in by_seed])
-    # Chips do not know of each other's networks: the errors of the seeds add in variance.
-    each = [_standard_error(scores) for scores in by_seed]
-    error_chips = None if None in each else math.sqrt(sum(e * e for e in each if e is not None)) / len(each)
-    return Statistic(
-        mean=float(means.mean()),
-        error=error_chips if len(means) == 1 else _standard_error(means),
-        error_chips=error_chips,
-        chips=min(map(len, by_seed)),
-        most_chips=max(map(len, by_seed)),
-        seeds=len(by_seed),
-    )
-
-
-def _standard_error(samples: numpy.ndarray) -> float | None:
-    if len(samples) < 2 or not numpy.isfinite(samples).all():
-        return None
-    return float(samples.std(ddof=1)) / math.sqrt(len(samples))
+def in_words(value: object) -> str:
+    """A setting as tables show it."""
+    if value is None:
+        return "null"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if type(value) is int else str(value)  # a bool is an int, too
 
 
 def in_points(value: float | None, decimals: int = 2) -> str:
@@ -135,14 +96,6 @@ def score_cell(statistic: Statistic | None, change: Statistic | None = None, sig
     cell = (with_sign if signed else in_points)(statistic.mean, decimals)
     cell += "" if statistic.error is None else f" ± {statistic.error:.{decimals}f}"
     return cell if change is None else f"{cell} ({with_sign(change.mean, decimals)})"
-
-
-def repeated_over(statistics: Iterable[Statistic | None]) -> str:
-    """What the standard errors are taken over."""
-    several = {statistic.seeds > 1 for statistic in statistics if statistic is not None}
-    if several == {True}:
-        return "over training seeds"
-    return "over training seeds, or over chips where there is one seed" if True in several else "over chips"
 
 
 def span(counts: Sequence[int]) -> str:
@@ -237,8 +190,4 @@ def as_csv(records: Sequence[Record]) -> bytes:
         digits = f"{value:.6f}".rstrip("0").rstrip(".")
         return "0" if digits == "-0" else digits
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(records[0])
-    writer.writerows([cell(value) for value in record.values()] for record in records)
-    return text.getvalue().encode()
+    return csv_text(records[0], ([cell(value) for value in record.values()] for record in records)).encode()

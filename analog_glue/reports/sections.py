@@ -1,44 +1,27 @@
-"""Rows of scores, grouped: one section per score, model and hardware.
+"""Rows of scores, grouped: one section per score, data, model and hardware.
 
 Statistics. Within one training seed, the mean over chips ± s/√n with s the sample standard deviation over
 the n chips. With several seeds, chips are averaged within each seed first; the mean over the seeds then
 stands ± s/√m with s over the m averages, because a second network, not a second chip, repeats a training.
-Variants are compared on the same chips: differences are taken per (seed, chip, time) and treated the same.
+Variants are compared on the same chips: differences are taken per (seed, chip, time) and treated the same. A chip is known by
+its noise: the same number drawn from another stream, or multiplied in another way, is another chip.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from analog_glue.reports.grids import (
-    DEVICES,
-    GLUE,
-    Statistic,
-    summarise,
-)
+from analog_glue.reports.grids import DEVICES, GLUE
+from analog_glue.reports.statistics import Statistic, summarise
+from analog_glue.reports.trainings import Settings, Training, network, trainings_of
 from analog_glue.runs.rows import Measurement
 
 # The curves of Spoon et al. (2021), Fig. 5: (training, drift compensated).
 LETTERS = {("digital", False): "A", ("digital", True): "B", ("hardware_aware", True): "C"}
-
-
-class Training(NamedTuple):
-    """Networks that differ by their seed alone.
-
-    `recipe` is empty unless there are several trainings of the same name and seed; then it tells them apart.
-    """
-
-    name: str
-    recipe: str
-
-    @property
-    def title(self) -> str:
-        recipe = f" [{self.recipe}]" if self.recipe else ""
-        return f"{self.name.replace('_', '-')} training{recipe}"
 
 
 class Variant(NamedTuple):
@@ -73,20 +56,35 @@ class Score(NamedTuple):
     metric: str
 
 
-Chips = dict[int, float]  # chip → score [points]
+class Scored(NamedTuple):
+    """A score of one data: its fingerprint where rows say it, and its number of examples."""
+
+    score: Score
+    data: str
+    examples: int
 
 
+class Chip(NamedTuple):
+    """A chip, and what its scores depend on beside its number; both empty in rows that do not say it."""
+
+    number: int
+    stream: str = ""
+    product: str = ""
+
+
+Chips = dict[Chip, float]  # chip → score [points]
 Seeds = dict[int, Chips]  # training seed → its chips
 
 
 @dataclass
 class Section:
-    """All rows of one score on one hardware, pivoted.
+    """All rows of one score of one data on one hardware, pivoted.
 
     Args:
         bundle: The hardware and the model.
         score: The score; all values are in points.
         headline: Whether the task is reported by this score.
+        data: Fingerprint of the data that was scored; empty where the rows do not say it.
         examples: Number of examples scored.
         cells: Variant → time [s] → seed → chip → score on programmed devices.
         seconds: Variant → time [s] → wall time of every evaluation [s].
@@ -95,11 +93,13 @@ class Section:
         ideal: Training → seed → repeat → score on ideal devices.
         majority: Score of always answering the majority class.
         hardware: What tells this hardware from others of the same names; empty where there is no other.
+        several_data: Whether other data was scored in the same way.
     """
 
     bundle: Bundle
     score: Score
     headline: bool = False
+    data: str = ""
     examples: int = 0
     cells: dict[Variant, dict[float, Seeds]] = field(default_factory=dict)
     seconds: dict[Variant, dict[float, list[float]]] = field(default_factory=dict)
@@ -108,11 +108,19 @@ class Section:
     ideal: dict[Training, Seeds] = field(default_factory=dict)
     majority: float | None = None
     hardware: str = ""
+    several_data: bool = False
 
     @property
     def hardware_title(self) -> str:
         hardware = f" (hardware {self.hardware})" if self.hardware else ""
         return f"{DEVICES.get(self.bundle.model, self.bundle.model)}, {self.bundle.noise} on {self.bundle.tile}{hardware}"
+
+    @property
+    def data_title(self) -> str:
+        """What tells the data from others of the same score; empty where there is no other."""
+        if not self.several_data:
+            return ""
+        return f"data {self.data[:8]}" if self.data else f"{self.examples:,} examples, not recorded which"
 
     @property
     def variants(self) -> list[Variant]:
@@ -135,7 +143,7 @@ class Section:
         digital = self.digital.get(variant.training, {})
         return summarise(
             {
-                seed: {chip: value - digital[seed][0] for chip, value in chips.items()}
+                seed: {chip: value - digital[seed][Chip(0)] for chip, value in chips.items()}
                 for seed, chips in self.chips(variant, t).items()
                 if seed in digital
             }
@@ -149,6 +157,19 @@ class Section:
             chips = ours[seed].keys() & theirs[seed].keys()
             paired[seed] = {chip: ours[seed][chip] - theirs[seed][chip] for chip in chips}
         return summarise(paired)
+
+    def unpaired(self, one: Variant, other: Variant) -> tuple[int, set[tuple[str, str]]]:
+        """Chips (of all seeds) that both have, but not from the same noise stream and product; and which these are."""
+        left_out: set[tuple[int, int]] = set()
+        streams: set[tuple[str, str]] = set()
+        for t in self.times:
+            ours, theirs = self.chips(one, t), self.chips(other, t)
+            for seed in ours.keys() & theirs.keys():
+                numbers = {chip.number for chip in ours[seed]} & {chip.number for chip in theirs[seed]}
+                alone = {chip for chip in ours[seed].keys() ^ theirs[seed].keys() if chip.number in numbers}
+                left_out |= {(seed, chip.number) for chip in alone}
+                streams |= {(chip.stream, chip.product) for chip in alone}
+        return len(left_out), streams
 
     def pairs(self) -> list[tuple[Variant, Variant]]:
         """What compensation gives to a network, and what a training gives over the digital one."""
@@ -166,54 +187,61 @@ class Section:
         return pairs
 
 
-def pivot(rows: Iterable[Measurement]) -> tuple[list[Section], list[str]]:
-    """Sections of all rows, headline metrics first, and remarks on rows that cannot be taken as they are."""
+def pivot(rows: Iterable[Measurement], settings: Mapping[str, Settings] | None = None) -> tuple[list[Section], list[str]]:
+    """Sections of all rows, headline metrics first, and remarks on rows that cannot be taken as they are.
+
+    Args:
+        settings: Of the trainings, by the name of the run, to say what trainings of one name differ in.
+    """
     rows, remarks = _distinct(rows)
-    trainings, ambiguous = _trainings(rows)
-    sections: dict[tuple[Bundle, Score], Section] = {}
-    by_score: dict[Score, list[Section]] = defaultdict(list)
+    trainings, ambiguous = trainings_of(rows, settings)
+    sections: dict[tuple[Bundle, Scored], Section] = {}
+    by_scored: dict[Scored, list[Section]] = defaultdict(list)
 
     def section(row: Measurement) -> Section:
-        bundle = Bundle(row.model, row.noise, row.tile, row.hardware_id)
-        score = Score(row.task, row.split, row.metric)
-        if (bundle, score) not in sections:
-            sections[bundle, score] = Section(bundle, score, row.headline, row.examples)
-            by_score[score].append(sections[bundle, score])
-        return sections[bundle, score]
+        bundle, scored = Bundle(row.model, row.noise, row.tile, row.hardware_id), _scored(row)
+        if (bundle, scored) not in sections:
+            sections[bundle, scored] = Section(bundle, scored.score, row.headline, row.data, row.examples)
+            by_scored[scored].append(sections[bundle, scored])
+        return sections[bundle, scored]
 
     for row in rows:
         if row.stage == "chip":
             assert row.chip is not None and row.t_seconds is not None and row.compensated is not None
-            found, variant = section(row), Variant(trainings[_network(row)], row.compensated)
-            times = found.cells.setdefault(variant, {})
-            times.setdefault(row.t_seconds, {}).setdefault(row.seed, {})[row.chip] = row.value
+            found, variant = section(row), Variant(trainings[network(row)], row.compensated)
+            chips = found.cells.setdefault(variant, {}).setdefault(row.t_seconds, {}).setdefault(row.seed, {})
+            chips[Chip(row.chip, row.stream, row.product)] = row.value
             found.seconds.setdefault(variant, {}).setdefault(row.t_seconds, []).append(row.wall_seconds)
             if row.extrapolated:
                 found.extrapolated.add(row.t_seconds)
         elif row.stage == "ideal_devices":
-            repeats = section(row).ideal.setdefault(trainings[_network(row)], {}).setdefault(row.seed, {})
-            repeats[len(repeats)] = row.value
-    # Networks and data do not change with the hardware: their scores go to every section of the same score.
+            repeats = section(row).ideal.setdefault(trainings[network(row)], {}).setdefault(row.seed, {})
+            repeats[Chip(len(repeats))] = row.value
+    # Networks and data do not change with the hardware: their scores go to every section of the same score on the same data.
     for row in rows:
-        score = Score(row.task, row.split, row.metric)
         if row.stage == "digital":
-            if not any(found.bundle.model == row.model for found in by_score[score]):
+            if not any(found.bundle.model == row.model for found in by_scored[_scored(row)]):
                 section(row)  # trained, but not yet on any chip
-            for found in by_score[score]:
+            for found in by_scored[_scored(row)]:
                 if found.bundle.model == row.model:
-                    found.digital.setdefault(trainings[_network(row)], {})[row.seed] = {0: row.value}
+                    found.digital.setdefault(trainings[network(row)], {})[row.seed] = {Chip(0): row.value}
     for row in rows:
         if row.stage == "majority":
-            for found in by_score[Score(row.task, row.split, row.metric)]:
+            for found in by_scored[_scored(row)]:
                 found.majority = row.value
     for found in sections.values():
         namesakes = {bundle.hardware_id for bundle, _ in sections if bundle[:3] == found.bundle[:3]}
         found.hardware = found.bundle.hardware_id[:8] if len(namesakes) > 1 else ""
+        found.several_data = sum(scored.score == found.score for scored in by_scored) > 1
     order = {task: i for i, task in enumerate(GLUE)}
     return sorted(
         sections.values(),
-        key=lambda s: (s.bundle, order.get(s.score.task, -1), not s.headline, s.score),
+        key=lambda s: (s.bundle, order.get(s.score.task, -1), not s.headline, s.score, -s.examples, s.data),
     ), remarks + ambiguous
+
+
+def _scored(row: Measurement) -> Scored:
+    return Scored(Score(row.task, row.split, row.metric), row.data, row.examples)
 
 
 def _distinct(rows: Iterable[Measurement]) -> tuple[list[Measurement], list[str]]:
@@ -221,41 +249,14 @@ def _distinct(rows: Iterable[Measurement]) -> tuple[list[Measurement], list[str]
     by_identity: dict[tuple[object, ...], Measurement] = {}
     conflicts = 0
     for row in rows:
-        first = by_identity.setdefault(row.identity, row)
+        first = by_identity.setdefault((*row.identity, row.examples), row)
         conflicts += first.value != row.value and not (math.isnan(first.value) and math.isnan(row.value))
     remarks = []
     if conflicts:
         remarks.append(
             f"{conflicts} row(s) repeat a measurement with another score; the first in the order of the paths is used."
         )
-    return sorted(by_identity.values(), key=lambda row: tuple(map(str, row.identity))), remarks
-
-
-def _network(row: Measurement) -> tuple[str, str, str, str]:
-    return row.task, row.model, row.training, row.train_ids
-
-
-def _trainings(rows: Iterable[Measurement]) -> tuple[dict[tuple[str, str, str, str], Training], list[str]]:
-    """The training of each network, named so that no two networks of one seed share a line of a table.
-
-    Two networks of the same task, model, mode and seed differ in something that no column names (a learning
-    rate, say). They must not be averaged.
-    """
-    networks: dict[tuple[str, str, str], dict[str, Measurement]] = defaultdict(dict)
-    for row in rows:
-        if row.stage != "majority":
-            networks[row.task, row.model, row.training].setdefault(row.train_ids, row)
-    trainings, remarks = {}, []
-    for (task, model, name), by_id in networks.items():
-        alone = len({row.seed for row in by_id.values()}) == len(by_id)
-        for row in by_id.values():
-            trainings[_network(row)] = Training(name, "" if alone else row.train_ids[:8])
-        if not alone:
-            remarks.append(
-                f"{task}, {model}: several {Training(name, '').title}s of the same seed, told apart by the "
-                "hash at the end of the run's name; `analog-glue tables` also takes the folder of one run."
-            )
-    return trainings, remarks
+    return sorted(by_identity.values(), key=lambda row: tuple(map(str, (*row.identity, row.examples)))), remarks
 
 
 def seeds_of(section: Section) -> set[int]:

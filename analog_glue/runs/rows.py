@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import pandas
+from analog_glue.runs.cells import csv_text
 from analog_glue.runs.files import exclusive, replace_file
 from analog_glue.runs.folder import files_of_runs
+from analog_glue.runs.recorded import recorded_defaults
+
+if TYPE_CHECKING:
+    import pandas
+
+log = logging.getLogger(__name__)
 
 RESULTS_FILE = "results.csv"
-
+RESULTS_SCHEMA = 2  # of the columns, in run.json of a sweep (`results_schema`); 1, or none: without data … stream
 
 STAGES = ("digital", "majority", "ideal_devices", "chip")
 
@@ -52,6 +59,10 @@ class Measurement:
         train_ids: Hash of what determined the trained weights, the seed among it.
         hardware_id: Hash of what determined the hardware, the same for every task and network put on it.
         wall_seconds: Time the measurement took [s].
+        data: Fingerprint of the data that was scored; like all below, empty in rows that are older than the column.
+        recipe: Hash of what determined the training but the seed and what it draws: equal for seeds of one experiment.
+        product: How products were computed ("int8_single": integers, weights of 8 bits); see kernels/products.py.
+        stream: Where the noise came from ("threefry-4x32-13", "torch"); draws of two streams are not those of one chip.
     """
 
     run: str
@@ -75,6 +86,10 @@ class Measurement:
     train_ids: str
     hardware_id: str
     wall_seconds: float
+    data: str = ""
+    recipe: str = ""
+    product: str = ""
+    stream: str = ""
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:
@@ -96,7 +111,7 @@ class Measurement:
     @property
     def identity(self) -> tuple[object, ...]:
         """What was measured, without the outcome and without names that a user may change."""
-        outcome = {"run", "sweep", "extrapolated", "headline", "value", "examples", "wall_seconds"}
+        outcome = {"run", "sweep", "extrapolated", "headline", "value", "examples", "wall_seconds", "recipe"}
         return tuple(getattr(self, name) for name in _COLUMNS if name not in outcome)
 
 
@@ -104,7 +119,11 @@ _COLUMNS: dict[str, str] = {field.name: str(field.type) for field in fields(Meas
 
 
 class ResultsFile:
-    """The rows of one run directory, in the order in which they were measured."""
+    """The rows of one run directory, in the order in which they were measured.
+
+    A column that the file lacks reads as its recorded default; one that is not known here, as a later version may have
+    written it, is kept when the file is rewritten, and reported once.
+    """
 
     def __init__(self, path: Path | str) -> None:
         """
@@ -116,10 +135,18 @@ class ResultsFile:
 
     def rows(self) -> list[Measurement]:
         """All rows measured so far; none where the file does not exist yet."""
+        return self._read()[0]
+
+    def unknown_columns(self) -> tuple[str, ...]:
+        """Columns of the file that are none of `Measurement`."""
+        return tuple(self._read()[1])
+
+    def _read(self) -> tuple[list[Measurement], dict[str, list[str]]]:
+        """The rows, and the cells of unknown columns by name, one for each row."""
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            return []
+            return [], {}
         return _parse(text, self.path)
 
     def has(
@@ -147,7 +174,7 @@ class ResultsFile:
         row would count as a second chip. Several processes may append to one file.
         """
         with exclusive(self.path.parent) as folder:
-            rows = self.rows()
+            rows, unknown = self._read()
             known = {row.identity for row in rows}
             before = len(rows)
             for row in measured:
@@ -155,7 +182,7 @@ class ResultsFile:
                     known.add(row.identity)
                     rows.append(row)
             if len(rows) > before:
-                replace_file(self.path, _format(rows).encode(), folder)
+                replace_file(self.path, _format(rows, unknown).encode(), folder)
             return len(rows) - before
 
 
@@ -213,29 +240,44 @@ def _decode(cell: str, kind: str, name: str) -> Any:
     return cell
 
 
-def _format(rows: Iterable[Measurement]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows([_encode(getattr(row, name), kind) for name, kind in _COLUMNS.items()] for row in rows)
-    return text.getvalue()
+def _format(rows: list[Measurement], unknown: dict[str, list[str]]) -> str:
+    """Args: unknown: Cells of further columns by name; rows that were added after these have empty ones."""
+    further = [[*cells, *[""] * (len(rows) - len(cells))] for cells in unknown.values()]
+    lines = (
+        [*(_encode(getattr(row, name), kind) for name, kind in _COLUMNS.items()), *(cells[number] for cells in further)]
+        for number, row in enumerate(rows)
+    )
+    return csv_text([*_COLUMNS, *unknown], lines)
 
 
-def _parse(text: str, path: Path) -> list[Measurement]:
+def _parse(text: str, path: Path) -> tuple[list[Measurement], dict[str, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""))
-    header = next(reader, None)
-    if header != list(_COLUMNS):
+    header = next(reader, [])
+    defaults = recorded_defaults(RESULTS_FILE)
+    if missing := [name for name in _COLUMNS if name not in header and name not in defaults]:
         raise ValueError(
             f"File `{path}` must have the columns {', '.join(_COLUMNS)}, but has "
-            f"{', '.join(header) if header else 'none'}. Move the file away and measure again."
+            f"{', '.join(header) if header else 'none'}: {', '.join(missing)} must be there. "
+            "Move the file away and measure again."
         )
+    unknown: dict[str, list[str]] = {name: [] for name in header if name not in _COLUMNS}
+    if unknown:
+        _report_unknown(path, tuple(unknown))
     rows = []
     for cells in reader:
         try:
-            if len(cells) != len(_COLUMNS):
-                raise ValueError(f"It must have {len(_COLUMNS)} cells, but has {len(cells)}. Mend the row.")
-            named = zip(_COLUMNS.items(), cells, strict=True)
-            rows.append(Measurement(**{name: _decode(cell, kind, name) for (name, kind), cell in named}))
+            if len(cells) != len(header):
+                raise ValueError(f"It must have {len(header)} cells, but has {len(cells)}. Mend the row.")
+            named = defaults | dict(zip(header, cells, strict=True))
+            rows.append(Measurement(**{name: _decode(named[name], kind, name) for name, kind in _COLUMNS.items()}))
         except ValueError as error:
             raise ValueError(f"File `{path}`, line {reader.line_num}: {error}") from None
-    return rows
+        for name, further in unknown.items():
+            further.append(named[name])
+    return rows, unknown
+
+
+@cache
+def _report_unknown(path: Path, columns: tuple[str, ...]) -> None:
+    """Once per file and process."""
+    log.warning("Columns of %s that this version does not know are kept and not used: %s", path, ", ".join(columns))

@@ -16,9 +16,11 @@ from scipy import stats
 from analog_glue.reports.build import build
 from analog_glue.reports.drift import drift_table, panel_of
 from analog_glue.reports.figures import Curve, Level, Panel, drift_figure, time_label
-from analog_glue.reports.glue import missing_commands, published_numbers
-from analog_glue.reports.grids import GLUE, summarise
+from analog_glue.reports.grids import GLUE
+from analog_glue.reports.missing import missing_commands
+from analog_glue.reports.published import published_numbers
 from analog_glue.reports.sections import Training, Variant, pivot
+from analog_glue.reports.statistics import summarise
 from analog_glue.runs.rows import Measurement, ResultsFile
 
 HOUR, MONTH = 3600.0, 2_592_000.0  # [s]

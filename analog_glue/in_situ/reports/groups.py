@@ -6,19 +6,17 @@ of one run are averaged within the run first; with a single run they give the er
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from analog_glue.in_situ.files import Cells
-from analog_glue.in_situ.reports.records import SHORTENING, InSituRun, in_words
+from analog_glue.in_situ.reports.records import SHORTENING, InSituRun
 from analog_glue.reports.figures import Line
-from analog_glue.reports.grids import ALGORITHMS, DEVICES, GLUE, NAMES, NO_DEVICE, Statistic, summarise
+from analog_glue.reports.grids import ALGORITHMS, DEVICES, GLUE, NAMES, NO_DEVICE, in_words
+from analog_glue.reports.statistics import Statistic, summarise
 
 BASELINE = (NO_DEVICE, "symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4
 
@@ -30,6 +28,8 @@ TEXT = "war_and_peace"
 
 
 MOMENTUM, ADC = "training.momentum", "training.periphery.adc_bits"
+# What stands below a table with such a group.
+SHORT = "Lines with train_characters or train_images learnt only so much of the training set; the paper's learnt all of it."
 
 
 class Axis(NamedTuple):
@@ -59,6 +59,12 @@ class Axis(NamedTuple):
         found = group.setting(self.key)
         return self.baseline if found is None else float(str(found))
 
+    def points(self, groups: Iterable[Group]) -> list[Group]:
+        """The groups on the axis, of the devices and algorithms of which one is not at the baseline; none without such."""
+        own = [(group, (group.any.device, group.any.training, group.part)) for group in groups if self.has(group)]
+        kinds = {kind for group, kind in own if self.value(group) != self.baseline}
+        return [group for group, kind in own if kind in kinds]
+
 
 # An ADC of 9 bits on ±12 has steps of 0.047, and less noise than that no longer dithers what is rounded. So that its axis
 # measures the noise of products alone, it is without ADC.
@@ -71,9 +77,6 @@ AXES = (
 
 
 FIGURE_3 = {axis.key: axis.baseline for axis in AXES} | {ADC: 9, "training.periphery.read_adc_bits": 9}
-
-
-READING = "Learning rates and the devices of Models I–III are lost; ours are our reading (docs/in_situ.md)."
 
 
 @dataclass
@@ -195,7 +198,7 @@ def differences(runs: Iterable[InSituRun]) -> dict[Path, str]:
     alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
     for run in runs:
         alike[run.task, run.model, run.device, run.training].append(Group({run.seed: run}))
-    told = {}
+    told: dict[Path, str] = {}
     for own in alike.values():
         differing = [key for key in sorted({key for group in own for key in group.any.settings}) if _differ(key, own)]
         told |= {group.any.folder: ", ".join(_told(key, group) for key in differing) for group in own}
@@ -203,8 +206,7 @@ def differences(runs: Iterable[InSituRun]) -> dict[Path, str]:
 
 
 def _told(key: str, group: Group) -> str:
-    value = group.setting(key)
-    return f"{key.rpartition('.')[2]} {'null' if value is None else in_words(value)}"
+    return f"{key.rpartition('.')[2]} {in_words(group.setting(key))}"
 
 
 def _differ(key: str, groups: Iterable[Group]) -> bool:
@@ -223,10 +225,19 @@ def departures(group: Group) -> list[str]:
     return [key for key, value in FIGURE_3.items() if group.setting(key) not in (value, None)]
 
 
-def published_lines() -> list[Cells]:
-    """The numbers of the literature in `published.csv`, each with its source; lost values are empty."""
-    text = files("analog_glue.in_situ.reports").joinpath("published.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+def symmetric_sgd(groups: Sequence[Group]) -> dict[tuple[object, ...], Group]:
+    """Part of the training set → SGD on symmetric devices that learnt it, from which gaps of the others that did are measured.
+
+    Of several the one that learnt longest, then best.
+    """
+    known = [g for g in groups if (g.any.training, g.any.device) == ("sgd_pulsed", "symmetric_linear")]
+
+    def loss(group: Group) -> float:
+        found = group.at(group.last, "train_loss")
+        return found.mean if found else math.inf
+
+    best_first = sorted(known, key=lambda group: (-group.last, loss(group)))
+    return {group.part: group for group in reversed(best_first)}
 
 
 def headline(run: InSituRun) -> str:
@@ -238,25 +249,3 @@ def headline(run: InSituRun) -> str:
 
 def unit(metric: str) -> str:
     return "accuracy [%]" if metric == "accuracy" else NAMES.get(metric, metric)
-
-
-def belongs(line: str, group: Group) -> bool:
-    """Whether a published line is about this group: its label begins with the same words, and it learnt all there is."""
-    return not group.short and f"{group.label.replace(',', ' ')} ".startswith(f"{line} ")
-
-
-def sources(numbers: Iterable[Cells]) -> str:
-    """Where each number stands and what is to be known of it; the numbers that are lost by name."""
-    known: dict[str, list[str]] = defaultdict(list)
-    lost = []
-    for cells in numbers:
-        note = f" ({cells['note']})" if cells["note"] else ""
-        if cells["value"]:
-            known[f"{cells['source']}{note}"].append(cells["value"])
-        else:
-            at = f" after {cells['at']} epochs" if cells["at"] else ""
-            what = " ".join(filter(None, (cells["line"].replace("_", " "), cells["weights"]))) or "all values"
-            lost.append(what + at)
-    told = [f"{', '.join(dict.fromkeys(values))} from {source}" for source, values in known.items()]
-    told += [f"lost: {', '.join(dict.fromkeys(lost))}"] if lost else []
-    return f"Published: {'; '.join(told)}." if told else ""

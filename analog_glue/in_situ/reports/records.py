@@ -16,11 +16,10 @@ from analog_glue.in_situ.files import (
     PERTURBATION,
     PRUNING,
     RUN,
-    Cells,
-    read_cells,
     read_json,
 )
-from analog_glue.reports.grids import NO_DEVICE
+from analog_glue.reports.grids import NO_DEVICE, in_words
+from analog_glue.runs.cells import Cells, read_cells
 from analog_glue.runs.folder import files_of_runs
 
 TEST_PART = "task.test_"  # settings that say which part of the test set is scored between epochs
@@ -108,7 +107,8 @@ def find_runs(root: Path | str) -> list[InSituRun]:
         if "periphery" not in (config.get("training") or {}):  # of pulsed arrays
             continue
         run = read_json(folder / RUN)
-        choices, chosen = run.get("choices") or {}, {}
+        choices = run.get("choices") or {}
+        chosen: dict[str, object] = {}
         for group in ("task", "model", "device", "training"):
             used = group != "device" or choices.get("device") != NO_DEVICE
             if used and isinstance(config.get(group), dict):
@@ -142,13 +142,6 @@ def find_array_errors(root: Path | str) -> list[tuple[Cells, list[Cells]]]:
         chosen = (read_json(file.with_name(RUN)).get("extract") or {}).get("array") or {}
         found.append(({name: in_words(value) for name, value in _flat(chosen).items()}, read_cells(file)))
     return found
-
-
-def in_words(value: object) -> str:
-    """A setting as tables show it."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if type(value) is int else str(value)  # a bool is an int, too
 
 
 def _extraction(file: Path) -> Extraction:

@@ -11,7 +11,8 @@ import yaml
 from analog_glue.cli.main import main
 from analog_glue.configuration.compose import conf_dir
 from analog_glue.in_situ.reports.chapter import chapter
-from analog_glue.in_situ.reports.groups import grouped, name_groups, published_lines
+from analog_glue.in_situ.reports.groups import grouped, name_groups
+from analog_glue.in_situ.reports.published import published_lines
 from analog_glue.in_situ.reports.records import SHORTENING, find_runs
 from analog_glue.reports.build import build
 from analog_glue.reports.figures import Chart, Level, Line, line_figure

@@ -1,0 +1,47 @@
+"""What the runs below a folder left for tables: their rows, and what each training was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from analog_glue.reports.trainings import Settings
+from analog_glue.runs.folder import RUN_FILE, files_of_runs
+from analog_glue.runs.rows import RESULTS_FILE, Measurement, ResultsFile
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Rows, and by the name of the run the resolved settings of the trainings whose folders are at hand."""
+
+    rows: list[Measurement]
+    settings: dict[str, Settings]
+
+
+def find_measured(root: Path | str) -> Measured:
+    """Every `results.csv` at or below `root`, and what run.json of the trainings says, in the order of the paths.
+
+    Rows older than the column `data` take the fingerprint that run.json beside them has.
+    """
+    rows = []
+    for path in files_of_runs(root, RESULTS_FILE):
+        data = _read(path.with_name(RUN_FILE)).get("data") or {}
+        fingerprint = str(data.get("without_seed") or data.get("fingerprint") or "")
+        rows += [row if row.data else replace(row, data=fingerprint) for row in ResultsFile(path).rows()]
+    settings: dict[str, Settings] = {}
+    for path in files_of_runs(root, RUN_FILE):
+        run = _read(path)
+        if run.get("command") == "train" and isinstance(run.get("identity"), dict):
+            settings[str(run.get("name"))] = run["identity"]
+    return Measured(rows, settings)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Empty where there is no such file or another program's."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

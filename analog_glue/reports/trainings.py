@@ -1,0 +1,117 @@
+"""Which networks differ by their seed alone, and the words for what others differ in."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from analog_glue.reports.grids import in_words
+from analog_glue.runs.rows import Measurement
+
+MOST_TOLD = 4  # settings of a training in a table; more make no label
+Settings = Mapping[str, object]  # of one training, resolved and flat: "training.learning_rate" → 2e-05
+Network = tuple[str, str, str, str]  # task, model, name of the training, `train_ids`
+
+
+class Training(NamedTuple):
+    """Networks that differ by their seed alone.
+
+    `recipe` is empty unless there are several trainings of the same name; then it says what tells this one apart.
+    """
+
+    name: str
+    recipe: str
+
+    @property
+    def title(self) -> str:
+        recipe = f" [{self.recipe}]" if self.recipe else ""
+        return f"{self.name.replace('_', '-')} training{recipe}"
+
+
+def network(row: Measurement) -> Network:
+    return row.task, row.model, row.training, row.train_ids
+
+
+def trainings_of(
+    rows: Iterable[Measurement], settings: Mapping[str, Settings] | None = None
+) -> tuple[dict[Network, Training], list[str]]:
+    """The training of each network, named so that only seeds of one and the same training share a line of a table.
+
+    Rows older than the column `recipe` do not say which trainings are the same. Of these, networks of different seeds count as
+    one training, and two networks of the same seed as two, since they differ in something that no column names.
+
+    Args:
+        settings: Of the trainings, by the name of the run; where they are not known, a hash tells trainings apart.
+
+    Returns:
+        The training of each network, and remarks on those that only a hash tells apart.
+    """
+    seeds: dict[Network, int] = {}
+    chosen: dict[Network, Settings] = {}
+    recipes: dict[Network, str] = {}
+    alike: dict[tuple[str, str, str], dict[str, list[Network]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row.stage != "majority":
+            seeds.setdefault(network(row), row.seed)
+            if settings and row.recipe and row.run in settings:
+                chosen[network(row)] = settings[row.run]
+            recipes[network(row)] = row.recipe or recipes.get(network(row), "")
+    for one, recipe in recipes.items():
+        alike[one[:3]][recipe].append(one)
+    trainings, remarks = {}, []
+    for (task, model, name), by_recipe in alike.items():
+        known = {recipe: [chosen[one] for one in own if one in chosen] for recipe, own in by_recipe.items()}
+        told = _told(known)
+        doubled = {recipe for recipe, own in by_recipe.items() if len({seeds[one] for one in own}) < len(own)}
+        for recipe, own in by_recipe.items():
+            for one in own:
+                apart = [told[recipe], one[3][:8] if recipe in doubled else ""]
+                trainings[one] = Training(name, ", ".join(filter(None, apart)))
+        title = Training(name, "").title
+        if doubled:
+            remarks.append(
+                f"{task}, {model}: several {title}s of the same seed, told apart by the "
+                "hash at the end of the run's name; `analog-glue tables` also takes the folder of one run."
+            )
+        if len(known) > 1 and any(recipe and not own for recipe, own in known.items()):
+            remarks.append(
+                f"{task}, {model}: several {title}s whose settings are not at hand, told apart by a hash of them; "
+                "`analog-glue tables` of a folder with the runs themselves says what differs."
+            )
+    return trainings, remarks
+
+
+def _told(known: Mapping[str, Sequence[Settings]]) -> dict[str, str]:
+    """Recipe → what tells it from the others, in words; empty where it is alone.
+
+    Args:
+        known: Recipe → settings of its networks, as far as they are at hand.
+    """
+    if len(known) == 1:
+        return dict.fromkeys(known, "")
+    keys = sorted({key for own in known.values() for each in own for key in each} - {"seed"})
+    # What differs within a recipe is drawn by the seed.
+    values = {key: {recipe: {repr(each.get(key)) for each in own} for recipe, own in known.items() if own} for key in keys}
+    differing = [
+        key for key, by in values.items() if all(len(found) == 1 for found in by.values()) and len(set.union(*by.values())) > 1
+    ]
+    short = [key.rpartition(".")[2] for key in differing]
+    names = [key if short.count(last) > 1 else last for key, last in zip(differing, short, strict=True)]
+    told = {}
+    for recipe, own in known.items():
+        words = [f"{name} {_value(own[0].get(key))}" for key, name in zip(differing, names, strict=True)] if own else []
+        if len(words) > MOST_TOLD:
+            words = [*words[:MOST_TOLD], f"{len(words) - MOST_TOLD} more"]
+        told[recipe] = ", ".join(words) or recipe[:8] or "settings not recorded"
+    # Settings beyond the first few, or that only one side records, may leave two with the same words.
+    found = list(told.values())
+    return {recipe: f"{words}, {recipe[:8]}" if found.count(words) > 1 and recipe else words for recipe, words in told.items()}
+
+
+def _value(value: object) -> str:
+    """A setting in a table, a fingerprint by its first eight digits."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{9,}", value):
+        return value[:8]
+    return in_words(value)

@@ -1,0 +1,30 @@
+"""The measured runs that came with the source still give the tables that were committed beside them."""
+
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from analog_glue.in_situ.reports.chapter import chapter
+from analog_glue.reports.build import build
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+RECORDS = sorted((CHECKOUT / "outputs" / "records").glob("*/tables"))
+# Another matplotlib draws letters a little differently; then the tables alone are compared.
+SAME_FIGURES = f"matplotlib=={matplotlib.__version__}" in (CHECKOUT / "constraints.txt").read_text().split()
+
+
+def test_every_record_has_its_tables():
+    folders = [folder for folder in (CHECKOUT / "outputs" / "records").iterdir() if folder.is_dir()]
+    assert RECORDS and {tables.parent for tables in RECORDS} == set(folders)
+
+
+@pytest.mark.parametrize("committed", RECORDS, ids=lambda tables: tables.parent.name)
+def test_a_record_gives_the_tables_committed_beside_it(committed, tmp_path):
+    record = committed.parent
+    made = {path.name: path.read_bytes() for path in build(record, tmp_path, chapter(record)).paths}
+    kept = {path.name: path.read_bytes() for path in committed.iterdir()}
+    assert made.keys() == kept.keys()
+    for name in kept:
+        if SAME_FIGURES or not name.endswith(".png"):
+            assert made[name] == kept[name], name
