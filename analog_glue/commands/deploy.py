@@ -9,7 +9,8 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
 from analog_glue.kernels.matmul import route, taken
+from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.computation import Computation
@@ -30,11 +32,13 @@ from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
-from analog_glue.runs.files import write_json_atomic
-from analog_glue.runs.folder import CONFIG_FILE, PERIPHERY_FILE, RUN_FILE, forget, read_run, working_in
-from analog_glue.runs.identity import config_of, scalars, short_hash
+from analog_glue.runs import legacy
+from analog_glue.runs.configuration import config_of, scalars
+from analog_glue.runs.folder import CONFIG_FILE, PERIPHERY_FILE, RUN_FILE, forget, read_run, recorded, working_in
+from analog_glue.runs.identity import Identity, resolved
+from analog_glue.runs.lookup import find_run, nearest_run, read_json
 from analog_glue.runs.provenance import provenance
-from analog_glue.runs.rows import Measurement, ResultsFile
+from analog_glue.runs.rows import RESULTS_SCHEMA, Measurement, ResultsFile
 from analog_glue.runs.tensors import load_tensors
 from analog_glue.seeding import generator
 from analog_glue.settings import Calibration, RunSettings, output_root_typed, typed
@@ -154,7 +158,7 @@ class Subject:
     # The model for the chips, the periphery of its layers by name, and where its input ranges come from.
     periphery: Callable[[nn.Module], tuple[nn.Module, dict[str, LayerPeriphery], str]]
     workload: Workload
-    facts: dict[str, Any]  # of the training run: name, train_id, seed
+    facts: dict[str, Any]  # of the training run: name, train_id, seed, recipe
     data: dict[str, str]  # source, fingerprint
     checkpoint: Path
     folder: str  # of its sweeps, below `output_root`
@@ -194,38 +198,47 @@ def sweep(
 ) -> RunSummary:
     """Score a trained network on the hardware of this command over time; only what is not known is measured."""
     facts = subject.facts
-    evaluation = settings.evaluation
-    hardware_id = short_hash(
-        {
-            "noise": config["noise"],
-            "tile": config["tile"],
-            "hardware": asdict(settings.hardware),
-            "chip_seed": evaluation.chip_seed,
-            "token_budget": evaluation.token_budget,
-        }
-    )
-    folder = Path(settings.output_root) / subject.folder / f"{choices['noise']}-{choices['tile']}-{hardware_id}"
+    evaluation, hardware = settings.evaluation, placement.hardware
+    physics, identity = identities_of_sweep(settings, hardware, computation, subject)
+    root, stem = Path(settings.output_root) / subject.folder, f"{choices['noise']}-{choices['tile']}"
+    before = legacy.hardware_id(config, settings.hardware, evaluation.chip_seed, evaluation.token_budget)
+
+    def fits(folder: Path, record: dict[str, Any]) -> bool:
+        same_data = record["data"]["fingerprint"] == subject.data["fingerprint"]
+        return same_data and computed_alike(record, settings, hardware, computation)
+
+    folder = find_run(root, stem, identity, before, fits).folder
     results = ResultsFile(folder)
     if settings.force:
         forget(folder)
     known = results.rows()
+    # A folder keeps the hardware_id that it has, and rows join those that are there, which may be older than some columns.
+    hardware_id = str(read_json(folder / RUN_FILE).get("hardware_id", physics.id))
+    of_all_rows = {"data": subject.data["fingerprint"], "recipe": str(facts.get("recipe", ""))}
+    if any(not row.data for row in known):
+        of_all_rows = {}
     measured = {(row.stage, row.chip, row.t_seconds, row.compensated) for row in known}
-    wanted = points(evaluation, placement.hardware.device.drifts)
+    wanted = points(evaluation, hardware.device.drifts)
     missing = [p for p in wanted if (p.stage, p.chip, p.t, p.compensated) not in measured]
     if not missing:
         log(f"Already done: {folder}")
     else:
+        if not known and (nearest := nearest_run(root, stem, identity)):
+            log(nearest)
         model, periphery, source = subject.periphery(subject.model.to(computation.where))
-        folder.mkdir(parents=True, exist_ok=True)
         ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
-        write_json_atomic(folder / "input_ranges.json", {"source": source, "input_ranges": ranges})
-        write_json_atomic(folder / CONFIG_FILE, {**config, **scalars(settings)})
+        configs = {
+            "input_ranges.json": {"source": source, "input_ranges": ranges},
+            CONFIG_FILE: {**config, **scalars(settings)},
+        }
         provenance_of_sweep = provenance(
             command="sweep",
             overrides=list(overrides),
             trained=facts["name"],
             train_id=facts["train_id"],
             hardware_id=hardware_id,
+            identity=identity.payload,
+            results_schema=RESULTS_SCHEMA,
             choices=choices,
             chip_seed=evaluation.chip_seed,
             data=subject.data,
@@ -235,7 +248,6 @@ def sweep(
             matmul=taken(),
             device=computation.where,
         )
-        write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "running"})
         started = time.monotonic()
 
         def is_known(point: Point) -> bool:
@@ -244,23 +256,64 @@ def sweep(
         scored = drift_sweep(model, placement, computation, periphery, subject.workload, evaluation, is_known)
         if len(measured):
             log(f"Resuming the sweep: {len(wanted) - len(missing)} of {len(wanted)} scores are measured.")
-        with working_in(folder), Progress("drift sweep", len(missing), "score", log=log) as progress:
+        with ExitStack() as stack:
+            stack.enter_context(working_in(folder))
+            outcome = stack.enter_context(recorded(folder, provenance_of_sweep, configs))
+            progress = stack.enter_context(Progress("drift sweep", len(missing), "score", log=log))
             for one in scored:
-                results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, folder.name))
+                more = of_all_rows | _computed(one.point.stage, computation)
+                results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, folder.name, more))
                 progress.update(1)
-        seconds = time.monotonic() - started
-        write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "done", "seconds": seconds})
+            outcome["seconds"] = time.monotonic() - started
     rows = [row for row in results.rows() if row.hardware_id == hardware_id]
     another = "pcm" if choices["noise"] != "pcm" else "pcm_reduced"
-    root = output_root_typed(settings.output_root)
+    typed_root = output_root_typed(settings.output_root)
     return RunSummary(
         folder,
         drift_table(rows),
         (
             f"analog-glue tables {shlex.quote(settings.output_root)}",
-            f"analog-glue evaluate {typed('checkpoint', subject.checkpoint)} noise={another}{root}   # on other devices",
+            f"analog-glue evaluate {typed('checkpoint', subject.checkpoint)} noise={another}{typed_root}   # on other devices",
         ),
     )
+
+
+def identities_of_sweep(
+    settings: RunSettings, hardware: Hardware, computation: Computation, subject: Subject
+) -> tuple[Identity, Identity]:
+    """What determines the hardware, the same for every network put on it, and what determines the rows."""
+    evaluation = settings.evaluation
+    physics = {
+        **resolved("noise", hardware.device),
+        **resolved("tile", hardware.crossbar),
+        **resolved("hardware", settings.hardware),
+        "evaluation": "Evaluation",
+        "evaluation.chip_seed": evaluation.chip_seed,
+        "evaluation.token_budget": evaluation.token_budget,
+    }
+    rows = {
+        "training_run": subject.facts["train_id"],
+        "data": subject.data["fingerprint"],
+        "computation.product": computation.product,
+        "computation.weight_digits": computation.weight_digits,
+        "computation.stream": computation.stream,
+    }
+    return Identity(physics), Identity(physics | rows)
+
+
+def computed_alike(record: dict[str, Any], settings: RunSettings, hardware: Hardware, computation: Computation) -> bool:
+    """Whether a run of version 0.1.0 was computed as this one would be, by what its run.json says."""
+    product = choose_product(settings.runtime.product, computation.where, hardware.device.noise_floor, computation.kernel)
+    now = {"product": product, "kernel": computation.kernel, "device": computation.where}
+    return all(record.get(name) == value for name, value in now.items())
+
+
+def _computed(stage: str, computation: Computation) -> dict[str, str]:
+    """The columns of a row that say how its noise and products came about; none for what is digital."""
+    if stage not in ("ideal_devices", "chip"):
+        return {}
+    used = computation if stage == "chip" else computation.beside_noise(0.0)
+    return {"product": used.product, "stream": used.stream}
 
 
 def _periphery(
@@ -297,8 +350,15 @@ def _periphery(
 
 
 def _rows(
-    one: Scored, headline: str, facts: dict[str, Any], choices: dict[str, str], hardware_id: str, sweep: str
+    one: Scored,
+    headline: str,
+    facts: dict[str, Any],
+    choices: dict[str, str],
+    hardware_id: str,
+    sweep: str,
+    more: dict[str, str],
 ) -> list[Measurement]:
+    """Args: more: The columns of `Measurement` that may be empty, by name."""
     point = one.point
     return [
         Measurement(
@@ -323,6 +383,7 @@ def _rows(
             train_ids=facts["train_id"],
             hardware_id=hardware_id,
             wall_seconds=round(one.seconds, 3),
+            **more,
         )
         for s in one.scores
     ]

@@ -1,10 +1,13 @@
 """What is wrong with a word of the command line, in words."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+
+from analog_glue.settings import quoted
 
 COMPONENTS = (
     "task",
@@ -20,8 +23,12 @@ GROUPS = (*COMPONENTS, "experiment")
 
 
 def plain(word: str) -> str:
-    """`+experiment=demo` is `experiment=demo`: Hydra takes no plus for a group of the defaults list."""
-    return word[1:] if word.startswith("+") and word[1:].split("=")[0] in GROUPS else word
+    """`+experiment=demo` is `experiment=demo`: Hydra takes no plus for a group of the defaults list.
+
+    A path that begins with `~`, which Hydra's grammar does not know, is put in quotes.
+    """
+    word = word[1:] if word.startswith("+") and word[1:].split("=")[0] in GROUPS else word
+    return re.sub(r"(?<=[=,])~(/[^,]*)?(?=,|$)", lambda path: quoted(path[0]), word)
 
 
 def all_keys(config: Container, above: str = "") -> Iterable[str]:

@@ -11,6 +11,7 @@ from analog_glue.errors import require_argument
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.placement import Placement
+from analog_glue.settings import without_tilde
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class TrainingMode(ABC):
     uses_hardware: ClassVar[bool]  # whether noise and tile change the trained weights
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "start_from", without_tilde(self.start_from))
         for field in ("epochs", "batch_size", "accumulate", "save_every"):
             require_argument(getattr(self, field) >= 1, field, "be at least 1", getattr(self, field))
         require_argument(self.max_steps is None or self.max_steps >= 1, "max_steps", "be at least 1 or null", self.max_steps)

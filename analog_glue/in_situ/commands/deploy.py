@@ -5,7 +5,6 @@ periphery, calibration, times and rows are those of every other network (experim
 `<output_root>/<run>/<extraction>/<weights>-<id>/<noise>-<tile>-<id>/`.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from analog_glue.in_situ.commands.extract import in_digital
 from analog_glue.in_situ.commands.train import RUN, check_data, run_of
 from analog_glue.in_situ.commands.workloads import workload_of
 from analog_glue.in_situ.devices.device import PulsedDevice
+from analog_glue.in_situ.files import EXTRACTION
 from analog_glue.in_situ.nn.plain import on_linear_layers
 from analog_glue.in_situ.tasks.heads import HeadTask
 from analog_glue.in_situ.tasks.task import InSituTask
@@ -33,6 +33,9 @@ from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
+from analog_glue.runs.fingerprint import fingerprint, fingerprint_of_file
+from analog_glue.runs.identity import ID_LENGTH
+from analog_glue.runs.lookup import read_json
 from analog_glue.runs.tensors import load_tensors
 from analog_glue.settings import RunSettings
 from analog_glue.tiles.crossbar import Crossbar
@@ -127,8 +130,13 @@ def run(job: DeploymentJob, log: Callable[[str], None] = print) -> RunSummary:
         return model, {name: LayerPeriphery(alpha) for name, alpha in ranges.items()}, source
 
     # A run that goes on is extracted anew: the weights themselves say which ones these are.
-    train_id = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-    facts = {"name": trained["name"], "train_id": train_id, "seed": trained["seed"]}
+    train_id = fingerprint_of_file(file)[:ID_LENGTH]
+    facts = {
+        "name": trained["name"],
+        "train_id": train_id,
+        "seed": trained["seed"],
+        "recipe": _recipe(trained, extraction, chosen),
+    }
     names = {
         **choices,
         "task": trained["choices"]["task"],
@@ -138,3 +146,12 @@ def run(job: DeploymentJob, log: Callable[[str], None] = print) -> RunSummary:
     folder = f"{trained['name']}/{extraction.name}/{chosen}-{train_id}"
     subject = Subject(model, calibrated, workload, facts, data, extraction, folder)
     return sweep(settings, placement, computation, subject, config, names, overrides, log)
+
+
+def _recipe(trained: dict[str, Any], extraction: Path, chosen: str) -> str:
+    """Equal for extractions that differ in nothing but seeds; empty where the run is older than recipes."""
+    if "recipe" not in trained:
+        return ""
+    read = read_json(extraction / EXTRACTION)
+    how = {name: read[name] for name in ("inputs", "products", "amplitude", "time")}
+    return fingerprint({"training": trained["recipe"], "weights": chosen, **how}, ID_LENGTH)

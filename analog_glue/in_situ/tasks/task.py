@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +11,7 @@ import numpy as np
 
 from analog_glue.download import PublicFile, fetch
 from analog_glue.errors import UserError
+from analog_glue.runs.fingerprint import fingerprint_of_parts
 
 if TYPE_CHECKING:
     from analog_glue.in_situ.devices.device import PulsedDevice
@@ -50,7 +50,7 @@ def find_file(data_root: str | None, names: tuple[str, ...], public: PublicFile)
     """
     if data_root is None:
         return fetch(public)
-    places = [Path(data_root).expanduser() / name for name in names]
+    places = [Path(data_root) / name for name in names]
     if found := next((place for place in places if place.is_file()), None):
         return found
     raise UserError(
@@ -61,11 +61,7 @@ def find_file(data_root: str | None, names: tuple[str, ...], public: PublicFile)
 
 def fingerprint(*arrays: np.ndarray) -> str:
     """A hash of the data, whatever file they came in."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+    return fingerprint_of_parts(part for array in arrays for part in (f"{array.dtype.str}{array.shape}", array))
 
 
 def read_idx(path: Path) -> np.ndarray:

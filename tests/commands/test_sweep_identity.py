@@ -1,0 +1,112 @@
+"""Rows of one file were measured on the same data with the same products and noise; anything else is another sweep."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from analog_glue.commands.deploy import evaluate
+from analog_glue.commands.train import train
+from analog_glue.devices.pcm import PCM
+from analog_glue.kernels.threefry import ROUNDS
+from analog_glue.runs.rows import ResultsFile, find_rows
+from analog_glue.settings import Runtime
+from analog_glue.tasks.demo import DemoTask
+from analog_glue.tasks.task import RawData, Split
+from tests.commands.test_experiment import AWARE, DIGITAL, MODEL, TASK, TILE, Log, settings
+
+REFERENCE = Runtime(kernel="reference", product="float32")
+
+
+class Flipped(DemoTask):
+    """The same reviews with the grades turned round, as another `data.root` may hold them."""
+
+    def load(self, data_root):
+        raw = super().load(data_root)
+
+        def turned(split):
+            return Split(split.texts, [4 - label for label in split.labels])
+
+        return RawData(turned(raw.train), {name: turned(split) for name, split in raw.validation.items()}, "turned")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    return root, train(settings(root, runtime=REFERENCE, chips=1), TASK, MODEL, PCM(), TILE, DIGITAL, log=Log()).run_dir
+
+
+def scored(root, checkpoint, task=TASK, runtime=REFERENCE, **fields):
+    chosen = settings(root, checkpoint=str(checkpoint), runtime=runtime, **({"chips": 1} | fields))
+    return evaluate(chosen, task, PCM(), TILE, choices={"noise": "pcm", "tile": "custom"}, log=Log()).run_dir
+
+
+def test_every_row_says_what_it_was_scored_on_and_computed_with(run):
+    _, folder = run
+    record, rows = json.loads((folder / "run.json").read_text()), ResultsFile(folder).rows()
+    assert {row.data for row in rows} == {record["data"]["fingerprint"]}
+    assert {(row.product, row.stream) for row in rows if row.stage == "chip"} == {("float32", "torch")}
+    assert {(row.product, row.stream) for row in rows if row.stage in ("digital", "majority")} == {("", "")}
+    trained = json.loads((folder.parent / "run.json").read_text())
+    assert {row.recipe for row in rows} == {trained["recipe"]} and trained["recipe"] != trained["train_id"]
+    assert record["results_schema"] == 2
+    assert record["identity"]["computation.stream"] == "torch" and record["identity"]["training_run"] == trained["train_id"]
+
+
+def test_other_data_open_another_sweep_and_never_join_a_mean(run, tmp_path):
+    root, folder = run
+    other = scored(root, folder.parent, Flipped(**vars(TASK)))
+    assert other != folder and other.parent == folder.parent
+    values = [{row.data for row in ResultsFile(place).rows()} for place in (folder, other)]
+    assert len(values[0]) == len(values[1]) == 1 and values[0] != values[1]
+    assert scored(root, folder.parent, chips=2) == folder  # one more chip joins the rows of its own data
+
+
+def test_chips_of_two_kernels_never_share_a_file(run):
+    root, folder = run
+    compiled = scored(root, folder.parent, runtime=Runtime(kernel="compiled", product="float32"))
+    assert compiled != folder
+    assert {row.stream for row in ResultsFile(compiled).rows() if row.stage == "chip"} == {f"threefry-4x32-{ROUNDS}"}
+    assert {row.stream for row in ResultsFile(folder).rows() if row.stage == "chip"} == {"torch"}
+    same = {row.hardware_id for place in (folder, compiled) for row in ResultsFile(place).rows()}
+    assert len(same) == 1  # the physics is the same
+
+
+def test_what_auto_resolves_to_names_the_sweep_and_not_the_word(run, monkeypatch):
+    root, folder = run
+    explicit = scored(root, folder.parent, runtime=Runtime(kernel="compiled", product="int8"))
+    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: True)
+    monkeypatch.setattr(PCM, "noise_floor", 0.0)
+    assert scored(root, folder.parent, runtime=Runtime(kernel="compiled")) == explicit
+    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)  # another CPU
+    assert scored(root, folder.parent, runtime=Runtime(kernel="compiled")) != explicit
+
+
+def test_hardware_aware_weights_of_two_streams_are_two_runs_and_digital_ones_are_one(tmp_path):
+    def trained(mode, kernel):
+        chosen = settings(tmp_path, runtime=Runtime(kernel=kernel, product="float32"), chips=0, ideal_devices=False)
+        return train(chosen, TASK, MODEL, PCM(), TILE, mode, log=Log()).run_dir.parent
+
+    assert trained(replace(AWARE, digital_epochs=0, max_steps=2), "reference") != trained(
+        replace(AWARE, digital_epochs=0, max_steps=2), "compiled"
+    )
+    assert trained(DIGITAL, "reference") == trained(DIGITAL, "compiled")
+
+
+def test_seeds_share_their_recipe_and_other_settings_do_not(tmp_path):
+    def recipe(seed=0, mode=DIGITAL):
+        chosen = settings(tmp_path, seed=seed, chips=0, ideal_devices=False)
+        folder = train(chosen, TASK, MODEL, PCM(), TILE, mode, log=Log()).run_dir
+        return {row.recipe for row in find_rows(folder)}
+
+    assert recipe(0) == recipe(1) != recipe(0, replace(DIGITAL, learning_rate=2e-2))
+
+
+def test_a_folder_that_holds_another_run_is_refused_by_name_of_what_differs(run):
+    root, folder = run
+    record = json.loads((folder / "run.json").read_text())
+    changed = {**record, "identity": {**record["identity"], "tile.adc_bits": 5}}
+    (folder / "run.json").write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=r"`tile\.adc_bits`: this run has 5, you ask for 10"):
+        scored(root, folder.parent)
+    (folder / "run.json").write_text(json.dumps(record))
