@@ -2,10 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import nn
-
-from analog_glue.nn.convert import analog_layers
-from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -19,16 +16,16 @@ class TileCount:
     over_tiles: float  # mean utilisation, every tile counting the same [%]
 
 
-def count_tiles(model: nn.Module, hardware: Hardware) -> TileCount:
+def count_tiles(placement: Placement) -> TileCount:
     """Tiles and their utilisation; a module that the model uses several times counts once."""
-    crossbar = hardware.crossbar
-    shapes = [layer.weight.shape for layer in analog_layers(model, hardware.layers).values()]
-    tiles = [crossbar.grid(*shape).tiles for shape in shapes]
+    crossbar, grids = placement.hardware.crossbar, placement.grids.values()
+    weights = [grid.outputs * grid.inputs for grid in grids]
+    tiles = [grid.tiles for grid in grids]
     capacity = crossbar.rows * crossbar.columns
-    shares = [100 * shape.numel() / (count * capacity) for shape, count in zip(shapes, tiles, strict=True)]
+    shares = [100 * size / (count * capacity) for size, count in zip(weights, tiles, strict=True)]
     return TileCount(
-        len(shapes),
-        sum(shape.numel() for shape in shapes),
+        len(grids),
+        sum(weights),
         sum(tiles),
         sum(shares) / len(shares),
         sum(share * count for share, count in zip(shares, tiles, strict=True)) / sum(tiles),

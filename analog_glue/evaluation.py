@@ -7,15 +7,16 @@ measurements per score, so that the caller can write each down before the next i
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from analog_glue.devices.ideal import Ideal
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import ChipGroup, program, to_digital
-from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.settings import Evaluation
 from analog_glue.tasks.task import Encoded, RawData, Task, evaluation_batches
 
@@ -51,7 +52,10 @@ class Scored:
 class Workload(ABC):
     """Examples with answers, and how a network's outputs are scored."""
 
-    headline: str  # the metric that is reported
+    @property
+    @abstractmethod
+    def headline(self) -> str:
+        """The metric that is reported."""
 
     @abstractmethod
     def score(self, model: nn.Module, chips: int = 1) -> list[list[Score]]:
@@ -126,7 +130,8 @@ def points(evaluation: Evaluation, drifts: bool) -> list[Point]:
 
 def drift_sweep(
     model: nn.Module,
-    hardware: Hardware,
+    placement: Placement,
+    computation: Computation,
     periphery: dict[str, LayerPeriphery],
     workload: Workload,
     evaluation: Evaluation,
@@ -142,7 +147,8 @@ def drift_sweep(
     Yields:
         One `Scored` per point, in the order of `points`; of chips that share a pass, time by time.
     """
-    missing = [point for point in points(evaluation, hardware.device.drifts) if not measured(point)]
+    device = placement.hardware.device
+    missing = [point for point in points(evaluation, device.drifts) if not measured(point)]
     for point in missing:
         if point.stage == "chip":
             continue
@@ -152,31 +158,29 @@ def drift_sweep(
         elif point.stage == "majority":
             scores = workload.majority()
         else:
-            ideal = replace(hardware, device=Ideal(g_max=hardware.device.g_max))
-            chip = program(model, ideal, periphery, chip=0, chip_seed=evaluation.chip_seed)
+            ideal = placement.with_devices(Ideal(g_max=device.g_max))
+            chip = program(model, ideal, computation, periphery, chip=0, chip_seed=evaluation.chip_seed)
             chip.set_time(0.0)
             (scores,) = workload.score(chip.ready_to_score(compensated=False))
         yield Scored(point, scores, False, time.monotonic() - started)
 
-    of_chips: dict[int, list[Point]] = {}
+    states_of: dict[int, list[tuple[float, bool]]] = {}
     for point in missing:
-        if point.chip is not None:
-            of_chips.setdefault(point.chip, []).append(point)
-    indices = list(of_chips)
+        if point.chip is not None and point.t is not None and point.compensated is not None:
+            states_of.setdefault(point.chip, []).append((point.t, point.compensated))
+    indices = list(states_of)
     for first in range(0, len(indices), evaluation.chips_per_pass):
         group = indices[first : first + evaluation.chips_per_pass]
         started = time.monotonic()
-        chips = {index: program(model, hardware, periphery, index, evaluation.chip_seed) for index in group}
-        states = sorted({(point.t, point.compensated) for index in group for point in of_chips[index]})
-        for t, compensated in states:
-            here = [p for index in group for p in of_chips[index] if (p.t, p.compensated) == (t, compensated)]
-            for point in here:
-                if chips[point.chip].t != t:
-                    chips[point.chip].set_time(t)
-            together = ChipGroup([chips[point.chip] for point in here]) if len(here) > 1 else chips[here[0].chip]
-            ready = together.ready_to_score(compensated)
-            scores = workload.score(ready, len(here))
+        chips = {index: program(model, placement, computation, periphery, index, evaluation.chip_seed) for index in group}
+        for t, compensated in sorted({state for index in group for state in states_of[index]}):
+            here = [index for index in group if (t, compensated) in states_of[index]]
+            for index in here:
+                if chips[index].t != t:
+                    chips[index].set_time(t)
+            together = ChipGroup([chips[index] for index in here]) if len(here) > 1 else chips[here[0]]
+            of_chips = workload.score(together.ready_to_score(compensated), len(here))
             seconds = (time.monotonic() - started) / len(here)
-            for point, of_chip in zip(here, scores, strict=True):
-                yield Scored(point, of_chip, t > hardware.device.fitted_until, seconds)
+            for index, scores in zip(here, of_chips, strict=True):
+                yield Scored(Point("chip", index, t, compensated), scores, t > device.fitted_until, seconds)
             started = time.monotonic()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analog_glue import seeding
+from analog_glue.settings import without_tilde
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -59,12 +60,13 @@ class PretrainedModel:
     dropout: float | None = None  # probability of every dropout of the network; None keeps the checkpoint's own
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", without_tilde(self.path))
         _check_dropout(self.dropout)
 
     def check(self) -> None:
         """Raises ValueError within two seconds where `load` would not find its files. Imports no torch."""
         if self.path is not None:
-            _check_folder(Path(self.path).expanduser(), "model.path")
+            _check_folder(Path(self.path), "model.path")
             return
         from analog_glue.hub import in_cache, require_answer
 
@@ -74,12 +76,25 @@ class PretrainedModel:
     def kind(self) -> str | None:
         """The architecture, as its `model_type` says; None where only a download could tell."""
         if self.path is not None:
-            folder = Path(self.path).expanduser()
+            folder: Path | None = Path(self.path)
         else:
             from analog_glue.hub import in_cache
 
             folder = in_cache(self.name, "model", self.revision, _is_complete)
         return None if folder is None else json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type")
+
+    def folder(self) -> Path:
+        """The folder of the model's files, which are downloaded unless they are there.
+
+        Raises:
+            ValueError: Files are missing or incomplete, or the hub does not answer.
+        """
+        if self.path is not None:
+            _check_folder(Path(self.path), "model.path")
+            return Path(self.path)
+        from analog_glue.hub import fetch
+
+        return fetch(self.name, "model", self.revision, HUB_FILES, _is_complete, _ADVICE)
 
     def load(self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None) -> LoadedModel:
         """The encoder with a head of `num_labels` outputs (1: regression).
@@ -93,14 +108,8 @@ class PretrainedModel:
         Raises:
             ValueError: Files are missing or incomplete, or the hub does not answer.
         """
-        if self.path is not None:
-            folder, source = Path(self.path).expanduser(), self.path
-            _check_folder(folder, "model.path")
-        else:
-            from analog_glue.hub import fetch
-
-            folder = fetch(self.name, "model", self.revision, HUB_FILES, _is_complete, _ADVICE)
-            source = f"{self.name}@{self.revision}"
+        folder = self.folder()
+        source = self.path or f"{self.name}@{self.revision}"
         model, new = _from_folder(folder, num_labels, self.dropout, "model.path")
         _draw_head(model, new, seed)
         return LoadedModel(model, _tokenizer(folder, model), source)
@@ -139,6 +148,9 @@ class TinyModel:
     def kind(self) -> str:
         """See `PretrainedModel.kind`."""
         return "bert"
+
+    def folder(self) -> None:
+        """There are no files."""
 
     def load(self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None) -> LoadedModel:
         """A new model of `num_labels` outputs (1: regression).
@@ -248,7 +260,7 @@ def _from_folder(folder: Path, num_labels: int | None, dropout: float | None, se
         config.num_labels = num_labels
         config.problem_type = _problem_type(num_labels)
     if dropout is not None:
-        _set_dropout(config, dropout)
+        set_dropout(config, dropout)
     with _quiet(), torch.random.fork_rng():  # what is missing is initialised from the global generator
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
@@ -271,7 +283,8 @@ def _from_folder(folder: Path, num_labels: int | None, dropout: float | None, se
     return model.eval(), new
 
 
-def _set_dropout(config: PretrainedConfig, dropout: float) -> None:
+def set_dropout(config: PretrainedConfig, dropout: float) -> None:
+    """Give every dropout of the network this probability."""
     for name in DROPOUT_FIELDS:
         if hasattr(config, name):
             setattr(config, name, dropout)

@@ -3,11 +3,12 @@
 No torch here: `seed=abc` is refused before anything heavy is imported.
 """
 
+import os
 import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from analog_glue.errors import require
 
@@ -30,6 +31,14 @@ def typed(setting: str, value: object) -> str:
     text = str(value)
     word = f"{setting}={text if re.fullmatch('[a-zA-Z0-9_./+-]+', text) else quoted(text)}"
     return f'"{word}"' if "'" in word and not re.search(r'["$`!\\]', word) else shlex.quote(word)
+
+
+Typed = TypeVar("Typed", str, str | None)
+
+
+def without_tilde(path: Typed) -> Typed:
+    """A path as it was typed, with the home folder for a `~` at its beginning."""
+    return path if path is None else os.path.expanduser(path)
 
 
 def output_root_typed(root: Path | str) -> str:
@@ -64,6 +73,9 @@ class Runtime:
 @dataclass
 class Data:
     root: str | None = None  # folder with glue/, warpeace/, mnist/, or what is in one of them; null: downloaded
+
+    def __post_init__(self) -> None:
+        self.root = without_tilde(self.root)
 
 
 @dataclass
@@ -186,3 +198,7 @@ class RunSettings:
     tile: Any = MISSING
     device: Any = None  # pulsed devices of in-situ training
     training: Any = MISSING
+
+    def __post_init__(self) -> None:
+        self.output_root = without_tilde(self.output_root)
+        self.checkpoint = without_tilde(self.checkpoint)

@@ -32,13 +32,13 @@ from torch import Tensor, nn
 
 import analog_glue
 from analog_glue.devices.pcm import PCM
-from analog_glue.kernels.backend import choose_kernel
 from analog_glue.kernels.matmul import PERMISSION, unchanged
-from analog_glue.kernels.products import choose_product
-from analog_glue.nn.convert import Chip, analog_layers, program
+from analog_glue.nn.computation import Computation
+from analog_glue.nn.convert import Chip, program
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.training.digital import Digital
 from analog_glue.training.hardware_aware import HardwareAware
@@ -147,20 +147,23 @@ def as_seconds(name: str, values: list[float], what: str) -> Measure:
 # --- what is measured ------------------------------------------------------------------------------------
 
 
-def hardware(product: str = "auto", kernel: str = "auto") -> Hardware:
-    return Hardware(PCM(), Crossbar(), product=product, kernel=choose_kernel(kernel, "cpu"))
+HARDWARE = Hardware(PCM(), Crossbar())
 
 
-def full_ranges(model: nn.Module, on: Hardware, input_range: float = 4.0) -> dict[str, LayerPeriphery]:
+def computation(product: str = "auto", kernel: str = "auto") -> Computation:
+    return Computation.resolved(HARDWARE, "cpu", kernel, product)
+
+
+def full_ranges(placement: Placement, input_range: float = 4.0) -> dict[str, LayerPeriphery]:
     """Input ranges that need no calibration: the inputs of random layers reach a few units."""
-    grids = {name: on.crossbar.grid(*layer.weight.shape) for name, layer in analog_layers(model, on.layers).items()}
+    grids = placement.grids
     return {name: LayerPeriphery(torch.full((len(grid.row_blocks),), input_range)) for name, grid in grids.items()}
 
 
 def on_chip(model: nn.Module, product: str = "auto", kernel: str = "auto") -> nn.Module:
     """`model` on a chip one day old, compensated: every non-ideality at work."""
-    on = hardware(product, kernel)
-    chip = program(model, on, full_ranges(model, on), chip=0)
+    on = Placement.of(model, HARDWARE)
+    chip = program(model, on, computation(product, kernel), full_ranges(on), chip=0)
     chip.set_time(DAY)
     return chip.ready_to_score(compensated=True)
 
@@ -240,10 +243,9 @@ def bert_inference(rounds: int, peers: list) -> Iterator[Measure]:
 
 def training_step(mode: TrainingMode, model: nn.Module) -> Callable[[], None]:
     """One optimizer step as `training.loop.fit` makes it: forward, backward, clipping of the gradient, AdamW, bounds."""
-    on = hardware()
-    ranges = {name: periphery.input_range for name, periphery in full_ranges(model, on).items()}
-    clock = NoiseClock()
-    preparation = Preparation(on, clock, lambda model: ranges)
+    on, clock = Placement.of(model, HARDWARE), NoiseClock()
+    ranges = {name: periphery.input_range for name, periphery in full_ranges(on).items()}
+    preparation = Preparation(on, computation(), clock, lambda model: ranges)
     model = mode.prepare(model, preparation)
     optimizer = torch.optim.AdamW([group for group in mode.parameter_groups(model) if group["params"]], fused=True)
     mode.begin_epoch(model, 0, resumed=False, preparation=preparation)
@@ -316,12 +318,13 @@ def two_steps(name: str) -> float:
 
 def chip_life(rounds: int) -> Iterator[Measure]:
     """A chip of BERT-base: program and first read-out at 1 s; then each later time."""
-    model, on = bert(), hardware()
-    periphery = full_ranges(model, on)
+    model = bert()
+    on = Placement.of(model, HARDWARE)
+    periphery = full_ranges(on)
     first, later = [], []
     for number in range(rounds):
         started = time.perf_counter()
-        chip: Chip = program(model, on, periphery, chip=number)
+        chip: Chip = program(model, on, computation(), periphery, chip=number)
         chip.set_time(1.0)
         first.append(time.perf_counter() - started)
         for t in (3600.0, DAY):
@@ -350,8 +353,9 @@ def mrpc_score(rounds: int, every: int) -> Iterator[Measure]:
     kept = range(0, len(full), every)
     types = None if full.token_type_ids is None else [full.token_type_ids[i] for i in kept]
     validation = {"validation": Encoded([full.input_ids[i] for i in kept], types, full.labels[::every], full.pad_id)}
-    model, on = bert(), hardware()
-    chip = program(model, on, full_ranges(model, on), chip=0)
+    model = bert()
+    on = Placement.of(model, HARDWARE)
+    chip = program(model, on, computation(), full_ranges(on), chip=0)
     padded = without_labels(tokens(len(kept), LENGTH))
 
     def fp32() -> None:
@@ -482,8 +486,7 @@ def machine() -> list[str]:
         f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}; load average at the start {load}",
         f"versions: analog-glue {analog_glue.__version__}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, Python {platform.python_version()}",
-        f"simulated: PCM, tiles of spoon2021; {hardware().kernel} kernel, "
-        f"{choose_product('auto', 'cpu', PCM().noise_floor)} product",
+        f"simulated: PCM, tiles of spoon2021; {computation().kernel} kernel, {computation().product} product",
     ]
 
 

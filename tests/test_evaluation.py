@@ -11,9 +11,10 @@ from analog_glue.devices.pcm import PCM
 from analog_glue.devices.reram import ReRAM
 from analog_glue.evaluation import Point, Sentences, drift_sweep, points, score
 from analog_glue.models import TinyModel
-from analog_glue.nn.convert import analog_layers
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.settings import Evaluation
 from analog_glue.tasks.demo import DemoTask
 from analog_glue.tasks.task import encode
@@ -45,8 +46,8 @@ def network():
             if parameter.dim() == 2:
                 parameter.mul_(12)
     validation = {name: encode(split, loaded.tokenizer, 32, 5) for name, split in raw.validation.items()}
-    layers = analog_layers(loaded.model, ("*",))
-    periphery = {name: LayerPeriphery(torch.full((-(-layer.in_features // 16),), 6.0)) for name, layer in layers.items()}
+    grids = Placement.of(loaded.model, Hardware(PCM(), TILE)).grids
+    periphery = {name: LayerPeriphery(torch.full((len(grid.row_blocks),), 6.0)) for name, grid in grids.items()}
     return loaded.model, raw, validation, periphery
 
 
@@ -54,7 +55,8 @@ def sweep(network, device=None, tile=TILE, measured=lambda point: False, task=SE
     model, raw, validation, periphery = network
     settings = Evaluation(**({"chips": 2, "times": [1.0, 3600.0], "compensation": [False, True]} | evaluation))
     workload = Sentences(task, raw, validation, settings.token_budget)
-    scored = drift_sweep(model, Hardware(device or PCM(), tile), periphery, workload, settings, measured)
+    placement = Placement.of(model, Hardware(device or PCM(), tile))
+    scored = drift_sweep(model, placement, Computation(), periphery, workload, settings, measured)
     return {one.point: one for one in scored}
 
 
@@ -117,7 +119,8 @@ def test_nothing_is_programmed_when_everything_is_known(network, monkeypatch):
 def test_every_score_is_handed_over_before_the_next_is_measured(network):
     model, raw, validation, periphery = network
     evaluation = Evaluation(chips=1000, times=[1.0], compensation=[True])
-    rows = drift_sweep(model, Hardware(PCM(), TILE), periphery, Sentences(TASK, raw, validation, 4096), evaluation)
+    placement, workload = Placement.of(model, Hardware(PCM(), TILE)), Sentences(TASK, raw, validation, 4096)
+    rows = drift_sweep(model, placement, Computation(), periphery, workload, evaluation)
     assert [next(rows).point.stage for _ in range(4)] == ["digital", "majority", "ideal_devices", "chip"]
 
 
@@ -204,7 +207,8 @@ def test_drift_costs_and_compensation_helps(network, everything):
     task = Agreement(train_size=60, validation_size=150)
     evaluation = Evaluation(chips=3, times=[1.0, 2_592_000.0], compensation=[False, True])
     agreement = {}
-    for one in drift_sweep(model, Hardware(PCM(), TILE), periphery, Sentences(task, raw, validation, 4096), evaluation):
+    placement, workload = Placement.of(model, Hardware(PCM(), TILE)), Sentences(task, raw, validation, 4096)
+    for one in drift_sweep(model, placement, Computation(), periphery, workload, evaluation):
         if one.point.chip is not None:
             agreement.setdefault((one.point.t, one.point.compensated), []).append(one.scores[0].value)
     mean = {key: sum(scores) / 3 for key, scores in agreement.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analog_glue.cli.errors import DONE, print_wrong
+from analog_glue.settings import without_tilde
 
 RECORDS_APART = "Runs of a folder `records` below ROOT, which came with the source, are left out: name it, or a record in it."
 
@@ -32,8 +33,8 @@ def tables_command(words: list[str]) -> int:
         "analog-glue tables",
         description="Tables and figures from every results.csv and learning curve of a folder.", epilog=RECORDS_APART,
     )  # fmt: skip
-    parser.add_argument("root", nargs="?", default="outputs", help="a folder of runs (default: outputs)")
-    parser.add_argument("--out", help="where to write (default: ROOT/tables)")
+    parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="a folder of runs (default: outputs)")
+    parser.add_argument("--out", type=without_tilde, help="where to write (default: ROOT/tables)")
     given = _parse(parser, words)
     if isinstance(given, int):
         return given
@@ -71,7 +72,10 @@ LISTS = ("options", "runs")
 def list_command(words: list[str]) -> int:
     parser = _Parser("analog-glue list", description="What can be chosen, and what has been run.", epilog=RECORDS_APART)
     parser.add_argument("what", nargs="?", default="options", metavar=f"{{{','.join(LISTS)}}}", help="default: options")
-    parser.add_argument("root", nargs="?", default="outputs", help="runs: the folder (default: outputs)")
+    parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="runs: the folder (default: outputs)")
+    parser.add_argument(
+        "--difference", nargs=2, type=without_tilde, metavar=("A", "B"), help="runs: what differs between two runs or sweeps"
+    )
     given = _parse(parser, words)
     if isinstance(given, int):
         return given
@@ -81,6 +85,8 @@ def list_command(words: list[str]) -> int:
         return print_wrong(f"The word after `analog-glue list` must be {' or '.join(LISTS)}, but is `{given.what}`. "
                       "`analog-glue list` shows what can be chosen, `analog-glue list runs FOLDER` what has been run."
                       f"{hint}")  # fmt: skip
+    if given.difference:
+        return _list_difference(*given.difference)
     return _list_options() if given.what == "options" else _list_runs(Path(given.root))
 
 
@@ -102,6 +108,25 @@ def _description(file: Path) -> str:
     """The first comment line of a yaml file."""
     comments = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     return next((line.lstrip("# ") for line in comments if "@package" not in line), "")
+
+
+def _list_difference(first: str, second: str) -> int:
+    """What determined two runs, sweeps or extractions, where it is not the same."""
+    from analog_glue.runs.identity import differences
+    from analog_glue.runs.lookup import payload_of
+
+    payloads = [payload_of(Path(folder)) for folder in (first, second)]
+    for folder, payload in zip((first, second), payloads, strict=True):
+        if payload is None:
+            return print_wrong(f"Folder `{folder}` must hold a run, a sweep or an extraction, but holds none. "
+                               "`analog-glue list runs` shows them.")  # fmt: skip
+    print(f"A  {first}\nB  {second}")
+    found = differences(*(payload or {} for payload in payloads))
+    for one in found:
+        print(f"  {one.in_words('A has', 'B has')}")
+    if not found:
+        print("no difference")
+    return DONE
 
 
 def _list_runs(root: Path) -> int:

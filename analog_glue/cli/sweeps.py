@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from analog_glue.configuration.compose import Composed, Composer
 from analog_glue.cli.errors import DONE, FAILED, first_line, report_error
 from analog_glue.cli.jobs import build_components, run_job
+from analog_glue.runs.files import write_json_atomic
+from analog_glue.settings import without_tilde
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def _recorded(folder: Path, number: int, overrides: list[str], compose: Callable
         report_error(error)
         outcome = Outcome(overrides, "failed", error=first_line(error))
     finally:
-        (folder / f"job_{number}.json").write_text(json.dumps(asdict(outcome), indent=2, ensure_ascii=False) + "\n")
+        write_json_atomic(folder / f"job_{number}.json", asdict(outcome))
 
 
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd")
@@ -134,7 +136,7 @@ def _run_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folde
         record = folder / f"job_{number}.json"
         if not record.is_file():  # killed, say for its memory
             outcome = Outcome(jobs[number], "failed", error=f"its process ended with exit code {code}")
-            record.write_text(json.dumps(asdict(outcome), indent=2, ensure_ascii=False) + "\n")
+            write_json_atomic(record, asdict(outcome))
 
 
 def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -156,7 +158,8 @@ def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
         elif name in FLAGS_WITH_VALUE:
             if not value and not rest:
                 raise WrongInput(f"Flag {name} must be followed by its value.")
-            flags += [name, value or rest.pop(0)]
+            value = value or rest.pop(0)
+            flags += [name, without_tilde(value) if name in ("--config-dir", "-cd") else value]
         elif word in FLAGS:
             flags.append(word)
             if word in ("--info", "-i") and rest and "=" not in rest[0] and not rest[0].startswith("-"):
@@ -247,15 +250,14 @@ def call_hydra(command: str, words: list[str]) -> None:
 def _sweep_folder(output_root: str, command: str, jobs: list[list[str]]) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for name in (stamp, *(f"{stamp}_{i}" for i in range(2, 1000))):  # two sweeps may start in one second
-        folder = Path(output_root).expanduser().resolve() / "sweeps" / name
+        folder = Path(output_root).resolve() / "sweeps" / name
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
         except OSError as error:
             raise ValueError(f"Setting `output_root` must be a folder that can be written to: {error}.") from None
-        record = {"command": command, "jobs": len(jobs), "overrides": jobs}
-        (folder / "sweep.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        write_json_atomic(folder / "sweep.json", {"command": command, "jobs": len(jobs), "overrides": jobs})
         return folder
     raise RuntimeError(f"no free folder for the sweep {stamp}")
 

@@ -12,7 +12,8 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,24 @@ from analog_glue.commands.dry_run import describe
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
-from analog_glue.kernels.backend import choose_kernel
 from analog_glue.kernels.matmul import route, taken
 from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model
 from analog_glue.nn.calibration import calibrate_input_ranges
-from analog_glue.nn.convert import analog_layers, to_digital
+from analog_glue.nn.computation import Computation
+from analog_glue.nn.convert import to_digital
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
-from analog_glue.runs.files import write_json_atomic
-from analog_glue.runs.folder import CONFIG_FILE, PERIPHERY_FILE, RUN_FILE, forget, read_run, working_in
-from analog_glue.runs.identity import config_of, scalars, short_hash
+from analog_glue.runs import legacy
+from analog_glue.runs.configuration import config_of, scalars
+from analog_glue.runs.folder import CONFIG_FILE, PERIPHERY_FILE, RUN_FILE, forget, read_run, recorded, working_in
+from analog_glue.runs.identity import Identity, resolved
+from analog_glue.runs.lookup import find_run, nearest_run, read_json
 from analog_glue.runs.provenance import provenance
-from analog_glue.runs.rows import Measurement, ResultsFile
+from analog_glue.runs.rows import RESULTS_SCHEMA, Measurement, ResultsFile
 from analog_glue.runs.tensors import load_tensors
 from analog_glue.seeding import generator
 from analog_glue.settings import Calibration, RunSettings, output_root_typed, typed
@@ -72,7 +76,7 @@ def evaluate(
     Raises:
         ValueError: no finished training run in `settings.checkpoint`.
     """
-    hardware, where = runtime(settings, device, tile)
+    hardware, computation = runtime(settings, device, tile)
     checkpoint = Path(str(settings.checkpoint))
     facts = read_run(checkpoint, "checkpoint")
     config = config or config_of(noise=device, tile=tile)
@@ -80,14 +84,15 @@ def evaluate(
     task.check(settings.data.root)
     raw = task.load(settings.data.root)
     loaded = load_checkpoint_model(checkpoint)
+    placement = Placement.of(loaded.model, hardware)
     encoded = EncodedData.of(task, raw, loaded)
     if settings.dry_run:
         text = describe(
-            loaded.model, hardware, encoded.train, settings, task.name, raw, None, checkpoint, True, str(checkpoint)
+            loaded.model, placement, encoded.train, settings, task.name, raw, None, checkpoint, True, str(checkpoint)
         )
         return RunSummary(checkpoint, text)
-    subject = subject_of(settings, hardware, task, raw, loaded, encoded, checkpoint, log)
-    return sweep(settings, hardware, subject, config, choices, overrides, where, log)
+    subject = subject_of(settings, placement, task, raw, loaded, encoded, checkpoint, log)
+    return sweep(settings, placement, computation, subject, config, choices, overrides, log)
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,8 @@ class EncodedData:
         return cls(tokens(raw.train), {name: tokens(split) for name, split in raw.validation.items()})
 
 
-def calibrated_ranges(model: nn.Module, hardware: Hardware, train: Encoded, calibration: Calibration) -> dict[str, Tensor]:
+def calibrated_ranges(model: nn.Module, placement: Placement, train: Encoded, calibration: Calibration) -> dict[str, Tensor]:
     """Input range of every layer on tiles from the first training examples of a fixed order."""
-    layers = analog_layers(model, hardware.layers)
     chosen = torch.randperm(len(train), generator=generator("calibration examples"))[: calibration.examples].tolist()
     device = next(model.parameters()).device
     subset = Encoded(
@@ -120,7 +124,7 @@ def calibrated_ranges(model: nn.Module, hardware: Hardware, train: Encoded, cali
         batches.append({name: tensor.to(device) for name, tensor in batch.items() if name != "labels"})
     was_training = model.training
     ranges = calibrate_input_ranges(
-        model.eval(), layers, hardware.crossbar, batches, calibration.percentile, calibration.adc_headroom
+        model.eval(), placement.layers(model), placement, batches, calibration.percentile, calibration.adc_headroom
     )
     model.train(was_training)
     return ranges
@@ -134,7 +138,7 @@ class Subject:
     # The model for the chips, the periphery of its layers by name, and where its input ranges come from.
     periphery: Callable[[nn.Module], tuple[nn.Module, dict[str, LayerPeriphery], str]]
     workload: Workload
-    facts: dict[str, Any]  # of the training run: name, train_id, seed
+    facts: dict[str, Any]  # of the training run: name, train_id, seed, recipe
     data: dict[str, str]  # source, fingerprint
     checkpoint: Path
     folder: str  # of its sweeps, below `output_root`
@@ -142,7 +146,7 @@ class Subject:
 
 def subject_of(
     settings: RunSettings,
-    hardware: Hardware,
+    placement: Placement,
     task: Task,
     raw: RawData,
     loaded: LoadedModel,
@@ -153,7 +157,7 @@ def subject_of(
     facts = read_run(trained_in, "checkpoint")
     return Subject(
         loaded.model,
-        lambda model: _periphery(trained_in, model, hardware, encoded.train, settings, log),
+        lambda model: _periphery(trained_in, model, placement, encoded.train, settings, log),
         Sentences(task, raw, encoded.validation, settings.evaluation.token_budget),
         facts,
         {"source": raw.source, "fingerprint": raw.fingerprint},
@@ -164,89 +168,138 @@ def subject_of(
 
 def sweep(
     settings: RunSettings,
-    hardware: Hardware,
+    placement: Placement,
+    computation: Computation,
     subject: Subject,
     config: dict[str, Any],
     choices: dict[str, str],
     overrides: Iterable[str],
-    where: str,
     log: Callable[[str], None],
 ) -> RunSummary:
     """Score a trained network on the hardware of this command over time; only what is not known is measured."""
     facts = subject.facts
-    evaluation = settings.evaluation
-    hardware_id = short_hash(
-        {
-            "noise": config["noise"],
-            "tile": config["tile"],
-            "hardware": asdict(settings.hardware),
-            "chip_seed": evaluation.chip_seed,
-            "token_budget": evaluation.token_budget,
-        }
-    )
-    folder = Path(settings.output_root) / subject.folder / f"{choices['noise']}-{choices['tile']}-{hardware_id}"
+    evaluation, hardware = settings.evaluation, placement.hardware
+    physics, identity = identities_of_sweep(settings, hardware, computation, subject)
+    root, stem = Path(settings.output_root) / subject.folder, f"{choices['noise']}-{choices['tile']}"
+    before = legacy.hardware_id(config, settings.hardware, evaluation.chip_seed, evaluation.token_budget)
+
+    def fits(folder: Path, record: dict[str, Any]) -> bool:
+        same_data = record["data"]["fingerprint"] == subject.data["fingerprint"]
+        return same_data and computed_alike(record, settings, hardware, computation)
+
+    folder = find_run(root, stem, identity, before, fits).folder
     results = ResultsFile(folder)
     if settings.force:
         forget(folder)
     known = results.rows()
+    # A folder keeps the hardware_id that it has, and rows join those that are there, which may be older than some columns.
+    hardware_id = str(read_json(folder / RUN_FILE).get("hardware_id", physics.id))
+    of_all_rows = {"data": subject.data["fingerprint"], "recipe": str(facts.get("recipe", ""))}
+    if any(not row.data for row in known):
+        of_all_rows = {}
     measured = {(row.stage, row.chip, row.t_seconds, row.compensated) for row in known}
     wanted = points(evaluation, hardware.device.drifts)
     missing = [p for p in wanted if (p.stage, p.chip, p.t, p.compensated) not in measured]
     if not missing:
         log(f"Already done: {folder}")
     else:
-        model, periphery, source = subject.periphery(subject.model.to(where))
-        folder.mkdir(parents=True, exist_ok=True)
+        if not known and (nearest := nearest_run(root, stem, identity)):
+            log(nearest)
+        model, periphery, source = subject.periphery(subject.model.to(computation.where))
         ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
-        write_json_atomic(folder / "input_ranges.json", {"source": source, "input_ranges": ranges})
-        write_json_atomic(folder / CONFIG_FILE, {**config, **scalars(settings)})
+        configs = {
+            "input_ranges.json": {"source": source, "input_ranges": ranges},
+            CONFIG_FILE: {**config, **scalars(settings)},
+        }
         provenance_of_sweep = provenance(
             command="sweep",
             overrides=list(overrides),
             trained=facts["name"],
             train_id=facts["train_id"],
             hardware_id=hardware_id,
+            identity=identity.payload,
+            results_schema=RESULTS_SCHEMA,
             choices=choices,
             chip_seed=evaluation.chip_seed,
             data=subject.data,
             input_ranges=source,
-            product=choose_product(hardware.product, where, hardware.device.noise_floor, hardware.kernel),
-            kernel=hardware.kernel,
+            product=computation.product,
+            kernel=computation.kernel,
             matmul=taken(),
-            device=where,
+            device=computation.where,
         )
-        write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "running"})
         started = time.monotonic()
 
         def is_known(point: Point) -> bool:
             return (point.stage, point.chip, point.t, point.compensated) in measured
 
-        scored = drift_sweep(model, hardware, periphery, subject.workload, evaluation, is_known)
+        scored = drift_sweep(model, placement, computation, periphery, subject.workload, evaluation, is_known)
         if len(measured):
             log(f"Resuming the sweep: {len(wanted) - len(missing)} of {len(wanted)} scores are measured.")
-        with working_in(folder), Progress("drift sweep", len(missing), "score", log=log) as progress:
+        with ExitStack() as stack:
+            stack.enter_context(working_in(folder))
+            outcome = stack.enter_context(recorded(folder, provenance_of_sweep, configs))
+            progress = stack.enter_context(Progress("drift sweep", len(missing), "score", log=log))
             for one in scored:
-                results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, folder.name))
+                more = of_all_rows | _computed(one.point.stage, computation)
+                results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, folder.name, more))
                 progress.update(1)
-        seconds = time.monotonic() - started
-        write_json_atomic(folder / RUN_FILE, {**provenance_of_sweep, "status": "done", "seconds": seconds})
+            outcome["seconds"] = time.monotonic() - started
     rows = [row for row in results.rows() if row.hardware_id == hardware_id]
     another = "pcm" if choices["noise"] != "pcm" else "pcm_reduced"
-    root = output_root_typed(settings.output_root)
+    typed_root = output_root_typed(settings.output_root)
     return RunSummary(
         folder,
         drift_table(rows),
         (
             f"analog-glue tables {shlex.quote(settings.output_root)}",
-            f"analog-glue evaluate {typed('checkpoint', subject.checkpoint)} noise={another}{root}   # on other devices",
+            f"analog-glue evaluate {typed('checkpoint', subject.checkpoint)} noise={another}{typed_root}   # on other devices",
         ),
     )
+
+
+def identities_of_sweep(
+    settings: RunSettings, hardware: Hardware, computation: Computation, subject: Subject
+) -> tuple[Identity, Identity]:
+    """What determines the hardware, the same for every network put on it, and what determines the rows."""
+    evaluation = settings.evaluation
+    physics = {
+        **resolved("noise", hardware.device),
+        **resolved("tile", hardware.crossbar),
+        **resolved("hardware", settings.hardware),
+        "evaluation": "Evaluation",
+        "evaluation.chip_seed": evaluation.chip_seed,
+        "evaluation.token_budget": evaluation.token_budget,
+    }
+    rows = {
+        "training_run": subject.facts["train_id"],
+        "data": subject.data["fingerprint"],
+        "computation.product": computation.product,
+        "computation.weight_digits": computation.weight_digits,
+        "computation.stream": computation.stream,
+    }
+    return Identity(physics), Identity(physics | rows)
+
+
+def computed_alike(record: dict[str, Any], settings: RunSettings, hardware: Hardware, computation: Computation) -> bool:
+    """Whether a run of version 0.1.0 was computed as this one would be, by what its run.json says."""
+    product = choose_product(settings.runtime.product, computation.where, hardware.device.noise_floor, computation.kernel)
+    now = {"product": product, "kernel": computation.kernel, "device": computation.where}
+    return all(record.get(name) == value for name, value in now.items())
+
+
+def _computed(stage: str, computation: Computation) -> dict[str, str]:
+    """The columns of a row that say how its noise and products came about; none for what is digital."""
+    if stage not in ("ideal_devices", "chip"):
+        return {}
+    used = computation if stage == "chip" else computation.beside_noise(0.0)
+    return {"product": used.product, "stream": used.stream}
 
 
 def _periphery(
     trained_in: Path,
     model: nn.Module,
-    hardware: Hardware,
+    placement: Placement,
     train: Encoded,
     settings: RunSettings,
     log: Callable[[str], None],
@@ -256,8 +309,7 @@ def _periphery(
     Also the model that goes with them: learned scales of layers that do not lie on such tiles now are part of its weights.
     """
     calibration = settings.hardware.calibration
-    layers = analog_layers(model, hardware.layers)
-    grids = {name: hardware.crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
+    grids = placement.grids
     learned: dict[str, LayerPeriphery] = {}
     unfit: dict[str, LayerPeriphery] = {}
     if (trained_in / PERIPHERY_FILE).exists():
@@ -268,18 +320,25 @@ def _periphery(
             (learned if fits else unfit)[name] = LayerPeriphery(input_range, tensors[f"{name}.output_scale"])
     if unfit:
         model = to_digital(model, unfit)
-    if len(learned) == len(layers):
+    if len(learned) == len(grids):
         return model, learned, "learned in training"
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
-    log(f"Calibrating the input ranges of {len(layers) - len(learned)} layers: {source}")
-    ranges = calibrated_ranges(model, hardware, train, calibration)
-    both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in layers}
+    log(f"Calibrating the input ranges of {len(grids) - len(learned)} layers: {source}")
+    ranges = calibrated_ranges(model, placement, train, calibration)
+    both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in grids}
     return model, both, source + (" (others learned in training)" if learned else "")
 
 
 def _rows(
-    one: Scored, headline: str, facts: dict[str, Any], choices: dict[str, str], hardware_id: str, sweep: str
+    one: Scored,
+    headline: str,
+    facts: dict[str, Any],
+    choices: dict[str, str],
+    hardware_id: str,
+    sweep: str,
+    more: dict[str, str],
 ) -> list[Measurement]:
+    """Args: more: The columns of `Measurement` that may be empty, by name."""
     point = one.point
     return [
         Measurement(
@@ -304,13 +363,14 @@ def _rows(
             train_ids=facts["train_id"],
             hardware_id=hardware_id,
             wall_seconds=round(one.seconds, 3),
+            **more,
         )
         for s in one.scores
     ]
 
 
-def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hardware, str]:
-    """The hardware on paper with the product that this machine computes fastest, and where torch computes."""
+def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hardware, Computation]:
+    """The hardware on paper, and how this machine computes it: torch's threads and products are set from here on."""
     cuda = torch.cuda.is_available()
     where = settings.runtime.device
     require(where != "cuda" or cuda, "runtime.device", "be cpu or auto on a machine without a CUDA device", where)
@@ -320,9 +380,10 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     product = settings.runtime.product
     fits = ("auto", "float32", *(("float16",) if where == "cuda" else ("int8", "int8_single")))
     require(product in fits, "runtime.product", f"be one of {', '.join(fits)} on {where}", product)
-    kernel = choose_kernel(settings.runtime.kernel, where)
+    hardware = Hardware(device, tile, tuple(settings.hardware.layers))
+    computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, settings.hardware.read_out)
     route(settings.runtime.matmul, where)
-    return Hardware(device, tile, tuple(settings.hardware.layers), product, kernel, settings.hardware.read_out), where
+    return hardware, computation
 
 
 def is_main_process() -> bool:

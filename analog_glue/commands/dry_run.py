@@ -18,8 +18,8 @@ from analog_glue.costs import TileCount, count_tiles
 from analog_glue.kernels.block_product import Float32Product
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.calibration import calibrate_input_ranges
-from analog_glue.nn.convert import analog_layers
 from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.placement import Placement
 from analog_glue.settings import RunSettings
 from analog_glue.tiles.crossbar import ProgrammedCrossbar
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
@@ -33,7 +33,7 @@ PROBED_VECTORS = 256  # input vectors per layer
 
 def describe(
     model: nn.Module,
-    hardware: Hardware,
+    placement: Placement,
     train: Any,
     settings: RunSettings,
     task: str,
@@ -52,12 +52,12 @@ def describe(
         folder: Where results would go; `done`: whether a finished training run is there.
         source: Where the weights come from.
     """
-    evaluation = settings.evaluation
+    evaluation, drifts = settings.evaluation, placement.hardware.device.drifts
     lines = ["Dry run: nothing is trained, programmed or written.", ""]
     sizes = ", ".join(f"{len(split):,} in {name}" for name, split in raw.validation.items())
     lines.append(f"Task       {task}: {len(raw.train):,} training examples, {sizes}  ({raw.source})")
     parameters = sum(p.numel() for p in model.parameters())
-    count = count_tiles(model, hardware)
+    count = count_tiles(placement)
     share = 100 * count.weights / parameters
     lines.append(f"Model      {parameters:,} parameters, {count.weights:,} of them on tiles ({share:.1f} %)  ({source})")
     if mode is not None:
@@ -65,14 +65,14 @@ def describe(
         total = mode.epochs * steps if mode.max_steps is None else min(mode.max_steps, mode.epochs * steps)
         state = "done already" if done else f"{total:,} steps of {mode.batch_size} examples, {steps:,} per epoch"
         lines.append(f"Training   {mode.name}: {state}")
-    compensation = len(set(evaluation.compensation)) if hardware.device.drifts else 1
+    compensation = len(set(evaluation.compensation)) if drifts else 1
     scores = evaluation.chips * len(set(evaluation.times)) * compensation
     lines.append(
         f"Sweep      {evaluation.chips} chips × {len(set(evaluation.times))} times × {compensation} (drift compensation "
-        f"{_words(evaluation.compensation) if hardware.device.drifts else 'off: no drift'}) = {scores:,} scores"
+        f"{_words(evaluation.compensation) if drifts else 'off: no drift'}) = {scores:,} scores"
     )
     lines.append(f"Output     {folder}")
-    lines += ["", *_tile_lines(model, hardware, count), "", *_noise_lines(model, hardware, train, settings)]
+    lines += ["", *_tile_lines(placement, count), "", *_noise_lines(model, placement, train, settings)]
     return "\n".join(lines)
 
 
@@ -80,16 +80,14 @@ def _words(compensation: list[bool]) -> str:
     return " and ".join("on" if value else "off" for value in sorted(set(compensation)))
 
 
-def _tile_lines(model: nn.Module, hardware: Hardware, count: TileCount) -> list[str]:
-    crossbar = hardware.crossbar
-    shapes = Counter(tuple(layer.weight.shape) for layer in analog_layers(model, hardware.layers).values())
+def _tile_lines(placement: Placement, count: TileCount) -> list[str]:
+    crossbar = placement.hardware.crossbar
     lines = [f"{'layers':>8} {'inputs × outputs':>18} {'tiles each':>12} {'rows × columns':>16} {'utilisation':>12}"]
-    for (outputs, inputs), layers in shapes.items():
-        grid = crossbar.grid(outputs, inputs)
+    for grid, layers in Counter(placement.grids.values()).items():
         each = f"{len(grid.row_blocks)} × {len(grid.column_blocks)}"
         largest = f"{grid.row_blocks[0]} × {grid.column_blocks[0]}"
-        used = 100 * outputs * inputs / (grid.tiles * crossbar.rows * crossbar.columns)
-        lines.append(f"{layers:>8} {f'{inputs} × {outputs}':>18} {each:>12} {largest:>16} {used:>10.2f} %")
+        used = 100 * grid.outputs * grid.inputs / (grid.tiles * crossbar.rows * crossbar.columns)
+        lines.append(f"{layers:>8} {f'{grid.inputs} × {grid.outputs}':>18} {each:>12} {largest:>16} {used:>10.2f} %")
     lines.append(
         f"{count.layers} layers on {count.tiles} tiles of {crossbar.rows} × {crossbar.columns}; "
         f"mean utilisation {count.over_layers:.2f} % over layers, {count.over_tiles:.2f} % over tiles"
@@ -98,10 +96,11 @@ def _tile_lines(model: nn.Module, hardware: Hardware, count: TileCount) -> list[
 
 
 @torch.no_grad()
-def _noise_lines(model: nn.Module, hardware: Hardware, train: Any, settings: RunSettings) -> list[str]:
+def _noise_lines(model: nn.Module, placement: Placement, train: Any, settings: RunSettings) -> list[str]:
     """Every noise in LSB, full-on cells and percent of a typical output: medians over the layers."""
-    lsb = hardware.crossbar.adc.lsb if hardware.crossbar.adc_bits is not None else math.nan
-    probes = _probe(model.eval(), hardware, train, settings)
+    crossbar = placement.hardware.crossbar
+    lsb = crossbar.adc.lsb if crossbar.adc_bits is not None else math.nan
+    probes = _probe(model.eval(), placement, train, settings)
     typical = _median([probe["typical"] for probe in probes])
     lines = [f"{'at the output of a tile':<44} {'LSB of ADC':>11} {'full-on cells':>14} {'% of typical':>13}"]
     for name in probes[0]:
@@ -109,19 +108,17 @@ def _noise_lines(model: nn.Module, hardware: Hardware, train: Any, settings: Run
         share = _median([100 * probe[name] / probe["typical"] for probe in probes])
         label = "typical output (rms, median over layers)" if name == "typical" else name
         lines.append(f"{label:<44} {value / lsb:>11.3g} {value:>14.4g} {share:>11.2f} %")
-    bound = hardware.crossbar.adc_bound / typical
+    bound = crossbar.adc_bound / typical
     lines.append(f"ADC: 1 LSB = {lsb:.5g} full-on cells; its bound is {bound:.1f} times the typical output")
     return lines
 
 
-def _probe(model: nn.Module, hardware: Hardware, train: Any, settings: RunSettings) -> list[dict[str, float]]:
-    layers = analog_layers(model, hardware.layers)
-    crossbar = hardware.crossbar
-    grids = {name: crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
+def _probe(model: nn.Module, placement: Placement, train: Any, settings: RunSettings) -> list[dict[str, float]]:
+    layers = placement.layers(model)
     batch = train.batch(list(range(min(PROBED_EXAMPLES, len(train)))))
     batch.pop("labels")
     calibration = settings.hardware.calibration
-    ranges = calibrate_input_ranges(model, layers, crossbar, [batch], calibration.percentile, calibration.adc_headroom)
+    ranges = calibrate_input_ranges(model, layers, placement, [batch], calibration.percentile, calibration.adc_headroom)
     inputs: dict[str, Tensor] = {}
     handles = [layer.register_forward_pre_hook(_keep(inputs, name, layer)) for name, layer in layers.items()]
     model(**batch)
@@ -129,7 +126,7 @@ def _probe(model: nn.Module, hardware: Hardware, train: Any, settings: RunSettin
         handle.remove()
     times = sorted(set(settings.evaluation.times))
     return [
-        _noise_of_layer(layer.weight, grids[name], inputs[name], ranges[name], hardware, times)
+        _noise_of_layer(layer.weight, placement.grids[name], inputs[name], ranges[name], placement.hardware, times)
         for name, layer in layers.items()
     ]
 

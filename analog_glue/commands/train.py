@@ -16,6 +16,7 @@ from analog_glue.commands.deploy import (
     EncodedData,
     RunSummary,
     calibrated_ranges,
+    computed_alike,
     is_main_process,
     runtime,
     silent,
@@ -26,24 +27,28 @@ from analog_glue.commands.dry_run import describe
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
-from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
-from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery
+from analog_glue.nn.computation import Computation
+from analog_glue.nn.convert import fold_output_scales, learned_periphery
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock
-from analog_glue.runs.files import write_json_atomic
+from analog_glue.nn.placement import Placement
+from analog_glue.runs import legacy
+from analog_glue.runs.configuration import config_of, scalars
 from analog_glue.runs.folder import (
     BEST,
     CONFIG_FILE_OF_RUN,
     PERIPHERY_FILE,
-    RUN_FILE,
     STATE,
     forget,
     is_done,
     read_run,
+    recorded,
     working_in,
 )
-from analog_glue.runs.identity import config_of, model_identity, scalars, short_hash, training_identity
+from analog_glue.runs.identity import Identity, resolved
+from analog_glue.runs.lookup import Found, find_run, nearest_run
+from analog_glue.runs.model_files import model_entries, same_network
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.tensors import save_tensors
 from analog_glue.settings import RunSettings
@@ -78,7 +83,7 @@ def train(
     """
     if not is_main_process():
         log = silent
-    hardware, where = runtime(settings, device, tile)
+    hardware, computation = runtime(settings, device, tile)
     config = config or config_of(task=task, model=model, noise=device, tile=tile, training=mode)
     choices = choices or _names_of(task, model, device, mode)
     task.check(settings.data.root)
@@ -86,18 +91,10 @@ def train(
     start = None if mode.start_from is None else read_run(Path(mode.start_from), "training.start_from")
     raw = task.load(settings.data.root)
 
-    identity = {
-        "task": config["task"],
-        "data": raw.fingerprint,
-        "model": model_identity(config["model"]),
-        "training": training_identity(config["training"], start),
-        "seed": settings.seed,
-    }
-    if mode.uses_hardware:
-        identity |= {"noise": config["noise"], "tile": config["tile"], "hardware": asdict(settings.hardware)}
-    train_id = short_hash(identity)
-    name = f"{choices['task']}-{choices['model']}-{choices['training']}-seed{settings.seed}-{train_id}"
-    folder = Path(settings.output_root) / name
+    root, stem = Path(settings.output_root), f"{choices['task']}-{choices['model']}-{choices['training']}-seed{settings.seed}"
+    identity = identity_of_training(settings, task, model, mode, hardware, computation, raw.fingerprint, start)
+    found = _find(root, stem, identity, settings, config, model, mode, hardware, computation, raw.fingerprint, start)
+    folder, name = found.folder, found.name
     done = is_done(folder) and not settings.force
 
     if done:
@@ -107,62 +104,141 @@ def train(
         loaded = model.load(task.num_labels, settings.seed, texts=raw.train.texts)
         if mode.start_from is not None:
             loaded.model.load_state_dict(load_checkpoint_model(Path(mode.start_from)).model.state_dict())
-    analog_layers(loaded.model, hardware.layers)  # patterns that match nothing are refused before anything is trained
+    placement = Placement.of(loaded.model, hardware)  # patterns that match nothing are refused before anything is trained
     encoded = EncodedData.of(task, raw, loaded)
 
     if settings.dry_run:
-        text = describe(loaded.model, hardware, encoded.train, settings, task.name, raw, mode, folder, done, loaded.source)
+        text = describe(loaded.model, placement, encoded.train, settings, task.name, raw, mode, folder, done, loaded.source)
         return RunSummary(folder, text)
     if not done:
         facts = provenance(
             command="train",
             overrides=list(overrides),
             name=name,
-            train_id=train_id,
+            train_id=found.id,
+            recipe=recipe_of(identity, start),
+            identity=identity.payload,
             choices=choices,
             seed=settings.seed,
             data={"source": raw.source, "fingerprint": raw.fingerprint},
             model={"source": loaded.source, "parameters": sum(p.numel() for p in loaded.model.parameters())},
-            product=choose_product(hardware.product, where, device.noise_floor, hardware.kernel),
-            kernel=hardware.kernel,
+            product=computation.product,
+            kernel=computation.kernel,
             matmul=taken(),
-            device=where,
+            device=computation.where,
         )
         if is_main_process():
             if settings.force:
                 forget(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json_atomic(folder / CONFIG_FILE_OF_RUN, {**config, **scalars(settings)})
-            write_json_atomic(folder / RUN_FILE, {**facts, "status": "running"})
+            elif not folder.exists() and (nearest := nearest_run(root, stem, identity)):
+                log(nearest)
             log(f"Training {name} in {folder}")
-        with working_in(folder):
-            _train(settings, task, mode, hardware, loaded, encoded, folder, facts, where, log)
+        configs = {CONFIG_FILE_OF_RUN: {**config, **scalars(settings)}}
+        with working_in(folder), recorded(folder, facts, configs, write=is_main_process()) as outcome:
+            outcome["history"] = _train(settings, task, mode, placement, computation, loaded, encoded, folder, log)
+        if is_main_process():
+            for state in (STATE, BEST):
+                (folder / state).unlink(missing_ok=True)
     if not is_main_process():
         return RunSummary(folder, "")  # the sweep is the main process's work
     if not done:
         loaded = load_checkpoint_model(folder)
-    subject = subject_of(settings, hardware, task, raw, loaded, encoded, folder, log)
-    return sweep(settings, hardware, subject, config, choices, overrides, where, log)
+    subject = subject_of(settings, placement, task, raw, loaded, encoded, folder, log)
+    return sweep(settings, placement, computation, subject, config, choices, overrides, log)
+
+
+def identity_of_training(
+    settings: RunSettings,
+    task: Task,
+    model: Any,
+    mode: TrainingMode,
+    hardware: Hardware,
+    computation: Computation,
+    data: str,
+    start: dict[str, Any] | None,
+) -> Identity:
+    """What determines the trained weights; hardware, and how it is computed, where training sees it.
+
+    Args:
+        data: Fingerprint of the data.
+        start: run.json of the run whose weights are the starting point.
+    """
+    files = model.folder()
+    payload = {
+        **resolved("task", task),
+        "data": data,
+        **resolved("model", model),
+        **({} if files is None else model_entries(files)),
+        **resolved("training", mode),
+        "seed": settings.seed,
+    }
+    if start is not None:
+        payload["training.start_from"] = start["train_id"]
+    if mode.uses_hardware:
+        payload |= resolved("noise", hardware.device) | resolved("tile", hardware.crossbar)
+        payload |= resolved("hardware", settings.hardware)
+        payload |= {
+            "computation.products": sorted({computation.fine, computation.coarse}),
+            "computation.stream": computation.stream,
+        }
+    return Identity(payload)
+
+
+def recipe_of(identity: Identity, start: dict[str, Any] | None) -> str:
+    """The id of the training without its seed, nor that of the run it starts from."""
+    return identity.recipe(**({} if start is None else {"training.start_from": start.get("recipe") or start["train_id"]}))
+
+
+def _find(
+    root: Path,
+    stem: str,
+    identity: Identity,
+    settings: RunSettings,
+    config: dict[str, Any],
+    model: Any,
+    mode: TrainingMode,
+    hardware: Hardware,
+    computation: Computation,
+    data: str,
+    start: dict[str, Any] | None,
+) -> Found:
+    """The folder of a training run; one of version 0.1.0 counts where its checkpoint has the network that is asked for."""
+    files = model.folder()
+    before = legacy.training_id(
+        config,
+        data,
+        settings.seed,
+        None if start is None else start["train_id"],
+        settings.hardware if mode.uses_hardware else None,
+        files if config["model"].get("path") else None,
+    )
+
+    def fits(folder: Path, record: dict[str, Any]) -> bool:
+        if mode.uses_hardware and not computed_alike(record, settings, hardware, computation):
+            return False
+        return files is None or (is_done(folder) and same_network(folder, files, model.dropout))
+
+    return find_run(root, stem, identity, before, fits)
 
 
 def _train(
     settings: RunSettings,
     task: Task,
     mode: TrainingMode,
-    hardware: Hardware,
+    placement: Placement,
+    computation: Computation,
     loaded: LoadedModel,
     encoded: EncodedData,
     folder: Path,
-    facts: dict[str, Any],
-    where: str,
     log: Callable[[str], None],
-) -> None:
+) -> dict[str, Any]:
+    """Train and save the model; the history for run.json."""
     calibration = settings.hardware.calibration
 
     def calibrate(model: nn.Module) -> dict[str, Tensor]:
-        return calibrated_ranges(model, hardware, encoded.train, calibration)
+        return calibrated_ranges(model, placement, encoded.train, calibration)
 
-    preparation = Preparation(hardware, NoiseClock(), calibrate)
+    preparation = Preparation(placement, computation, NoiseClock(), calibrate)
     prepared = mode.prepare(loaded.model, preparation)
     data = TrainingData(
         order=lambda epoch: training_batches(len(encoded.train), mode.batch_size, settings.seed, epoch),
@@ -174,10 +250,10 @@ def _train(
         return {s.metric: s.value for s in scores}
 
     trained, history = fit(
-        prepared, mode, data, validation_scores, task.headline, preparation, settings.seed, folder, where, log
+        prepared, mode, data, validation_scores, task.headline, preparation, settings.seed, folder, computation.where, log
     )
     if not is_main_process():
-        return
+        return {}
     fold_output_scales(trained)
     periphery = learned_periphery(trained)
     if periphery:
@@ -185,9 +261,7 @@ def _train(
         tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items()}
         save_tensors(folder / PERIPHERY_FILE, tensors)
     _save_plain(trained, loaded, folder)
-    write_json_atomic(folder / RUN_FILE, {**facts, "status": "done", "history": asdict(history)})
-    for name in (STATE, BEST):
-        (folder / name).unlink(missing_ok=True)
+    return asdict(history)
 
 
 def _save_plain(trained: nn.Module, loaded: LoadedModel, folder: Path) -> None:

@@ -8,13 +8,15 @@ from typing import Any
 
 from analog_glue.configuration.wording import unknown_key
 from analog_glue.errors import WrongInput
+from analog_glue.runs.aliases import as_of_today
 
 
 def build(config: Any, key: str) -> Any:
     """Build the component that a resolved yaml node describes, its parts first.
 
     A node with `_target_` becomes an object of that class, which must be one of analog_glue's own: a
-    configuration can run no other code. Lists become tuples, since components are frozen.
+    configuration can run no other code. Lists become tuples, since components are frozen. Names that classes and
+    settings had before are understood (`runs/aliases.py`).
 
     Args:
         config: Resolved yaml: plain dicts, lists and scalars.
@@ -27,6 +29,7 @@ def build(config: Any, key: str) -> Any:
         return tuple(build(item, f"{key}[{i}]") for i, item in enumerate(config))
     if not isinstance(config, dict):
         return config
+    config = as_of_today(config)
     arguments = {name: build(value, f"{key}.{name}") for name, value in config.items() if name != "_target_"}
     if "_target_" not in config:
         return arguments
@@ -51,6 +54,7 @@ def as_annotated(config: Any, key: str) -> Any:
     """
     if not isinstance(config, dict):
         return config
+    config = as_of_today(config)
     node = {name: as_annotated(value, f"{key}.{name}") for name, value in config.items()}
     if "_target_" in node:
         hints = _annotations(_own_class(node["_target_"], key))

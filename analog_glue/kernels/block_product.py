@@ -12,6 +12,12 @@ class BlockProduct(ABC):
     `codes` are [vectors, row blocks · rows], float32 or int8; results are float32 [row blocks, vectors, columns].
     """
 
+    blocks: int  # row blocks
+    columns: int
+    rows: int  # of a row block
+    has_halves: bool = False  # whether a weight lies in two 8-bit halves, as [row blocks, 2 · columns, rows]
+    multiplies_bytes: bool = False  # whether weights are single 8-bit numbers, multiplied by the CPU's own 8-bit instruction
+
     @abstractmethod
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         """Σ_j w_ij x_j of every row block, times `unit`."""
@@ -31,6 +37,7 @@ class Float32Product(BlockProduct):
 
     def __init__(self, weights: Tensor) -> None:
         """Args: weights: [row blocks, columns, rows], any real numbers."""
+        self.blocks, self.columns, self.rows = weights.shape
         self.weights = weights.transpose(1, 2)
         self._magnitudes: Tensor | None = None
 
@@ -43,5 +50,4 @@ class Float32Product(BlockProduct):
         return torch.bmm(self._in_blocks(codes).square(), self._magnitudes)
 
     def _in_blocks(self, codes: Tensor) -> Tensor:
-        blocks, rows, _ = self.weights.shape
-        return codes.float().view(-1, blocks, rows).transpose(0, 1)
+        return codes.float().view(-1, self.blocks, self.rows).transpose(0, 1)

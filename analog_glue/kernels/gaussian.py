@@ -5,14 +5,26 @@ large tensor is cut into parts of fixed size, filled in parallel. The compiled k
 (kernels/threefry.py): a quarter of the time, and a stream that does not depend on how it is cut.
 """
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from analog_glue.kernels.operation import operation
 from analog_glue.kernels.parallel import run
 from analog_glue.seeding import generator
 from analog_glue.seeding import key as derive_key
 
 PART = 1 << 18  # numbers filled at a time; part of what a key means to the reference
 WORD = 0xFFFFFFFF
+COUNTED = "threefry-4x32-13"  # the stream of compiled kernels, on CPU and GPU alike
+
+
+def stream_name(kernel: str, device: torch.device | str) -> str:
+    """Which numbers a key stands for: streams of one name agree number for number, others are independent draws."""
+    if kernel == "compiled":
+        return COUNTED
+    kind = torch.device(device).type
+    return "torch" if kind == "cpu" else f"torch-{kind}"
 
 
 def fill_normal(out: Tensor, key: int, kernel: str = "reference") -> Tensor:
@@ -21,27 +33,36 @@ def fill_normal(out: Tensor, key: int, kernel: str = "reference") -> Tensor:
     Args:
         kernel: "reference" or "compiled"; their streams differ.
     """
-    if out.device.type == "cuda" and kernel == "compiled":
-        from analog_glue.kernels.triton_threefry import fill as fill_on_gpu
+    return _fill.by(kernel, out.device)(out, key)
 
-        return fill_on_gpu(out, key)
+
+@operation
+def _fill(out: Tensor, key: int) -> Tensor:
     if out.device.type != "cpu":
         return out.normal_(generator=generator("gaussian", key, device=out.device))
     parts = out.view(-1).split(PART)
-    if kernel == "compiled":
-        from analog_glue.kernels.threefry import ROW, fill
-
-        words = key_words(key)
-        run(lambda index: fill(parts[index].numpy(), index * (PART // ROW), *words), range(len(parts)))
-    else:
-        run(lambda index: parts[index].normal_(generator=generator("gaussian", key, index)), range(len(parts)))
+    run(lambda index: parts[index].normal_(generator=generator("gaussian", key, index)), range(len(parts)))
     return out
 
 
-def key_words(key: int) -> tuple:
-    """A key as the two 32-bit words that compiled kernels take."""
-    import numpy as np
+@_fill.compiled("cpu")
+def _fill_by_numba(out: Tensor, key: int) -> Tensor:
+    from analog_glue.kernels.threefry import ROW, fill
 
+    words, parts = key_words(key), out.view(-1).split(PART)
+    run(lambda index: fill(parts[index].numpy(), index * (PART // ROW), *words), range(len(parts)))
+    return out
+
+
+@_fill.compiled("cuda")
+def _fill_by_triton(out: Tensor, key: int) -> Tensor:
+    from analog_glue.kernels.triton_threefry import fill
+
+    return fill(out, key)
+
+
+def key_words(key: int) -> tuple[np.uint32, np.uint32]:
+    """A key as the two 32-bit words that compiled kernels take."""
     return np.uint32(key & WORD), np.uint32(key >> 32 & WORD)
 
 

@@ -19,12 +19,17 @@ class PackedProduct(BlockProduct):
         self.blocks, self.columns, self.rows = product.blocks, product.columns, product.rows
         self.has_halves, self.scale, self.magnitude_scale = product.has_halves, product.scale, product.magnitude_scale
         self.dither = product.dither
+        self.multiplies_bytes = not self.has_halves
         self.weights = vnni.pack(product.integers.numpy())
         self.magnitudes = vnni.pack(product.magnitudes.numpy()) if with_variance else NO_MAGNITUDES
 
     @property
     def rounding(self) -> float:
         return self.scale
+
+    def scratch_size(self, reads: bool) -> int:
+        """int32 numbers of memory that `vnni.analog_chunk` works in; `reads`: with read noise."""
+        return vnni.scratch_size(self.blocks, self.rows, self.columns, self.has_halves, reads)
 
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         sums = self._sums(codes.to(torch.int8), self.weights)

@@ -12,20 +12,17 @@ numbers. Most inputs of a transformer are far below their range, so plain roundi
 fixed dither over the rows keeps the sum right on average, its square root within 0.5 % where the noise matters.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from analog_glue.kernels.block_product import BlockProduct, Float32Product
+from analog_glue.kernels.operation import operation
 
 LEVELS = 16_256  # of a weight: 127 · 128, so that both halves are 8-bit numbers
-
-
+WEIGHT_DIGITS = {"int8": 15, "int8_single": 8, "float16": 11, "float32": 24}  # [bits] of a weight in each product
 ROUNDING = 1 / 127 / 12**0.5  # standard deviation of rounding to 8 bits, in units of the largest weight
-
-
 MARGIN = 3.5  # of the weights' own noise over rounding: that adds 4 % where the noise is smallest
-
-
 GOLDEN = 0.6180339887498949  # multiples of it modulo 1 fill (0, 1) evenly, from any row on
 
 
@@ -36,40 +33,16 @@ class Int8Product(BlockProduct):
         """Args: weights: [row blocks, columns, rows], any real numbers; bits: 15 (two 8-bit halves) or 8."""
         self.blocks, self.columns, self.rows = weights.shape
         self.has_halves = bits == 15
-        largest = max(_largest(weights, kernel), 1e-30)
+        largest = max(largest_magnitude.by(kernel, weights.device)(weights), 1e-30)
         self.scale = largest / (LEVELS if self.has_halves else 127)  # of a weight
         self.magnitude_scale = largest / 127
         self.dither = torch.arange(0.5, self.rows).mul_(GOLDEN).frac_()
-        if kernel == "compiled":
-            self.integers, self.magnitudes = self._rounded(weights)
-            return
-        integers = (weights * (1 / self.scale)).round_()
-        if self.has_halves:
-            high = (integers / 128).round_()
-            low = integers.sub_(high, alpha=128)
-            # Both halves side by side: one integer product of twice the columns per row block.
-            self.integers = torch.cat([high, low], dim=1).to(torch.int8)
-            self.magnitudes = (weights.abs() * (1 / self.magnitude_scale)).round_().to(torch.int8)
-        else:
-            self.integers = integers.to(torch.int8)
-            self.magnitudes = self.integers.abs()
+        rounded = to_integers.by(kernel, weights.device)
+        self.integers, self.magnitudes = rounded(weights, 1 / self.scale, self.has_halves, 1 / self.magnitude_scale)
 
     @property
     def rounding(self) -> float:
         return self.scale
-
-    def _rounded(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        import numpy as np
-
-        from analog_glue.kernels.weights import share_columns, to_integers
-
-        integers = torch.empty(self.blocks, self.columns * (1 + self.has_halves), self.rows, dtype=torch.int8)
-        magnitudes = torch.empty(self.blocks, self.columns, self.rows, dtype=torch.int8)
-        units = np.float32(1 / self.scale), np.float32(1 / self.magnitude_scale)
-        weights = weights.contiguous().numpy()
-        results = integers.numpy(), magnitudes.numpy()
-        share_columns(to_integers, self.columns, weights, units[0], self.has_halves, units[1], *results)
-        return integers, magnitudes
 
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         integers = codes.to(torch.int8)
@@ -90,12 +63,52 @@ class Int8Product(BlockProduct):
         return integers[:, block * self.rows : (block + 1) * self.rows].contiguous()
 
 
-def _largest(weights: Tensor, kernel: str) -> float:
-    if kernel == "compiled" and weights.device.type == "cpu":
-        from analog_glue.kernels.weights import largest_magnitude
-
-        return float(largest_magnitude(weights.contiguous().view(-1).numpy()))
+@operation
+def largest_magnitude(weights: Tensor) -> float:
+    """Largest |weight|."""
     return weights.abs().max().item()
+
+
+@largest_magnitude.compiled("cpu")
+def _largest_magnitude(weights: Tensor) -> float:
+    from analog_glue.kernels.weights import largest_magnitude
+
+    return float(largest_magnitude(weights.contiguous().view(-1).numpy()))
+
+
+@operation
+def to_integers(weights: Tensor, per_unit: float, halves: bool, magnitudes_per_unit: float) -> tuple[Tensor, Tensor]:
+    """Weights and their magnitudes as 8-bit numbers.
+
+    Args:
+        weights: [row blocks, columns, rows].
+        per_unit: Integers per unit of weight; `magnitudes_per_unit`: of magnitude.
+        halves: Whether to round to 15 bits, in two 8-bit halves.
+
+    Returns:
+        int8 of the shape of `weights`, with `halves` [row blocks, 2 · columns, rows]: both halves side by side, so that one
+        integer product of twice the columns takes them; and the magnitudes, int8 of the shape of `weights`.
+    """
+    integers = (weights * per_unit).round_()
+    if not halves:
+        single = integers.to(torch.int8)
+        return single, single.abs()
+    high = (integers / 128).round_()
+    low = integers.sub_(high, alpha=128)
+    magnitudes = (weights.abs() * magnitudes_per_unit).round_().to(torch.int8)
+    return torch.cat([high, low], dim=1).to(torch.int8), magnitudes
+
+
+@to_integers.compiled("cpu")
+def _to_integers(weights: Tensor, per_unit: float, halves: bool, magnitudes_per_unit: float) -> tuple[Tensor, Tensor]:
+    from analog_glue.kernels.weights import share_columns, to_integers
+
+    blocks, columns, rows = weights.shape
+    integers = torch.empty(blocks, columns * (1 + halves), rows, dtype=torch.int8)
+    magnitudes = torch.empty(blocks, columns, rows, dtype=torch.int8)
+    arrays = weights.contiguous().numpy(), np.float32(per_unit), halves, np.float32(magnitudes_per_unit)
+    share_columns(to_integers, columns, *arrays, integers.numpy(), magnitudes.numpy())
+    return integers, magnitudes
 
 
 def make_product(weights: Tensor, kind: str, kernel: str = "reference") -> BlockProduct:
@@ -127,4 +140,9 @@ def choose_product(wanted: str, device: torch.device | str, noise_floor: float, 
         return "float16" if kernel == "compiled" else "float32"
     if torch.device(device).type != "cpu" or not torch.cpu._is_vnni_supported():
         return "float32"
-    return "int8_single" if noise_floor >= MARGIN * ROUNDING else "int8"
+    return "int8_single" if hides_rounding(noise_floor) else "int8"
+
+
+def hides_rounding(noise_floor: float) -> bool:
+    """Whether an error of weights with at least this standard deviation hides one more of rounding to 8 bits."""
+    return noise_floor >= MARGIN * ROUNDING

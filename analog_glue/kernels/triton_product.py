@@ -17,6 +17,7 @@ class Float16Product(BlockProduct):
 
     def __init__(self, weights: Tensor) -> None:
         """Args: weights: [row blocks, columns, rows], up to 65504."""
+        self.blocks, self.columns, self.rows = weights.shape
         self.weights = weights.to(torch.float16).contiguous()
         self.magnitudes = self.weights.abs()  # kept: tensor cores read them from memory, they could not be made on the way
 
@@ -27,5 +28,4 @@ class Float16Product(BlockProduct):
         return torch.bmm(self._in_blocks(codes).square(), self.magnitudes.float().transpose(1, 2))
 
     def _in_blocks(self, codes: Tensor) -> Tensor:
-        blocks, _, rows = self.weights.shape
-        return codes.float().view(-1, blocks, rows).transpose(0, 1)
+        return codes.float().view(-1, self.blocks, self.rows).transpose(0, 1)

@@ -4,7 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analog_glue.kernels.operation import operation
 from analog_glue.tiles.mapping import TileGrid
+
+NO_PLACES = np.empty(0, np.int64)
 
 
 def effective_weight(weight: Tensor, output_scale: Tensor, grid: TileGrid) -> Tensor:
@@ -12,23 +15,44 @@ def effective_weight(weight: Tensor, output_scale: Tensor, grid: TileGrid) -> Te
     return grid.from_blocks(grid.to_blocks(weight).mul_(output_scale.unsqueeze(2)))
 
 
-def as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor, kernel: str) -> Tensor:
+@operation
+def inputs_beyond(x: Tensor, ranges: Tensor) -> Tensor:
+    """Where |x| [vectors, inputs] exceeds its range [inputs]: int64 indices into x flattened."""
+    return (x.abs() > ranges).flatten().nonzero().squeeze(1)
+
+
+@inputs_beyond.compiled("cpu")
+def _inputs_beyond(x: Tensor, ranges: Tensor) -> Tensor:
+    from analog_glue.kernels.fused import find_beyond
+
+    arrays = x.contiguous().numpy(), ranges.numpy()
+    places = torch.empty(find_beyond(*arrays, NO_PLACES), dtype=torch.int64)
+    if len(places):
+        find_beyond(*arrays, places.numpy())
+    return places
+
+
+@operation
+def as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor) -> Tensor:
     """The weights [outputs, inputs] that a product saw, rounded to multiples of `rounding` (0: not), in real units.
 
     Args:
         blocks: Normalised weights [row blocks, outputs, rows]; overwritten.
         worth: [row blocks, outputs], what 1 of them is worth.
     """
-    if kernel == "compiled" and blocks.device.type == "cpu":
-        from analog_glue.kernels.weights import as_used, share_columns
-
-        used = torch.empty(grid.outputs, grid.inputs)
-        arrays = blocks.numpy(), np.array(grid.row_blocks), np.float32(rounding), worth.numpy(), used.numpy()
-        share_columns(as_used, grid.outputs, *arrays)
-        return used
     if rounding > 0:
         blocks.mul_(1 / rounding).round_().mul_(rounding)
     return grid.from_blocks(blocks.mul_(worth.unsqueeze(2)))
+
+
+@as_used.compiled("cpu")
+def _as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor) -> Tensor:
+    from analog_glue.kernels.weights import as_used, share_columns
+
+    used = torch.empty(grid.outputs, grid.inputs)
+    arrays = blocks.numpy(), np.array(grid.row_blocks), np.float32(rounding), worth.numpy(), used.numpy()
+    share_columns(as_used, grid.outputs, *arrays)
+    return used
 
 
 def integer_gradients(
@@ -51,20 +75,15 @@ def integer_gradients(
     return torch.from_numpy(grad_x), torch.from_numpy(grad_used)
 
 
+@operation
 def take_back(
-    places: Tensor, reaching: Tensor, grid: TileGrid, used: Tensor, codes: Tensor, to_x: Tensor, to_used: Tensor, kernel: str
+    places: Tensor, reaching: Tensor, grid: TileGrid, used: Tensor, codes: Tensor, to_x: Tensor, to_used: Tensor
 ) -> None:
     """Take what came through clipping ADCs out of the gradients at inputs and codes, in place.
 
     Args:
         places: Which clip, in [row blocks, vectors, outputs] flattened; `reaching`: ∂L/∂y there.
     """
-    if kernel == "compiled" and used.device.type == "cpu":
-        from analog_glue.kernels.weights import take_back
-
-        arrays = (array.numpy() for array in (used, codes, to_x, to_used))
-        take_back(places.numpy(), reaching.numpy(), np.array(grid.row_blocks), *arrays)
-        return
     vectors, outputs = len(codes), grid.outputs
     parts = zip(*(array.split(grid.row_blocks, dim=1) for array in (used, codes, to_x, to_used)), strict=True)
     for block, (of_used, of_codes, x, used_part) in enumerate(parts):
@@ -75,18 +94,34 @@ def take_back(
             used_part.index_add_(0, output, share * of_codes[vector], alpha=-1)
 
 
+@take_back.compiled("cpu")
+def _take_back(
+    places: Tensor, reaching: Tensor, grid: TileGrid, used: Tensor, codes: Tensor, to_x: Tensor, to_used: Tensor
+) -> None:
+    from analog_glue.kernels.weights import take_back
+
+    arrays = (array.numpy() for array in (used, codes, to_x, to_used))
+    take_back(places.numpy(), reaching.numpy(), np.array(grid.row_blocks), *arrays)
+
+
+@operation
 def finish_gradients(
-    gradient: Tensor, used: Tensor, per_code: Tensor, output_scale: Tensor, grid: TileGrid, kernel: str
+    gradient: Tensor, used: Tensor, per_code: Tensor, output_scale: Tensor, grid: TileGrid
 ) -> tuple[Tensor, Tensor]:
     """∂L/∂weight, and Σ over the rows of ∂L/∂used · used [row blocks, outputs], from Σ ∂L/∂y · code [outputs, inputs]."""
-    if kernel == "compiled" and gradient.device.type == "cpu":
-        from analog_glue.kernels.weights import finish_gradient, share_columns
-
-        towards_scale = torch.empty_like(output_scale)
-        arrays = (gradient, used, per_code, output_scale, towards_scale)
-        g, u, p, o, t = (array.detach().numpy() for array in arrays)
-        share_columns(finish_gradient, grid.outputs, g, u, np.array(grid.row_blocks), p, o, t)
-        return gradient, towards_scale
     gradient.mul_(per_code)
     towards_scale = grid.to_blocks(gradient * used).sum(dim=2)
     return effective_weight(gradient, output_scale, grid), towards_scale
+
+
+@finish_gradients.compiled("cpu")
+def _finish_gradients(
+    gradient: Tensor, used: Tensor, per_code: Tensor, output_scale: Tensor, grid: TileGrid
+) -> tuple[Tensor, Tensor]:
+    from analog_glue.kernels.weights import finish_gradient, share_columns
+
+    towards_scale = torch.empty_like(output_scale)
+    arrays = (gradient, used, per_code, output_scale, towards_scale)
+    g, u, p, o, t = (array.detach().numpy() for array in arrays)
+    share_columns(finish_gradient, grid.outputs, g, u, np.array(grid.row_blocks), p, o, t)
+    return gradient, towards_scale

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from analog_glue.kernels.block_product import Float32Product
+from analog_glue.nn.placement import Placement
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 
@@ -22,7 +23,7 @@ SATURATED = 0.01  # share of the outputs of a column that may saturate its ADC
 def calibrate_input_ranges(
     model: Callable[..., object],
     layers: dict[str, nn.Linear],
-    crossbar: Crossbar,
+    placement: Placement,
     batches: Iterable[dict[str, Tensor]],
     percentile: float,
     adc_headroom: bool = True,
@@ -36,8 +37,7 @@ def calibrate_input_ranges(
 
     Args:
         model: In eval mode; called with the entries of a batch (input_ids, attention_mask, …) as keywords.
-        layers: Its linear layers by name.
-        crossbar: The tiles they are to lie on.
+        layers: Its linear layers by name, those of `placement`.
         batches: Keyword arguments of the model; padded positions (attention_mask 0) do not count.
         percentile: [%] of |x| that stays inside the range.
 
@@ -49,7 +49,7 @@ def calibrate_input_ranges(
     """
     batches = list(batches)
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
-    grids = {name: crossbar.grid(*layer.weight.shape) for name, layer in layers.items()}
+    crossbar, grids = placement.hardware.crossbar, placement.grids
     uses: Counter[str] = Counter()  # of a layer in one forward pass
     _observe(model, layers, batches[:1], lambda name, vectors: uses.update([name]))
     largest = {name: _LargestValues(grid, percentile, total * uses[name]) for name, grid in grids.items()}

@@ -1,8 +1,8 @@
 """From a plain model to one on tiles: walk it once, swap linear layers by name.
 
-to_analog(model, hardware, …)   for training with noise; swaps inside `model`
-to_digital(model, …)            the same weights without hardware; a copy that shares everything it can
-program(model, hardware, …)     one chip; a copy with its own device state, the master weights stay untouched
+to_analog(model, placement, …)   for training with noise; swaps inside `model`
+to_digital(model, …)             the same weights without hardware; a copy that shares everything it can
+program(model, placement, …)     one chip; a copy with its own device state, the master weights stay untouched
 """
 
 import copy
@@ -13,44 +13,33 @@ from torch import Tensor, nn
 
 from analog_glue.kernels.parallel import run
 from analog_glue.nn.backward import effective_weight
-from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.linear import AnalogLinear
-from analog_glue.nn.names import chosen_by_name
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.nn.programmed_linear import ProgrammedLinear
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.seeding import key
 from analog_glue.tiles.mapping import TileGrid
 
 
-def analog_layers(model: nn.Module, patterns: tuple[str, ...]) -> dict[str, nn.Linear]:
-    """The linear layers of `model` that `patterns` put on tiles, by name, in the model's order.
-
-    A module used several times (ALBERT) is one layer and one array.
-
-    Raises:
-        ValueError: a pattern that matches no linear layer, or none left.
-    """
-    linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return chosen_by_name(linears, patterns, "Setting `hardware.layers`", "linear")
-
-
 def to_analog(
     model: nn.Module,
-    hardware: Hardware,
+    placement: Placement,
+    computation: Computation,
     weight_noise: WeightNoise,
     clock: NoiseClock,
     range_rule: str = "clip",
     range_decay: float = 0.0,
 ) -> nn.Module:
-    """Swap the chosen linear layers of `model` for `AnalogLinear` ones that share their parameters; returns `model`.
+    """Swap the placed linear layers of `model` for `AnalogLinear` ones that share their parameters; returns `model`.
 
     The layers stay digital until their `input_range` is set and `on_tiles` switched on.
     """
-    shared = _called_several_times(model)
-    for name, linear in analog_layers(model, hardware.layers).items():
-        analog = AnalogLinear(linear, name, hardware, weight_noise, clock, range_rule, range_decay, shared)
+    how = placement.hardware, computation, weight_noise, clock, range_rule, range_decay, _called_several_times(model)
+    for name, linear in placement.layers(model).items():
+        analog = AnalogLinear(linear, name, placement.grids[name], *how)
         model.set_submodule(name, analog.train(linear.training))
     clock.attach(model)
     return model
@@ -161,7 +150,14 @@ class _Beside(nn.Module):
         return torch.cat([layer(share) for layer, share in zip(self._layers, shares, strict=True)])
 
 
-def program(model: nn.Module, hardware: Hardware, periphery: dict[str, LayerPeriphery], chip: int, chip_seed: int = 0) -> Chip:
+def program(
+    model: nn.Module,
+    placement: Placement,
+    computation: Computation,
+    periphery: dict[str, LayerPeriphery],
+    chip: int,
+    chip_seed: int = 0,
+) -> Chip:
     """Program the weights of the plain `model` (left unchanged) onto chip number `chip`.
 
     Args:
@@ -173,9 +169,10 @@ def program(model: nn.Module, hardware: Hardware, periphery: dict[str, LayerPeri
     programmed: dict[str, ProgrammedLinear] = {}
 
     def on_devices(name: str) -> None:
-        programmed[name] = ProgrammedLinear(chosen[name], periphery[name], name, hardware, chip_key, clock)
+        how = placement.grids[name], placement.hardware, computation, chip_key, clock
+        programmed[name] = ProgrammedLinear(chosen[name], periphery[name], name, *how)
 
-    chosen = analog_layers(model, hardware.layers)
+    chosen = placement.layers(model)
     run(on_devices, chosen, next(iter(chosen.values())).weight.device)
     on_chip = _copy_with(model, lambda name, layer: programmed.get(name, layer))
     clock.attach(on_chip)

@@ -2,23 +2,26 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analog_glue.kernels.products import choose_product
-from analog_glue.nn.backward import as_used, effective_weight, finish_gradients, integer_gradients, take_back
+from analog_glue.nn.backward import (
+    as_used,
+    effective_weight,
+    finish_gradients,
+    inputs_beyond,
+    integer_gradients,
+    take_back,
+)
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock, UseCounter
 from analog_glue.nn.weight_noise import WeightNoise
-from analog_glue.tiles.mapping import normalised, shared_scale, weight_scale
+from analog_glue.tiles.mapping import TileGrid, largest_per_column, normalised, shared_scale
 from analog_glue.tiles.mvm import mvm
 from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling
 
 RANGE_RULES = ("clip", "toolkit")
-
-
-NO_PLACES = np.empty(0, np.int64)
 
 
 class AnalogLinear(nn.Linear):
@@ -40,7 +43,9 @@ class AnalogLinear(nn.Linear):
         self,
         linear: nn.Linear,
         name: str,
+        grid: TileGrid,
         hardware: Hardware,
+        computation: Computation,
         weight_noise: WeightNoise,
         clock: NoiseClock,
         range_rule: str = "clip",
@@ -50,7 +55,7 @@ class AnalogLinear(nn.Linear):
         """
         Args:
             linear: The layer to replace; its parameters are shared. A missing bias is added, as the learned offset.
-            name: Its name in the model, for the noise keys.
+            name: Its name in the model, for the noise keys; `grid`: how it lies on the tiles of `hardware`.
             range_rule: Gradient of α. "clip": the derivative of clipping. "toolkit": the heuristic of IBM's toolkit.
             range_decay: Adds range_decay · α to that gradient while more than 95 % of the inputs lie inside the range.
             shared: Whether the model calls this layer several times in one forward pass.
@@ -60,8 +65,7 @@ class AnalogLinear(nn.Linear):
         self.weight = linear.weight
         self.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features)) if linear.bias is None else linear.bias
         self.name = name
-        self.hardware = hardware
-        self.grid = hardware.crossbar.grid(self.out_features, self.in_features)
+        self.hardware, self.computation, self.grid = hardware, computation, grid
         blocks = len(self.grid.row_blocks)
         self.log_input_range = nn.Parameter(self.weight.new_zeros(blocks))
         self.output_scale = nn.Parameter(self.weight.new_ones(blocks, self.out_features))
@@ -99,32 +103,24 @@ class AnalogLinear(nn.Linear):
 
     def digital_scale(self) -> Tensor:
         """The weight that becomes a full-on cell [row blocks, outputs]."""
-        weight, crossbar = self.weight.detach(), self.hardware.crossbar
-        if self.hardware.kernel == "compiled" and weight.device.type == "cpu":
-            from analog_glue.kernels.weights import largest_per_column, share_columns
-
-            largest = torch.empty(len(self.grid.row_blocks), self.out_features)
-            arrays = weight.numpy(), np.array(self.grid.row_blocks), largest.numpy()
-            share_columns(largest_per_column, self.out_features, *arrays)
-            return shared_scale(largest, self.grid, crossbar.scale_per)
-        return weight_scale(self.grid.to_blocks(weight), self.grid, crossbar.scale_per)
+        largest = largest_per_column.by(self.computation.kernel, self.weight.device)(self.weight.detach(), self.grid)
+        return shared_scale(largest, self.grid, self.hardware.crossbar.scale_per)
 
     def weights_on_tiles(self, scale: Tensor, noise_key: int | None) -> Tensor:
         """What the products of a training step see, in units of a full-on cell [row blocks, outputs, rows].
 
         `noise_key` None: without weight noise.
         """
-        weight, hardware = self.weight.detach(), self.hardware
+        weight, device, kernel = self.weight.detach(), self.hardware.device, self.computation.kernel
         if noise_key is None or not self.weight_noise.is_on:
             return normalised(self.grid.to_blocks(weight), scale)
-        return self.weight_noise.noisy(weight, scale, self.grid, hardware.device, noise_key, hardware.kernel)
+        return self.weight_noise.noisy(weight, scale, self.grid, device, noise_key, kernel)
 
     def ready(self, weights: Tensor, with_noise: bool) -> ReadyWeights:
         """`weights` [row blocks, outputs, rows] made ready for products, as coarse as their noise allows."""
-        hardware = self.hardware
-        floor = self.weight_noise.floor(hardware.device) if with_noise else 0.0
-        product = choose_product(hardware.product, weights.device, floor, hardware.kernel)
-        return ReadyWeights.of(weights, self.grid, hardware.crossbar, product, hardware.kernel)
+        floor = self.weight_noise.floor(self.hardware.device) if with_noise else 0.0
+        product, kernel = self.computation.beside_noise(floor).product, self.computation.kernel
+        return ReadyWeights.of(weights, self.grid, self.hardware.crossbar, product, kernel)
 
     def effective_weight(self) -> Tensor:
         """The weight [outputs, inputs] that the layer has without noise and converters: with the learned output scale."""
@@ -163,20 +159,20 @@ class _AnalogProduct(torch.autograd.Function):
             scaling = Scaling.of(input_range, scale * output_scale, grid, crossbar, bias)
             clipped_outputs = ClippedOutputs() if keep_for_backward else None
             y, codes = mvm(x, ready, scaling, layer.clock.key(layer.name, "product noise", use), clipped_outputs)
-            if keep_for_backward:
+            if clipped_outputs is not None:
                 clipped_inputs = _clipped_inputs(x, input_range, layer)
                 outputs = clipped_outputs.gathered(x.device)
                 ctx.save_for_backward(codes, clipped_inputs, *outputs, weight, scale, input_range, output_scale)
                 ctx.layer, ctx.noise_key = layer, noise_key
                 ctx.rounding = ready.product.rounding
-                ctx.has_integers = ready.multiplies_bytes
+                ctx.has_integers = ready.product.multiplies_bytes
         return y if ctx.compute_dtype is None else y.to(ctx.compute_dtype)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         codes, clipped_inputs, places, signs, _, scale, input_range, output_scale = ctx.saved_tensors
         layer: AnalogLinear = ctx.layer
-        grid, crossbar = layer.grid, layer.hardware.crossbar
+        grid, crossbar, kernel = layer.grid, layer.hardware.crossbar, layer.computation.kernel
         compute = ctx.compute_dtype or torch.float32
         digital_scale = scale * output_scale
         blocks = layer.weights_on_tiles(scale, ctx.noise_key)
@@ -184,9 +180,9 @@ class _AnalogProduct(torch.autograd.Function):
         grad_bound = torch.zeros_like(output_scale)
         if ctx.has_integers and compute == torch.float32:
             grad_x, grad_used = integer_gradients(grad_y, blocks, ctx.rounding, digital_scale, codes, grid)
-            used = as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
+            used = as_used.by(kernel, blocks.device)(blocks, grid, ctx.rounding, digital_scale)
         else:
-            used = as_used(blocks, grid, ctx.rounding, digital_scale, layer.hardware.kernel)
+            used = as_used.by(kernel, blocks.device)(blocks, grid, ctx.rounding, digital_scale)
             grad_y = grad_y.to(compute)
             grad_x = torch.mm(grad_y, used.to(compute)).float()
             grad_used = torch.mm(grad_y.t(), codes.to(compute)).float()
@@ -196,13 +192,14 @@ class _AnalogProduct(torch.autograd.Function):
             reaching = grad_y.flatten()[places % grad_y.numel()].float()
             columns = places // grad_y.numel() * grid.outputs + places % grid.outputs
             grad_bound.view(-1).index_add_(0, columns, signs * reaching)
-            take_back(places, reaching, grid, used, codes, grad_x, grad_used, layer.hardware.kernel)
+            take_back.by(kernel, used.device)(places, reaching, grid, used, codes, grad_x, grad_used)
         grad_log_range = torch.zeros_like(input_range)
         if crossbar.dac_bits is not None:
             grad_log_range = _range_gradient(grad_x, codes, clipped_inputs, input_range, layer)
             grad_x.view(-1)[clipped_inputs] = 0
         per_code = grid.spread_over_rows(input_range / crossbar.dac.full_scale)
-        grad_weight, towards_scale = finish_gradients(grad_used, used, per_code, output_scale, grid, layer.hardware.kernel)
+        finish = finish_gradients.by(kernel, grad_used.device)
+        grad_weight, towards_scale = finish(grad_used, used, per_code, output_scale, grid)
 
         # ∂L/∂used · used is ∂L/∂log(output scale), because what is used is proportional to it; the bound of an ADC is
         # proportional to the output scale and to the input range.
@@ -218,15 +215,7 @@ def _clipped_inputs(x: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tens
     if layer.hardware.crossbar.dac_bits is None:
         return torch.empty(0, dtype=torch.int64, device=x.device)
     ranges = layer.grid.spread_over_rows(input_range)
-    if layer.hardware.kernel == "compiled" and x.device.type == "cpu":
-        from analog_glue.kernels.fused import find_beyond
-
-        arrays = x.contiguous().numpy(), ranges.numpy()
-        places = torch.empty(find_beyond(*arrays, NO_PLACES), dtype=torch.int64)
-        if len(places):
-            find_beyond(*arrays, places.numpy())
-        return places
-    return (x.abs() > ranges).flatten().nonzero().squeeze(1)
+    return inputs_beyond.by(layer.computation.kernel, x.device)(x, ranges)
 
 
 def _range_gradient(grad_x: Tensor, codes: Tensor, clipped: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tensor:

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from analog_glue.kernels.gaussian import NormalStream
-from analog_glue.kernels.products import choose_product
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock, UseCounter
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.seeding import key
 from analog_glue.tiles.crossbar import ProgrammedCrossbar
 from analog_glue.tiles.drift_compensation import compensation_factor, read_out
-from analog_glue.tiles.mapping import normalised, weight_scale
+from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 from analog_glue.tiles.mvm import mvm
 from analog_glue.tiles.operands import ReadyWeights, Scaling
 
@@ -24,18 +24,20 @@ class ProgrammedLinear(nn.Module):
         linear: nn.Linear,
         periphery: LayerPeriphery,
         name: str,
+        grid: TileGrid,
         hardware: Hardware,
+        computation: Computation,
         chip_key: int,
         clock: NoiseClock,
     ) -> None:
         """Program the weights of `linear` (left unchanged) onto the chip named `chip_key`."""
         super().__init__()
         crossbar, weight = hardware.crossbar, linear.weight.detach()
-        self.name, self.hardware, self.clock = name, hardware, clock
+        self.name, self.grid, self.hardware, self.clock = name, grid, hardware, clock
+        self.computation = computation.beside_noise(hardware.device.noise_floor)
         self.bias = None if linear.bias is None else linear.bias.detach()
         self.input_range = periphery.input_range.to(weight)
         self.out_features, self.in_features = weight.shape
-        self.grid = crossbar.grid(*weight.shape)
         self._chip_key = key(chip_key, name)
         blocks = self.grid.to_blocks(weight)
         scale = weight_scale(blocks, self.grid, crossbar.scale_per)
@@ -50,10 +52,9 @@ class ProgrammedLinear(nn.Module):
 
     def set_time(self, t: float) -> None:
         """Let the devices age to `t` [s] after programming: one frozen draw of 1/f noise, and a compensation read-out."""
-        hardware = self.hardware
+        hardware, computation = self.hardware, self.computation
         weights = self._array.weights(t, self._noise("1/f noise", t))
-        product = choose_product(hardware.product, weights.device, hardware.device.noise_floor, hardware.kernel)
-        self._ready = ReadyWeights.of(weights, self.grid, hardware.crossbar, product, hardware.kernel)
+        self._ready = ReadyWeights.of(weights, self.grid, hardware.crossbar, computation.product, computation.kernel)
         self.compensation = None
         scales = {False: self._scale, True: self._scale}
         if hardware.device.drifts:
@@ -75,8 +76,8 @@ class ProgrammedLinear(nn.Module):
         return y.view(*x.shape[:-1], self.out_features)
 
     def _read_out(self, weights: Tensor, noise_key: int) -> Tensor:
-        hardware = self.hardware
-        return read_out(weights, self.grid, hardware.crossbar, noise_key, hardware.kernel, hardware.read_out)
+        kernel, how = self.computation.kernel, self.computation.read_out
+        return read_out(weights, self.grid, self.hardware.crossbar, noise_key, kernel, how)
 
     def _noise(self, *purpose: str | float) -> NormalStream:
-        return NormalStream(self._chip_key, *purpose, kernel=self.hardware.kernel)
+        return NormalStream(self._chip_key, *purpose, kernel=self.computation.kernel)

@@ -10,6 +10,7 @@ from torch import Tensor
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.kernels.gaussian import fill_normal, key_words
+from analog_glue.kernels.operation import operation
 from analog_glue.tiles.mapping import TileGrid, normalised
 
 LAWS = ("programming", "relative", "none")
@@ -59,15 +60,7 @@ class WeightNoise:
         Returns:
             [row blocks, outputs, rows], in units of a full-on cell; padded rows are without meaning.
         """
-        compiles = kernel == "compiled" and weight.device.type in ("cpu", "cuda")
-        polynomial = _polynomial(self, device) if compiles else None
-        if polynomial is not None and weight.device.type == "cuda":
-            from analog_glue.kernels.triton_weights import noisy
-
-            return noisy(weight, scale, grid.row_blocks, tuple(polynomial.tolist()), self.mirrored, key)
-        if polynomial is not None:
-            return _compiled(weight, scale, grid, polynomial, self.mirrored, key)
-        return self.add_(normalised(grid.to_blocks(weight), scale), device, key)
+        return _noisy.by(kernel, weight.device)(weight, scale, grid, self, device, key)
 
     def add_(self, weights: Tensor, device: Device, key: int) -> Tensor:
         """Add the noise named `key` to normalised weights in [−1, 1], in place."""
@@ -78,13 +71,32 @@ class WeightNoise:
         return weights.add_(noise)
 
 
-def _compiled(weight: Tensor, scale: Tensor, grid: TileGrid, polynomial: np.ndarray, mirrored: bool, key: int) -> Tensor:
+@operation
+def _noisy(weight: Tensor, scale: Tensor, grid: TileGrid, noise: WeightNoise, device: Device, key: int) -> Tensor:
+    return noise.add_(normalised(grid.to_blocks(weight), scale), device, key)
+
+
+@_noisy.compiled("cpu")
+def _noisy_by_numba(weight: Tensor, scale: Tensor, grid: TileGrid, noise: WeightNoise, device: Device, key: int) -> Tensor:
     from analog_glue.kernels.weights import noisy, share_columns
 
+    polynomial = _polynomial(noise, device)
+    if polynomial is None:
+        return _noisy(weight, scale, grid, noise, device, key)
     blocks = torch.empty(len(grid.row_blocks), grid.outputs, grid.padded_rows)
     arrays = weight.numpy(), scale.numpy(), np.array(grid.row_blocks), polynomial
-    share_columns(noisy, grid.outputs, *arrays, mirrored, *key_words(key), blocks.numpy())
+    share_columns(noisy, grid.outputs, *arrays, noise.mirrored, *key_words(key), blocks.numpy())
     return blocks
+
+
+@_noisy.compiled("cuda")
+def _noisy_by_triton(weight: Tensor, scale: Tensor, grid: TileGrid, noise: WeightNoise, device: Device, key: int) -> Tensor:
+    from analog_glue.kernels.triton_weights import noisy
+
+    polynomial = _polynomial(noise, device)
+    if polynomial is None:
+        return _noisy(weight, scale, grid, noise, device, key)
+    return noisy(weight, scale, grid.row_blocks, tuple(polynomial.tolist()), noise.mirrored, key)
 
 
 @cache  # asked for by every layer at every step

@@ -9,12 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy
-
-if TYPE_CHECKING:
-    pass
 
 
 def write_text_atomic(path: Path | str, text: str) -> None:
@@ -48,12 +45,19 @@ def exclusive(folder: Path) -> Iterator[int]:
 
 
 def replace_file(path: Path, content: bytes, folder: int) -> None:
+    """Give the file a new content, in a `folder` that is held by `exclusive`."""
+    with replacing(path, folder) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path, folder: int) -> Iterator[Path]:
+    """A file to write beside `path`, which takes its place at the end; nothing is left of it where that fails."""
     # One fixed name per target: what a killed process leaves is overwritten by the next one.
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:

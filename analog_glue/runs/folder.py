@@ -1,22 +1,24 @@
-"""The folder of a run: names of its files, whether it is done, who works in it."""
+"""The folder of a run: names of its files, whether it is done, who works in it, and how that is written down."""
 
 from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
+from analog_glue.runs.files import write_json_atomic
 
-
+RUN_FILE = "run.json"  # provenance, identity and status
+CONFIG_FILE = "config.json"  # of a sweep: its resolved configuration
+CONFIG_FILE_OF_RUN = "run_config.json"  # of a training run, whose config.json is the model's own
+EXTRACTION_FILE = "extraction.json"  # instead of run.json, of weights that were read out of arrays
 PERIPHERY_FILE = "analog.safetensors"  # learned input ranges and output scales, beside model.safetensors
-
-
-RUN_FILE, CONFIG_FILE = "run.json", "config.json"
+STATE, BEST = "state.safetensors", "best.safetensors"  # of a training run that goes on
+KEPT = "records"  # folder of measured runs that came with the source
+LOCK = ".lock"  # held by every process that works on a run; the lock is gone when the process is
 
 
 def checkpoint_config(folder: Path | str) -> dict[str, Any]:
@@ -26,15 +28,14 @@ def checkpoint_config(folder: Path | str) -> dict[str, Any]:
         ValueError: `folder` holds no finished training run.
     """
     read_run(Path(folder), "checkpoint")
-    return json.loads((Path(folder) / CONFIG_FILE_OF_RUN).read_text())
-
-
-CONFIG_FILE_OF_RUN = "run_config.json"  # config.json is the model's own
+    config: dict[str, Any] = json.loads((Path(folder) / CONFIG_FILE_OF_RUN).read_text(encoding="utf-8"))
+    return config
 
 
 def is_done(folder: Path) -> bool:
+    """Whether run.json says so."""
     with suppress(FileNotFoundError, json.JSONDecodeError):
-        return json.loads((folder / RUN_FILE).read_text())["status"] == "done"
+        return bool(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["status"] == "done")
     return False
 
 
@@ -49,7 +50,8 @@ def read_run(folder: Path, setting: str) -> dict[str, Any]:
             f"Setting `{setting}` must be the folder of a finished training run (with {RUN_FILE}), but is "
             f"{str(folder)!r}. `analog-glue list runs` shows them."
         )
-    return json.loads((folder / RUN_FILE).read_text())
+    record: dict[str, Any] = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    return record
 
 
 def forget(folder: Path) -> None:
@@ -58,15 +60,34 @@ def forget(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-KEPT = "records"  # folder of measured runs that came with the source
-
-
-LOCK = ".lock"  # held by every process that works on a run; the lock is gone when the process is
-
-
 def files_of_runs(root: Path | str, name: str) -> list[Path]:
     """Files called `name` at or below `root`, sorted; not those of a folder `records` below it, which came with the source."""
     return sorted(file for file in Path(root).rglob(name) if KEPT not in file.relative_to(root).parts)
+
+
+@contextmanager
+def recorded(
+    folder: Path, facts: Mapping[str, Any], configs: Mapping[str, Any] | None = None, write: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Write down that a run goes on, and at the end that it is done; where it fails it stays as one that went on.
+
+    Args:
+        facts: Provenance and identity, for run.json.
+        configs: File name → content of what is kept beside run.json.
+        write: False writes nothing, for a process that only helps and for a run that is done.
+
+    Yields:
+        A dictionary for what came out of the run, which run.json holds when it is done.
+    """
+    outcome: dict[str, Any] = {}
+    if not write:
+        yield outcome
+        return
+    for name, content in (configs or {}).items():
+        write_json_atomic(folder / name, content)
+    write_json_atomic(folder / RUN_FILE, {**facts, "status": "running"})
+    yield outcome
+    write_json_atomic(folder / RUN_FILE, {**facts, "status": "done", **outcome})
 
 
 @contextmanager
@@ -96,7 +117,7 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
 def status_of(folder: Path) -> str:
     """What run.json says, but "interrupted" for a run that was going on and that no process works on any more."""
     try:
-        status = str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"])
+        status = str(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["status"])
     except (FileNotFoundError, KeyError, json.JSONDecodeError):
         return "unknown"
     if status != "running":
@@ -111,6 +132,3 @@ def status_of(folder: Path) -> str:
     except OSError:
         return "running"  # as far as can be known
     return "interrupted"
-
-
-STATE, BEST = "state.safetensors", "best.safetensors"

@@ -1,7 +1,6 @@
 """Resumable state of a training run: safetensors with its bookkeeping inside, written atomically."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from analog_glue.runs.files import exclusive, replacing
+
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any] | None = None) -> None:
     """Write `tensors` (and JSON-able `notes`) so that a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
     kept = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(kept, temporary, metadata={"notes": json.dumps(notes or {})})
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with exclusive(path.parent) as folder, replacing(path, folder) as partial:
+        save_file(kept, partial, metadata={"notes": json.dumps(notes or {})})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -98,7 +98,7 @@ class GlueTask(Task):
         )
 
     def _local_folder(self, data_root: str) -> Path:
-        root = Path(data_root).expanduser()
+        root = Path(data_root)
         places = (root / self.name, root / "glue" / self.name)
         if found := next((folder for folder in places if folder.is_dir()), None):
             return found

@@ -14,7 +14,6 @@ from analog_glue.kernels.packed import PackedProduct
 from analog_glue.kernels.parallel import run
 from analog_glue.kernels.products import Int8Product
 from analog_glue.tiles.crossbar import Crossbar
-from analog_glue.tiles.ir_drop import loss_factor
 from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, code_type
 
 CACHE = 2**22  # [bytes] of sums at a time: more wastes the cache, less reads the weights more often
@@ -34,31 +33,29 @@ def compiled_mvm(
     digital = (
         np.float32(crossbar.output_noise**2),
         crossbar.is_noisy,
-        np.float32(0 if crossbar.adc_bits is None else crossbar.adc.full_scale),
+        np.float32(crossbar.adc.full_scale),
         scaling.step.numpy(),
         np.zeros(outputs, np.float32) if scaling.bias is None else scaling.bias.numpy(),
     )
     words = key_words(noise_key)
-    packed = isinstance(product, PackedProduct)
-    integers = packed or (isinstance(product, Int8Product) and crossbar.ir_drop == 0)
-    if packed:
-        reads = crossbar.read_noise > 0
-        scratch = vnni.scratch_size(product.blocks, product.rows, product.columns, product.has_halves, reads)
-    vectors = _evenly(len(x), 512 if packed else CACHE // (4 * outputs * blocks), multiple_of=vnni.PART if packed else 1)
+    packed = product if isinstance(product, PackedProduct) else None
+    scratch = 0 if packed is None else packed.scratch_size(reads=crossbar.read_noise > 0)
+    most, multiple = (CACHE // (4 * outputs * blocks), 1) if packed is None else (512, vnni.PART)
+    vectors = _evenly(len(x), most, multiple)
 
     def convert(start: int) -> None:
         taken = slice(start, start + vectors)
         chunk = codes[taken]
         marks = _scratch("marks", (blocks, len(chunk), outputs), torch.int8).numpy() if wanted else NOTHING
-        if packed:
+        if packed is not None:
             count = vnni.analog_chunk(
                 x[taken].numpy(),
-                *_drive(scaling, weights),
+                *_drive(scaling, weights, packed),
                 chunk.numpy(),
-                product.weights,
-                product.has_halves,
-                product.magnitudes,
-                *_units(product, crossbar),
+                packed.weights,
+                packed.has_halves,
+                packed.magnitudes,
+                *_units(packed, crossbar),
                 *digital,
                 start,
                 *words,
@@ -67,7 +64,7 @@ def compiled_mvm(
                 _scratch("chunk", (scratch,), torch.int32).numpy(),
             )
         else:
-            sums = (_integer_sums if integers else _float_sums)(x[taken], weights, scaling, chunk)
+            sums = _sums(x[taken], weights, scaling, chunk)
             count = fused.digitise(
                 sums.currents.numpy(),
                 sums.halves,
@@ -79,17 +76,19 @@ def compiled_mvm(
                 out[taken].numpy(),
                 marks,
             )
-        if wanted and count:
+        if clipped is not None and count:
             clipped.note(torch.from_numpy(marks), start, len(x))
 
     run(convert, range(0, len(x), vectors))
     return out, codes
 
 
-def _drive(scaling: Scaling, weights: ReadyWeights) -> tuple:
+def _drive(
+    scaling: Scaling, weights: ReadyWeights, product: Int8Product | PackedProduct
+) -> tuple[np.ndarray, np.float32, np.ndarray, np.ndarray]:
     """What the DACs need: codes per unit of input, largest code, inputs of each row block, dither of the squares."""
     full_scale = np.float32(weights.crossbar.dac.full_scale)
-    return scaling.per_input.numpy(), full_scale, np.array(weights.grid.row_blocks), weights.product.dither.numpy()
+    return scaling.per_input.numpy(), full_scale, np.array(weights.grid.row_blocks), product.dither.numpy()
 
 
 def _units(product: Int8Product | PackedProduct, crossbar: Crossbar) -> tuple[np.float32, np.float32]:
@@ -110,34 +109,35 @@ class _Sums:
     units: tuple[np.float32, np.float32]  # [LSB] of 1 in `currents`, [LSB²] of 1 in `variances`
 
 
-def _integer_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> _Sums:
-    """Fills `codes` as well."""
-    crossbar, product = weights.crossbar, weights.product
+def _sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> _Sums:
+    """What a product that is not packed sums up for inputs `x` [vectors, inputs]; fills their `codes` as well."""
+    if isinstance(weights.product, Int8Product) and weights.wires is None:
+        return _integer_sums(x, weights, weights.product, scaling, codes)
+    return _float_sums(x, weights, scaling, codes)
+
+
+def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scaling: Scaling, codes: Tensor) -> _Sums:
+    crossbar = weights.crossbar
     reads = crossbar.read_noise > 0
     blocks, vectors, columns = product.blocks, len(x), product.columns
     rows = _scratch("rows", (blocks, vectors, product.rows), torch.int8)
     squares = _scratch("squares", (blocks if reads else 0, vectors, product.rows), torch.int8)
-    fused.drive(x.numpy(), *_drive(scaling, weights), codes.numpy(), rows.numpy(), squares.numpy())
+    fused.drive(x.numpy(), *_drive(scaling, weights, product), codes.numpy(), rows.numpy(), squares.numpy())
     currents = _scratch("currents", (blocks, vectors, columns * (1 + product.has_halves)), torch.int32)
     variances = _scratch("variances", (blocks, vectors, columns), torch.int32) if reads else None
     for block in range(blocks):
         torch._int_mm(rows[block], product.integers[block].t(), out=currents[block])
-        if reads:
+        if variances is not None:
             torch._int_mm(squares[block], product.magnitudes[block].t(), out=variances[block])
     return _Sums(currents, product.has_halves, variances, _units(product, crossbar))
 
 
 def _float_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> _Sums:
-    """Fills `codes` as well."""
     crossbar, product = weights.crossbar, weights.product
     codes.copy_(crossbar.dac.codes(x, scaling.per_input))
     padded = weights.grid.pad_inputs(codes)
     in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
-    currents = product.product(padded, in_lsb)
-    if crossbar.ir_drop > 0:
-        load = weights.magnitudes.product(padded.abs()).div_(crossbar.dac.full_scale)
-        lost = loss_factor(load, weights.grid.row_counts())
-        currents.addcmul_(lost, weights.ramped.product(padded), value=-crossbar.ir_drop * in_lsb)
+    currents = weights.lose_on_wires_(product.product(padded, in_lsb), padded, in_lsb)
     variances = product.variance(padded).contiguous() if crossbar.read_noise > 0 else None
     units = np.float32(1), np.float32((crossbar.read_noise * in_lsb) ** 2)
     return _Sums(currents.contiguous(), False, variances, units)

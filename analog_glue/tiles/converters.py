@@ -57,5 +57,5 @@ class ADC:
 
     @property
     def full_scale(self) -> float:
-        """The largest code, 2^(bits−1) − 1."""
-        return 2.0 ** (self.bits - 1) - 1
+        """The largest code, 2^(bits−1) − 1; 0 of an ideal ADC, which has none."""
+        return 0.0 if self.bits is None else 2.0 ** (self.bits - 1) - 1

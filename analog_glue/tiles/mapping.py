@@ -7,8 +7,11 @@ because the column tiles of one row block see the same inputs. Here alone matric
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from analog_glue.kernels.operation import operation
 
 
 def even_split(size: int, limit: int) -> tuple[int, ...]:
@@ -110,6 +113,21 @@ def weight_scale(blocks: Tensor, grid: TileGrid, per: str) -> Tensor:
             are already normalised and are clipped to [−1, 1] by `normalised`.
     """
     return shared_scale(blocks.abs().amax(dim=2), grid, per)
+
+
+@operation
+def largest_per_column(weight: Tensor, grid: TileGrid) -> Tensor:
+    """Largest |w| of `weight` [outputs, inputs] in each column of each row block: [row blocks, outputs]."""
+    return grid.to_blocks(weight).abs().amax(dim=2)
+
+
+@largest_per_column.compiled("cpu")
+def _largest_per_column(weight: Tensor, grid: TileGrid) -> Tensor:
+    from analog_glue.kernels.weights import largest_per_column, share_columns
+
+    largest = torch.empty(len(grid.row_blocks), grid.outputs)
+    share_columns(largest_per_column, grid.outputs, weight.numpy(), np.array(grid.row_blocks), largest.numpy())
+    return largest
 
 
 def shared_scale(largest: Tensor, grid: TileGrid, per: str) -> Tensor:

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from analog_glue.kernels.gaussian import fill_normal
+from analog_glue.kernels.operation import operation
 from analog_glue.kernels.parallel import run
 from analog_glue.seeding import key as derive_key
 from analog_glue.tiles.crossbar import Crossbar
-from analog_glue.tiles.ir_drop import loss_factor
 from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, code_type
 
 VECTORS = 256  # taken at a time, so that what is between DAC and ADC stays in the cache; part of what a noise key means
@@ -63,14 +63,13 @@ def mvm(
     Returns:
         The layer's output [vectors, outputs] float32, and the DAC codes of its inputs.
     """
-    if weights.kernel == "compiled" and x.device.type == "cpu":
-        from analog_glue.tiles.compiled_mvm import compiled_mvm
+    return _mvm.by(weights.kernel, x.device)(x, weights, scaling, noise_key, clipped)
 
-        return compiled_mvm(x, weights, scaling, noise_key, clipped)
-    if weights.kernel == "compiled" and x.device.type == "cuda":
-        from analog_glue.tiles.triton_mvm import triton_mvm
 
-        return triton_mvm(x, weights, scaling, noise_key, clipped)
+@operation
+def _mvm(
+    x: Tensor, weights: ReadyWeights, scaling: Scaling, noise_key: int, clipped: ClippedOutputs | None
+) -> tuple[Tensor, Tensor]:
     codes = dac_codes(x, scaling.per_input, weights.crossbar)
     out = torch.empty(len(x), weights.grid.outputs, device=x.device)
     vectors = min(VECTORS, max(FEW_VECTORS, -(-len(x) // 2)))
@@ -91,15 +90,29 @@ def mvm(
     return out, codes
 
 
+@_mvm.compiled("cpu")
+def _mvm_by_numba(
+    x: Tensor, weights: ReadyWeights, scaling: Scaling, noise_key: int, clipped: ClippedOutputs | None
+) -> tuple[Tensor, Tensor]:
+    from analog_glue.tiles.compiled_mvm import compiled_mvm
+
+    return compiled_mvm(x, weights, scaling, noise_key, clipped)
+
+
+@_mvm.compiled("cuda")
+def _mvm_by_triton(
+    x: Tensor, weights: ReadyWeights, scaling: Scaling, noise_key: int, clipped: ClippedOutputs | None
+) -> tuple[Tensor, Tensor]:
+    from analog_glue.tiles.triton_mvm import triton_mvm
+
+    return triton_mvm(x, weights, scaling, noise_key, clipped)
+
+
 def adc_codes(codes: Tensor, weights: ReadyWeights, noise_key: int) -> Tensor:
     """What the ADCs answer to DAC `codes` ([vectors, row blocks · rows]), in LSB: [row blocks, vectors, columns]."""
     crossbar = weights.crossbar
     unit = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
-    currents = weights.product.product(codes, unit)
-    if crossbar.ir_drop > 0:
-        load = weights.magnitudes.product(codes.abs()).div_(crossbar.dac.full_scale)
-        lost = loss_factor(load, weights.grid.row_counts(codes.device))
-        currents.addcmul_(lost, weights.ramped.product(codes), value=-crossbar.ir_drop * unit)
+    currents = weights.lose_on_wires_(weights.product.product(codes, unit), codes, unit)
     if crossbar.is_noisy:
         normal = fill_normal(torch.empty_like(currents), noise_key)
         if crossbar.read_noise > 0:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from analog_glue.kernels.block_product import BlockProduct
+from analog_glue.kernels.operation import operation
 from analog_glue.kernels.products import Int8Product, make_product
 from analog_glue.tiles.crossbar import Crossbar
-from analog_glue.tiles.ir_drop import position_weight
+from analog_glue.tiles.ir_drop import loss_factor, position_weight
 from analog_glue.tiles.mapping import TileGrid
 
 
@@ -33,6 +34,20 @@ class ClippedOutputs:
 
 
 @dataclass(frozen=True)
+class WireLoss:
+    """The products that the IR drop needs beside that of the weights (tiles/ir_drop.py)."""
+
+    ramped: BlockProduct  # weights × position
+    magnitudes: BlockProduct
+
+    @classmethod
+    def of(cls, blocks: Tensor, grid: TileGrid, product: str, kernel: str) -> "WireLoss":
+        """Args: blocks: Normalised weights [row blocks, columns, rows]."""
+        position = position_weight(grid.row_counts(blocks.device), grid.padded_rows)
+        return cls(make_product(blocks * position.unsqueeze(1), product, kernel), make_product(blocks.abs(), product, kernel))
+
+
+@dataclass(frozen=True)
 class ReadyWeights:
     """Weights of a layer as its tiles present them to the inputs, ready for many products."""
 
@@ -40,9 +55,7 @@ class ReadyWeights:
     crossbar: Crossbar
     product: BlockProduct
     kernel: str = "reference"
-    ramped: BlockProduct | None = None  # weights × position, for the IR drop
-    magnitudes: BlockProduct | None = None
-    multiplies_bytes: bool = False  # weights are single 8-bit numbers in a product by the CPU's own 8-bit instruction
+    wires: WireLoss | None = None  # of tiles with IR drop
 
     @classmethod
     def of(cls, blocks: Tensor, grid: TileGrid, crossbar: Crossbar, product: str, kernel: str = "reference") -> "ReadyWeights":
@@ -52,23 +65,44 @@ class ReadyWeights:
             product: "int8", "int8_single", "float16" or "float32" (kernels/products.py).
             kernel: "reference" or "compiled".
         """
-        from_cpu = blocks.device.type == "cpu"
-        # 8-bit and float16 products need integer codes of at most 8 bits.
-        if crossbar.dac_bits is None or crossbar.dac_bits > 8 or (product == "float16" and crossbar.ir_drop > 0):
-            product = "float32"
-        ramped = magnitudes = None
-        if crossbar.ir_drop > 0:
-            position = position_weight(grid.row_counts(blocks.device), grid.padded_rows)
-            ramped = make_product(blocks * position.unsqueeze(1), product, kernel)
-            magnitudes = make_product(blocks.abs(), product, kernel)
+        product = possible_product(product, crossbar)
         weights = make_product(blocks, product, kernel)
-        if kernel == "compiled" and from_cpu and isinstance(weights, Int8Product) and crossbar.ir_drop == 0:
-            from analog_glue.kernels import packed, vnni
+        if crossbar.ir_drop > 0:
+            return cls(grid, crossbar, weights, kernel, WireLoss.of(blocks, grid, product, kernel))
+        return cls(grid, crossbar, arranged.by(kernel, blocks.device)(weights, crossbar.read_noise > 0), kernel)
 
-            if vnni.available():
-                weights = packed.PackedProduct(weights, with_variance=crossbar.read_noise > 0)
-                return cls(grid, crossbar, weights, kernel, multiplies_bytes=not weights.has_halves)
-        return cls(grid, crossbar, weights, kernel, ramped, magnitudes)
+    def lose_on_wires_(self, currents: Tensor, codes: Tensor, unit: float = 1.0) -> Tensor:
+        """Take what DAC `codes` [vectors, row blocks · rows] lose along the wires out of their `currents`, in place.
+
+        Args:
+            currents: [row blocks, vectors, columns], times `unit`.
+        """
+        if self.wires is None:
+            return currents
+        load = self.wires.magnitudes.product(codes.abs()).div_(self.crossbar.dac.full_scale)
+        lost = loss_factor(load, self.grid.row_counts(codes.device))
+        return currents.addcmul_(lost, self.wires.ramped.product(codes), value=-self.crossbar.ir_drop * unit)
+
+
+@operation
+def arranged(product: BlockProduct, with_variance: bool) -> BlockProduct:
+    """`product` in the order in which this machine multiplies its weights soonest; `with_variance`: with read noise."""
+    return product
+
+
+@arranged.compiled("cpu")
+def _packed(product: BlockProduct, with_variance: bool) -> BlockProduct:
+    from analog_glue.kernels import packed, vnni
+
+    if isinstance(product, Int8Product) and vnni.available():
+        return packed.PackedProduct(product, with_variance)
+    return product
+
+
+def possible_product(product: str, crossbar: Crossbar) -> str:
+    """`product` where the codes and wires of `crossbar` allow it, else "float32"."""
+    codes_fit = crossbar.dac_bits is not None and crossbar.dac_bits <= 8  # 8-bit and float16 products need such integers
+    return product if codes_fit and not (product == "float16" and crossbar.ir_drop > 0) else "float32"
 
 
 @dataclass(frozen=True)

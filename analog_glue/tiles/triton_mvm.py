@@ -5,7 +5,6 @@ from torch import Tensor
 
 from analog_glue.kernels.triton_mvm import Conversion, digitise, drive, multiply
 from analog_glue.kernels.triton_product import Float16Product
-from analog_glue.tiles.ir_drop import loss_factor
 from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, code_type
 
 
@@ -20,7 +19,7 @@ def triton_mvm(
         unit=in_lsb,
         variance_unit=(crossbar.read_noise * in_lsb) ** 2,
         output_variance=crossbar.output_noise**2,
-        full_scale=0.0 if crossbar.adc_bits is None else crossbar.adc.full_scale,
+        full_scale=crossbar.adc.full_scale,
         step=scaling.step,
         bias=scaling.bias,
         key=noise_key,
@@ -35,7 +34,7 @@ def triton_mvm(
         else:
             codes = crossbar.dac.codes(x, scaling.per_input).to(code_type(crossbar))
             out = digitise(*_sums(codes, weights), conversion, marks)
-    if marks is not None:
+    if clipped is not None and marks is not None:
         clipped.note(marks, 0, len(x))
     return out, codes
 
@@ -44,9 +43,5 @@ def _sums(codes: Tensor, weights: ReadyWeights) -> tuple[Tensor, Tensor | None]:
     """Currents of DAC codes and the variances of their read noise, [row blocks, vectors, columns]."""
     crossbar, product = weights.crossbar, weights.product
     padded = weights.grid.pad_inputs(codes)
-    currents = product.product(padded)
-    if crossbar.ir_drop > 0:
-        load = weights.magnitudes.product(padded.abs()).div_(crossbar.dac.full_scale)
-        lost = loss_factor(load, weights.grid.row_counts(codes.device))
-        currents.addcmul_(lost, weights.ramped.product(padded), value=-crossbar.ir_drop)
+    currents = weights.lose_on_wires_(product.product(padded), padded)
     return currents, product.variance(padded) if crossbar.read_noise > 0 else None

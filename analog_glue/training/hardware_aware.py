@@ -67,7 +67,8 @@ class HardwareAware(TrainingMode):
     def prepare(self, model: nn.Module, preparation: Preparation) -> nn.Module:
         return to_analog(
             model,
-            preparation.hardware,
+            preparation.placement,
+            preparation.computation,
             self.weight_noise,
             preparation.clock,
             self.input_range.rule,

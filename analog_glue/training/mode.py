@@ -8,15 +8,18 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from analog_glue.errors import require
-from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.placement import Placement
+from analog_glue.settings import without_tilde
 
 
 @dataclass(frozen=True)
 class Preparation:
     """What a mode may need to make a model trainable; `calibrate` runs training batches through the digital model."""
 
-    hardware: Hardware
+    placement: Placement
+    computation: Computation
     clock: NoiseClock
     calibrate: Callable[[nn.Module], dict[str, Tensor]]  # model → input range [row blocks] of each layer
 
@@ -43,6 +46,7 @@ class TrainingMode(ABC):
     uses_hardware: ClassVar[bool]  # whether noise and tile change the trained weights
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "start_from", without_tilde(self.start_from))
         for field in ("epochs", "batch_size", "accumulate", "save_every"):
             require(getattr(self, field) >= 1, f"training.{field}", "be at least 1", getattr(self, field))
         require(self.max_steps is None or self.max_steps >= 1, "training.max_steps", "be at least 1 or null", self.max_steps)

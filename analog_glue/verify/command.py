@@ -96,6 +96,13 @@ def _with_output_noise(crossbar: Crossbar, std: float) -> Crossbar:
 ACCEPTANCE_TILE = _with_output_noise(Crossbar(dac_bits=8, adc_bits=8, read_noise=0.0175, scale_per="none"), 0.04)
 
 
+class _WithoutReadNoise(PCM):
+    """PCM whose 1/f noise is off while programming noise and drift stay: only the acceptance table asks for it."""
+
+    def accumulated_read_noise(self, t: float) -> float:
+        return 0.0
+
+
 @dataclass(frozen=True)
 class TileSetup:
     """One row of the acceptance table: relative error [%] of a product at the five times."""
@@ -105,7 +112,6 @@ class TileSetup:
     crossbar: Crossbar
     expected: tuple[float, ...]  # [%] at TIMES
     compensated: bool = True
-    one_over_f: bool = True
 
 
 TILE_SETUPS = (
@@ -114,7 +120,7 @@ TILE_SETUPS = (
     TileSetup("γ = 1, not compensated", PCM(), ACCEPTANCE_TILE, (13.5, 25.6, 35.7, 41.3, 45.2), compensated=False),
     TileSetup("scale per column", PCM(), replace(ACCEPTANCE_TILE, scale_per="column"), (11.8, 13.5, 15.2, 16.5, 17.5)),
     TileSetup("noise on idle devices", PCM(idle_noise=True), ACCEPTANCE_TILE, (14.0, 15.7, 17.6, 19.0, 20.1)),
-    TileSetup("no 1/f noise", PCM(), ACCEPTANCE_TILE, (10.6, 12.2, 14.2, 15.6, 16.8), one_over_f=False),
+    TileSetup("no 1/f noise", _WithoutReadNoise(), ACCEPTANCE_TILE, (10.6, 12.2, 14.2, 15.6, 16.8)),
     TileSetup("no short-term read noise", PCM(), replace(ACCEPTANCE_TILE, read_noise=0.0), (13.1, 15.0, 16.9, 18.3, 19.4)),
 )
 
@@ -133,13 +139,6 @@ TILE_TOLERANCE = 0.3  # [%] points; the spread over tiles is 0.08
 
 
 PERIPHERY_TOLERANCE = 0.05  # [%] points
-
-
-class _WithoutReadNoise(PCM):
-    """PCM whose 1/f noise is off while programming noise and drift stay: only the acceptance table asks for it."""
-
-    def accumulated_read_noise(self, t: float) -> float:
-        return 0.0
 
 
 def tile_error(
@@ -162,7 +161,7 @@ def tile_error(
     grid = TileGrid.of(tiles * columns, rows, rows, columns)
     blocks = grid.to_blocks(weight)
     scale = weight_scale(blocks, grid, setup.crossbar.scale_per)
-    device = setup.device if setup.one_over_f else _WithoutReadNoise(noise_scale=setup.device.noise_scale)
+    device = setup.device
     array = ProgrammedCrossbar.program(normalised(blocks, scale), device, noise("programming"))
 
     at_programming = array.weights(0.0, noise("reference"))

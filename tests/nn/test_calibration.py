@@ -5,7 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from analog_glue.devices.ideal import Ideal
 from analog_glue.nn.calibration import SMALLEST_RANGE, calibrate_input_ranges
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.placement import Placement
 from analog_glue.tiles.crossbar import Crossbar
 
 
@@ -49,8 +52,8 @@ def table():
 
 
 def calibrated(model, batches, percentile, names=("dense", "pooler"), tile=TILE, adc_headroom=False):
-    layers = {name: model.get_submodule(name) for name in names}
-    return calibrate_input_ranges(model, layers, tile, batches, percentile, adc_headroom)
+    placement = Placement.of(model, Hardware(Ideal(), tile, names))
+    return calibrate_input_ranges(model, placement.layers(model), placement, batches, percentile, adc_headroom)
 
 
 def percentile_of(values, percentile):

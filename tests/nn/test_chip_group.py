@@ -5,9 +5,11 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from analog_glue.devices.pcm import PCM
-from analog_glue.nn.convert import ChipGroup, analog_layers, program
+from analog_glue.nn.computation import Computation
+from analog_glue.nn.convert import ChipGroup, program
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.tiles.crossbar import Crossbar
 
 
@@ -27,10 +29,10 @@ def model():
 
 
 def chips(model, kernel):
-    hardware = Hardware(PCM(), Crossbar(rows=32, columns=32), product="auto", kernel=kernel)
-    grids = {n: hardware.crossbar.grid(*layer.weight.shape) for n, layer in analog_layers(model, ("*",)).items()}
-    periphery = {name: LayerPeriphery(torch.full((len(grid.row_blocks),), 4.0)) for name, grid in grids.items()}
-    programmed = [program(model, hardware, periphery, chip) for chip in range(3)]
+    hardware = Hardware(PCM(), Crossbar(rows=32, columns=32))
+    placement, computation = Placement.of(model, hardware), Computation.resolved(hardware, "cpu", kernel)
+    periphery = {name: LayerPeriphery(torch.full((len(grid.row_blocks),), 4.0)) for name, grid in placement.grids.items()}
+    programmed = [program(model, placement, computation, periphery, chip) for chip in range(3)]
     for chip in programmed:
         chip.set_time(3600.0)
     return programmed

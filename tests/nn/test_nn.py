@@ -11,11 +11,13 @@ from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
 from analog_glue.devices.reram import ReRAM
 from analog_glue.kernels.products import make_product
-from analog_glue.nn.convert import analog_layers, fold_output_scales, learned_periphery, program, to_analog, to_digital
+from analog_glue.nn.computation import Computation
+from analog_glue.nn.convert import fold_output_scales, learned_periphery, program, to_analog, to_digital
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import AnalogLinear
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.seeding import key
 from analog_glue.tiles.crossbar import Crossbar
@@ -33,8 +35,10 @@ def draw(seed=0):
 def analog(
     linear, crossbar, weight_noise=NO_NOISE, device=None, input_range=None, kernel="reference", product="float32", **options
 ):
-    hardware = Hardware(device or Ideal(), crossbar, product=product, kernel=kernel)
-    layer = AnalogLinear(linear, "layer", hardware, weight_noise, NoiseClock(0), **options)
+    hardware = Hardware(device or Ideal(), crossbar)
+    computation = Computation.resolved(hardware, "cpu", kernel, product)
+    grid = crossbar.grid(*linear.weight.shape)
+    layer = AnalogLinear(linear, "layer", grid, hardware, computation, weight_noise, NoiseClock(0), **options)
     if input_range is not None:
         layer.input_range = input_range
     layer.on_tiles = True
@@ -69,13 +73,20 @@ def batch():
 
 
 def ranges_for(model, hardware, value=4.0):
-    grids = {n: hardware.crossbar.grid(*layer.weight.shape) for n, layer in analog_layers(model, hardware.layers).items()}
+    grids = Placement.of(model, hardware).grids
     return {name: LayerPeriphery(torch.full((len(grid.row_blocks),), value)) for name, grid in grids.items()}
 
 
-def on_tiles(model, hardware, weight_noise=NO_NOISE, clock=None):
+def programmed(model, hardware, periphery, chip=0, chip_seed=0, kernel="reference", product="float32"):
+    """`model` on a chip of `hardware`."""
+    computation = Computation.resolved(hardware, "cpu", kernel, product)
+    return program(model, Placement.of(model, hardware), computation, periphery, chip, chip_seed)
+
+
+def on_tiles(model, hardware, weight_noise=NO_NOISE, clock=None, kernel="reference", product="float32"):
     """`model` swapped in place, on tiles, with ranges of 4."""
-    to_analog(model, hardware, weight_noise, clock or NoiseClock(0))
+    computation = Computation.resolved(hardware, "cpu", kernel, product)
+    to_analog(model, Placement.of(model, hardware), computation, weight_noise, clock or NoiseClock(0))
     for layer in model.modules():
         if isinstance(layer, AnalogLinear):
             layer.input_range = torch.full_like(layer.input_range, 4.0)
@@ -360,9 +371,9 @@ def test_weights_in_training_are_of_8_bits_only_beside_noise_of_their_own(produc
     [(PCM(), "int8_single"), (ReRAM(), "int8_single"), (PCM(noise_scale=0.5), "int8"), (Ideal(), "int8")],
 )
 def test_weights_of_a_chip_are_of_8_bits_only_beside_noise_of_their_own(products, device, kind, kernel):
-    hardware = Hardware(device, NOISY, product="auto", kernel=kernel)
+    hardware = Hardware(device, NOISY)
     model = nn.Sequential(random_linear(9, 25))
-    chip = program(model, hardware, {"0": LayerPeriphery(torch.full((3,), 5.0))}, chip=0)
+    chip = programmed(model, hardware, {"0": LayerPeriphery(torch.full((3,), 5.0))}, chip=0, product="auto", kernel=kernel)
     chip.set_time(1.0)
     chip.ready_to_score(False)(torch.randn(12, 25, generator=draw(1)))
     assert products == [kind]
@@ -380,7 +391,7 @@ def test_inputs_that_are_no_8_bit_integers_are_multiplied_as_floats(products, cr
 
 def test_the_same_step_has_the_same_noise_and_another_one_another(bert, batch, kernel):
     clock = NoiseClock()
-    on_tiles(bert, Hardware(PCM(), NOISY, kernel=kernel), WeightNoise(), clock)
+    on_tiles(bert, Hardware(PCM(), NOISY), WeightNoise(), clock, kernel=kernel)
 
     def logits(*stream):
         clock.start(*stream)
@@ -411,7 +422,7 @@ def test_gradient_checkpointing_does_not_change_a_bit(bert, batch, product, kern
     for checkpointing in (False, True):
         model = copy.deepcopy(bert)
         clock = NoiseClock()
-        on_tiles(model, Hardware(PCM(), NOISY, product=product, kernel=kernel), WeightNoise(), clock)
+        on_tiles(model, Hardware(PCM(), NOISY), WeightNoise(), clock, product=product, kernel=kernel)
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         clock.start(0, "training", 3)
@@ -434,7 +445,7 @@ def test_a_layer_used_several_times_is_one_array_with_noise_of_its_own_at_every_
         torch.manual_seed(0)
         albert = AlbertForSequenceClassification(config).eval()
     # Embedding projection, four of attention, two feed-forward, pooler, classifier.
-    assert len(analog_layers(albert, ("*",))) == 9
+    assert len(Placement.of(albert, Hardware(PCM(), NOISY)).grids) == 9
     hardware = Hardware(PCM(), NOISY)
     clock = NoiseClock(0)
     seen = []
@@ -454,7 +465,7 @@ def test_a_layer_used_several_times_is_one_array_with_noise_of_its_own_at_every_
         del module_clock.key
         return uses
 
-    chip = program(albert, hardware, ranges_for(albert, hardware), chip=0)
+    chip = programmed(albert, hardware, ranges_for(albert, hardware), chip=0)
     assert len(chip.layers) == 9
     chip.set_time(1.0)
     on_tiles(albert, hardware, NO_NOISE, clock)
@@ -477,15 +488,15 @@ def test_a_layer_used_several_times_is_one_array_with_noise_of_its_own_at_every_
 
 def test_master_weights_survive_training_passes_evaluation_and_chips(bert, batch, kernel):
     before = state_of(bert)
-    hardware = Hardware(PCM(), NOISY, kernel=kernel)
-    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    hardware = Hardware(PCM(), NOISY)
+    chip = programmed(bert, hardware, ranges_for(bert, hardware), chip=0, kernel=kernel)
     for t in (1.0, 3600.0):
         chip.set_time(t)
         for compensated in (False, True):
             chip.ready_to_score(compensated)(**batch)
     to_digital(bert, ranges_for(bert, hardware))(**batch)
     assert_unchanged(bert, before)
-    on_tiles(bert, hardware, WeightNoise())
+    on_tiles(bert, hardware, WeightNoise(), kernel=kernel)
     before = state_of(bert)
     bert.train()(**batch).loss.backward()
     bert.eval()(**batch)
@@ -502,7 +513,7 @@ def test_names_of_parameters_are_those_of_the_plain_model(bert):
 
 
 def test_loading_b_after_a_evaluates_b(bert, batch, kernel):
-    hardware = Hardware(PCM(), NOISY, kernel=kernel)
+    hardware = Hardware(PCM(), NOISY)
     periphery = ranges_for(bert, hardware)
     other = copy.deepcopy(bert)
     with torch.no_grad():
@@ -510,7 +521,7 @@ def test_loading_b_after_a_evaluates_b(bert, batch, kernel):
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw(index)))
 
     def logits(model):
-        chip = program(model, hardware, periphery, chip=0)
+        chip = programmed(model, hardware, periphery, chip=0, kernel=kernel)
         chip.set_time(1.0)
         return chip.ready_to_score(True)(**batch).logits
 
@@ -525,7 +536,7 @@ def test_loading_b_after_a_evaluates_b(bert, batch, kernel):
 
 def test_a_score_without_a_time_is_impossible(bert, batch):
     hardware = Hardware(PCM(), NOISY)
-    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    chip = programmed(bert, hardware, ranges_for(bert, hardware), chip=0)
     with pytest.raises(RuntimeError, match="Call `set_time`"):
         chip.ready_to_score(False)
     with pytest.raises(RuntimeError, match="was programmed, but no time was set"):
@@ -533,17 +544,17 @@ def test_a_score_without_a_time_is_impossible(bert, batch):
 
 
 def test_a_chip_on_ideal_tiles_and_devices_is_the_digital_model(bert, batch, kernel):
-    hardware = Hardware(Ideal(), IDEAL, kernel=kernel)
-    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    hardware = Hardware(Ideal(), IDEAL)
+    chip = programmed(bert, hardware, ranges_for(bert, hardware), chip=0, kernel=kernel)
     chip.set_time(2_592_000.0)
     assert torch.allclose(chip.ready_to_score(False)(**batch).logits, bert(**batch).logits, atol=1e-5)
 
 
 def test_another_chip_is_another_chip_and_the_same_one_the_same(bert, batch, kernel):
-    hardware = Hardware(PCM(), IDEAL, kernel=kernel)
+    hardware = Hardware(PCM(), IDEAL)
 
     def logits(chip, chip_seed=0):
-        chip = program(bert, hardware, ranges_for(bert, hardware), chip, chip_seed)
+        chip = programmed(bert, hardware, ranges_for(bert, hardware), chip, chip_seed, kernel=kernel)
         chip.set_time(3600.0)
         return chip.ready_to_score(True)(**batch).logits
 
@@ -553,10 +564,10 @@ def test_another_chip_is_another_chip_and_the_same_one_the_same(bert, batch, ker
 
 
 def test_the_times_a_chip_has_seen_do_not_change_it(bert, batch, kernel):
-    hardware = Hardware(PCM(), NOISY, kernel=kernel)
+    hardware = Hardware(PCM(), NOISY)
     logits = []
     for times in ((3600.0,), (1.0, 60.0, 3600.0), (2_592_000.0, 3600.0)):
-        chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+        chip = programmed(bert, hardware, ranges_for(bert, hardware), chip=0, kernel=kernel)
         for t in times:
             chip.set_time(t)
             chip.ready_to_score(False)(**batch)
@@ -569,14 +580,14 @@ def test_the_times_a_chip_has_seen_do_not_change_it(bert, batch, kernel):
 
 def test_variants_share_the_random_devices_of_a_chip(bert, kernel):
     """Paired chips: what differs between two networks on chip 3 is not the luck of its devices."""
-    hardware = Hardware(PCM(), NOISY, kernel=kernel)
+    hardware = Hardware(PCM(), NOISY)
     other = copy.deepcopy(bert)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(-0.5)
 
     def luck(model):
-        layer = program(model, hardware, ranges_for(model, hardware), chip=3).layers["bert.pooler.dense"]
+        layer = programmed(model, hardware, ranges_for(model, hardware), chip=3, kernel=kernel).layers["bert.pooler.dense"]
         array = layer._array.active
         sigma = 0.26348 + 1.9650 * array.g_target / 25 - 1.1731 * (array.g_target / 25) ** 2
         active = (array.g_prog > 0) & (array.g_target > 0)
@@ -591,11 +602,11 @@ def test_variants_share_the_random_devices_of_a_chip(bert, kernel):
 
 
 def test_different_weights_share_the_random_numbers_of_a_chip(kernel):
-    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64), kernel=kernel)
+    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64))
     luck = []
     for seed in (0, 1):
         model = nn.Sequential(random_linear(50, 60, seed))
-        layer = program(model, hardware, {"0": LayerPeriphery(torch.ones(1))}, chip=3).layers["0"]
+        layer = programmed(model, hardware, {"0": LayerPeriphery(torch.ones(1))}, chip=3, kernel=kernel).layers["0"]
         array = layer._array.active
         ghat = array.g_target / 25
         xi = (array.g_prog - array.g_target) / (0.26348 + 1.9650 * ghat - 1.1731 * ghat**2)
@@ -611,7 +622,7 @@ def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between(kernel):
     with torch.no_grad():
         model[0].weight.copy_(0.5 + 0.5 * torch.rand(40, 40, generator=draw(1)))
     one_tile = Crossbar(**{**vars(IDEAL), "rows": 40, "columns": 40})
-    chip = program(model, Hardware(PCM(), one_tile, kernel=kernel), {"0": LayerPeriphery(torch.ones(1))}, chip=0)
+    chip = programmed(model, Hardware(PCM(), one_tile), {"0": LayerPeriphery(torch.ones(1))}, chip=0, kernel=kernel)
 
     def weights(t):
         chip.set_time(t)
@@ -629,10 +640,10 @@ def test_one_over_f_noise_is_new_at_every_time_and_frozen_in_between(kernel):
 
 
 def test_compensation_is_one_factor_and_shares_the_noise_of_the_reads(kernel):
-    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64), kernel=kernel)
+    hardware = Hardware(PCM(), Crossbar(rows=64, columns=64))
     model = nn.Sequential(random_linear(50, 60))
     x = torch.randn(20, 60, generator=draw(1))
-    chip = program(model, hardware, {"0": LayerPeriphery(torch.full((1,), 4.0))}, chip=0)
+    chip = programmed(model, hardware, {"0": LayerPeriphery(torch.full((1,), 4.0))}, chip=0, kernel=kernel)
     chip.set_time(86_400.0)
     raw = chip.ready_to_score(False)(x) - model[0].bias
     compensated = chip.ready_to_score(True)(x) - model[0].bias
@@ -645,8 +656,8 @@ def test_compensation_is_one_factor_and_shares_the_noise_of_the_reads(kernel):
 
 
 def test_devices_that_do_not_drift_have_no_compensation(bert, batch, kernel):
-    hardware = Hardware(Ideal(), NOISY, kernel=kernel)
-    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    hardware = Hardware(Ideal(), NOISY)
+    chip = programmed(bert, hardware, ranges_for(bert, hardware), chip=0, kernel=kernel)
     chip.set_time(3600.0)
     assert torch.equal(chip.ready_to_score(True)(**batch).logits, chip.ready_to_score(False)(**batch).logits)
 
@@ -665,7 +676,7 @@ def learn_scales(model):
 def test_folding_learned_scales_leaves_the_analog_output_as_it_is(bert, batch, scale_per, kernel):
     crossbar = Crossbar(**{**vars(IDEAL), "scale_per": scale_per, "adc_bits": 24, "read_noise": 0.0175})
     clock = NoiseClock()
-    on_tiles(bert, Hardware(PCM(), crossbar, kernel=kernel), WeightNoise(), clock)
+    on_tiles(bert, Hardware(PCM(), crossbar), WeightNoise(), clock, kernel=kernel)
     learn_scales(bert)
 
     def logits():
@@ -685,8 +696,9 @@ def test_what_was_learned_beside_the_weights_is_known_by_layer(bert):
     on_tiles(bert, Hardware(PCM(), NOISY))
     learn_scales(bert)
     periphery = learned_periphery(bert)
-    assert periphery.keys() == analog_layers(bert, ("*",)).keys()
-    for name, layer in analog_layers(bert, ("*",)).items():
+    layers = Placement.of(bert, Hardware(PCM(), NOISY)).layers(bert)
+    assert periphery.keys() == layers.keys()
+    for name, layer in layers.items():
         assert torch.equal(periphery[name].output_scale, layer.output_scale)
         assert periphery[name].input_range.tolist() == pytest.approx([4.0] * len(layer.grid.row_blocks))
 
@@ -694,13 +706,13 @@ def test_what_was_learned_beside_the_weights_is_known_by_layer(bert):
 def test_the_digital_model_has_the_learned_scales_in_its_weights(bert, batch, kernel):
     """A chip without any error answers like it, for scales that could not be folded."""
     crossbar = Crossbar(**{**vars(IDEAL), "scale_per": "tile"})
-    hardware = Hardware(Ideal(), crossbar, kernel=kernel)
+    hardware = Hardware(Ideal(), crossbar)
     periphery = {
-        name: LayerPeriphery(p.input_range, 0.5 + torch.rand(len(p.input_range), layer.out_features, generator=draw(7)))
-        for (name, p), layer in zip(ranges_for(bert, hardware).items(), analog_layers(bert, ("*",)).values(), strict=True)
+        name: LayerPeriphery(p.input_range, 0.5 + torch.rand(len(p.input_range), grid.outputs, generator=draw(7)))
+        for (name, p), grid in zip(ranges_for(bert, hardware).items(), Placement.of(bert, hardware).grids.values(), strict=True)
     }
     before = state_of(bert)
-    chip = program(bert, hardware, periphery, chip=0)
+    chip = programmed(bert, hardware, periphery, chip=0, kernel=kernel)
     chip.set_time(1.0)
     digital = to_digital(bert, periphery)
     assert torch.allclose(chip.ready_to_score(False)(**batch).logits, digital(**batch).logits, atol=1e-5)
@@ -723,9 +735,10 @@ def test_the_digital_model_has_the_learned_scales_in_its_weights(bert, batch, ke
     ],
 )
 def test_patterns_choose_layers_from_left_to_right(bert, patterns, count):
-    layers = analog_layers(bert, patterns)
+    hardware = Hardware(Ideal(), NOISY, patterns)
+    layers = Placement.of(bert, hardware).layers(bert)
     assert len(layers) == count
-    chip = program(bert, Hardware(Ideal(), NOISY, patterns), ranges_for(bert, Hardware(Ideal(), NOISY, patterns)), chip=0)
+    chip = programmed(bert, hardware, ranges_for(bert, hardware), chip=0)
     assert list(chip.layers) == list(layers)
 
 
@@ -739,12 +752,12 @@ def test_patterns_choose_layers_from_left_to_right(bert, patterns, count):
 )
 def test_patterns_that_choose_nothing_are_refused(bert, patterns, message):
     with pytest.raises(ValueError, match=message):
-        analog_layers(bert, patterns)
+        Placement.of(bert, Hardware(PCM(), NOISY, patterns))
 
 
 def test_layers_left_out_stay_digital(bert, batch):
     hardware = Hardware(PCM(), NOISY, ("*", "!classifier"))
-    chip = program(bert, hardware, ranges_for(bert, hardware), chip=0)
+    chip = programmed(bert, hardware, ranges_for(bert, hardware), chip=0)
     assert chip.model.classifier is bert.classifier  # not even copied
     assert chip.model.bert.pooler.dense is not bert.bert.pooler.dense
 

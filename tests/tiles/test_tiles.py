@@ -17,6 +17,7 @@ from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.placement import Placement
 from analog_glue.tiles.converters import ADC, DAC
 from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
 from analog_glue.tiles.drift_compensation import FLOOR, compensation_factor, read_out
@@ -119,19 +120,19 @@ MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
     ids=["bert_base", "roberta_base", "bert_large", "minilm"],
 )
 def test_published_encoders_take_as_many_tiles_as_published(config, layers, tiles):
-    count = count_tiles(encoder(config), Hardware(PCM(), Crossbar()))
+    count = count_tiles(Placement.of(encoder(config), Hardware(PCM(), Crossbar())))
     assert (count.layers, count.tiles) == (layers, tiles)
 
 
 def test_roberta_fills_its_tiles_as_published():
-    count = count_tiles(encoder(RobertaConfig()), Hardware(PCM(), Crossbar()))
+    count = count_tiles(Placement.of(encoder(RobertaConfig()), Hardware(PCM(), Crossbar())))
     assert count.over_layers == pytest.approx(61.57, abs=0.005)  # the mean over its 74 modules
     assert count.over_tiles == pytest.approx(67.13, abs=0.005)
 
 
 def test_bert_without_pooler_and_classifier_takes_480_tiles():
     hardware = Hardware(PCM(), Crossbar(), layers=("*", "!*pooler*", "!classifier"))
-    assert count_tiles(encoder(BertConfig()), hardware).tiles == 480
+    assert count_tiles(Placement.of(encoder(BertConfig()), hardware)).tiles == 480
 
 
 @few

@@ -15,9 +15,11 @@ from analog_glue.commands.deploy import calibrated_ranges
 from analog_glue.devices.pcm import PCM
 from analog_glue.evaluation import score
 from analog_glue.models import TinyModel
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import AnalogLinear
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.placement import Placement
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.runs.folder import STATE
 from analog_glue.runs.tensors import load_tensors, save_tensors
@@ -66,8 +68,12 @@ def run(mode, folder, stop_before=None, seed=0, scores=None, model=MODEL):
         value = score(network, TASK, validation, 4096)[0].value
         return {"accuracy": value if answers is None else next(answers)}
 
+    placement = Placement.of(loaded.model, HARDWARE)
     preparation = Preparation(
-        HARDWARE, NoiseClock(), lambda network: calibrated_ranges(network, HARDWARE, train, Calibration(examples=32))
+        placement,
+        Computation(),
+        NoiseClock(),
+        lambda network: calibrated_ranges(network, placement, train, Calibration(examples=32)),
     )
     prepared = mode.prepare(loaded.model, preparation)
     data = TrainingData(lambda epoch: training_batches(len(train), mode.batch_size, seed, epoch), batch)
@@ -348,8 +354,10 @@ def test_ranges_and_scales_are_learned_unless_they_are_fixed(tmp_path):
     assert all((layer.output_scale == 1).all() for layer in fixed_layers)
     loaded = MODEL.load(5, 0, RAW.train.texts)
     train = encode(RAW.train, loaded.tokenizer, 32, 5)
-    HWA.after_step(prepared := HWA.prepare(loaded.model, Preparation(HARDWARE, NoiseClock(), lambda network: {})))
-    calibrated = calibrated_ranges(prepared, HARDWARE, train, Calibration(examples=32))
+    placement = Placement.of(loaded.model, HARDWARE)
+    preparation = Preparation(placement, Computation(), NoiseClock(), lambda network: {})
+    HWA.after_step(prepared := HWA.prepare(loaded.model, preparation))
+    calibrated = calibrated_ranges(prepared, placement, train, Calibration(examples=32))
     for layer in fixed_layers:
         assert torch.allclose(layer.input_range, calibrated[layer.name], rtol=1e-5), layer.name
     assert any(not torch.equal(one.input_range, other.input_range) for one, other in zip(fixed_layers, learned, strict=True))

@@ -5,7 +5,6 @@ periphery, calibration, times and rows are those of every other network (experim
 `<output_root>/<run>/<extraction>/<weights>-<id>/<noise>-<tile>-<id>/`.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -23,11 +22,16 @@ from analog_glue.in_situ.commands.extract import in_digital
 from analog_glue.in_situ.commands.train import RUN, check_data, run_of
 from analog_glue.in_situ.commands.workloads import workload_of
 from analog_glue.in_situ.devices.device import PulsedDevice
+from analog_glue.in_situ.files import EXTRACTION
 from analog_glue.in_situ.nn.plain import on_linear_layers
 from analog_glue.in_situ.tasks.heads import HeadTask
 from analog_glue.in_situ.tasks.task import InSituTask
 from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.placement import Placement
+from analog_glue.runs.fingerprint import fingerprint, fingerprint_of_file
+from analog_glue.runs.identity import ID_LENGTH
+from analog_glue.runs.lookup import read_json
 from analog_glue.runs.tensors import load_tensors
 from analog_glue.settings import RunSettings
 from analog_glue.tiles.crossbar import Crossbar
@@ -54,7 +58,7 @@ def deploy(
     Raises:
         ValueError: an extraction without averaged weights where `evaluation.weights` asks for them.
     """
-    hardware, where = runtime(settings, noise, tile)
+    hardware, computation = runtime(settings, noise, tile)
     extraction, chosen = Path(str(settings.checkpoint)), settings.evaluation.weights
     trained = json.loads((extraction.parent / RUN).read_text(encoding="utf-8"))
     file = extraction / f"{chosen}.safetensors"
@@ -66,8 +70,9 @@ def deploy(
     check_data(extraction.parent, data)
     weights = [tensors[str(number)].numpy() for number in range(len(tensors))]
     model = on_linear_layers(trainable.deployable(weights)).eval()
+    placement = Placement.of(model, hardware)
     if settings.dry_run:
-        tiles = count_tiles(model, hardware)
+        tiles = count_tiles(placement)
         sizes = f"{tiles.layers} layers, {tiles.weights:,} weights on {tiles.tiles} tiles"
         return RunSummary(extraction, f"{chosen} weights of {extraction}: {sizes}")
 
@@ -79,10 +84,10 @@ def deploy(
         raw, loaded = task.load_sentences(settings.data.root, seed)
         encoded = EncodedData.of(task.task, raw, loaded)
         workload = Sentences(task.task, raw, encoded.validation, settings.evaluation.token_budget)
-        ranges_of = partial(calibrated_ranges, hardware=hardware, train=encoded.train, calibration=calibration)
+        ranges_of = partial(calibrated_ranges, placement=placement, train=encoded.train, calibration=calibration)
     else:
-        workload = workload_of(trainable, in_digital(trainable, weights, mode, seed), where)
-        ranges_of = partial(workload.ranges, hardware=hardware, calibration=calibration)
+        workload = workload_of(trainable, in_digital(trainable, weights, mode, seed), computation.where)
+        ranges_of = partial(workload.ranges, placement=placement, calibration=calibration)
 
     def calibrated(model: nn.Module) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:
         log(f"Calibrating the input ranges: {source}")
@@ -90,8 +95,13 @@ def deploy(
         return model, {name: LayerPeriphery(alpha) for name, alpha in ranges.items()}, source
 
     # A run that goes on is extracted anew: the weights themselves say which ones these are.
-    train_id = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-    facts = {"name": trained["name"], "train_id": train_id, "seed": trained["seed"]}
+    train_id = fingerprint_of_file(file)[:ID_LENGTH]
+    facts = {
+        "name": trained["name"],
+        "train_id": train_id,
+        "seed": trained["seed"],
+        "recipe": _recipe(trained, extraction, chosen),
+    }
     names = {
         **choices,
         "task": trained["choices"]["task"],
@@ -100,4 +110,13 @@ def deploy(
     }
     folder = f"{trained['name']}/{extraction.name}/{chosen}-{train_id}"
     subject = Subject(model, calibrated, workload, facts, data, extraction, folder)
-    return sweep(settings, hardware, subject, config, names, overrides, where, log)
+    return sweep(settings, placement, computation, subject, config, names, overrides, log)
+
+
+def _recipe(trained: dict[str, Any], extraction: Path, chosen: str) -> str:
+    """Equal for extractions that differ in nothing but seeds; empty where the run is older than recipes."""
+    if "recipe" not in trained:
+        return ""
+    read = read_json(extraction / EXTRACTION)
+    how = {name: read[name] for name in ("inputs", "products", "amplitude", "time")}
+    return fingerprint({"training": trained["recipe"], "weights": chosen, **how}, ID_LENGTH)

@@ -15,8 +15,6 @@ allow. Gokmen (2021) models no error of writing, so "another analog hardware" of
 training drove to the bounds of their devices lie beyond those of others.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -31,7 +29,7 @@ from analog_glue.in_situ.commands.train import check_data, run_of
 from analog_glue.in_situ.devices.device import PulsedDevice
 from analog_glue.in_situ.extraction.regression import Regression, extract, extract_one_hot
 from analog_glue.in_situ.extraction.uncertainty import Weights, score_perturbation, score_pruning
-from analog_glue.in_situ.files import EXTRACTION, PERTURBATION, PRUNING
+from analog_glue.in_situ.files import EXTRACTION, PERTURBATION, PRUNING, RUN
 from analog_glue.in_situ.kernels.matvec import PERFECT
 from analog_glue.in_situ.nn.learner import Fixed, Learner, Stream
 from analog_glue.in_situ.tasks.task import InSituTask
@@ -40,6 +38,10 @@ from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.in_situ.training.statistics import Moments
 from analog_glue.progress import Progress
 from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.fingerprint import fingerprint_of_parts
+from analog_glue.runs.folder import working_in
+from analog_glue.runs.identity import Payload, differences, resolved
+from analog_glue.runs.lookup import read_json
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.tensors import load_tensors, save_tensors
 from analog_glue.seeding import key
@@ -90,9 +92,11 @@ def extract_run(
         "time": chosen.time, "drift": asdict(device.drift),
         "window": notes.get("window"), "statistics_window": notes.get("statistics_window"),
     }  # fmt: skip
-    record = json.loads((folder / EXTRACTION).read_text(encoding="utf-8")) if (folder / EXTRACTION).is_file() else {}
-    if settings.force or any(record.get(name) != value for name, value in facts.items()):
-        log(f"Extracting {run} after epoch {notes['epoch']}")
+    record = read_json(folder / EXTRACTION)
+    differs = differences({name: record.get(name) for name in facts}, facts) if record else []
+    if settings.force or not record or differs:
+        changed = f" (not as before: {'; '.join(one.in_words('it was', 'is now') for one in differs)})" if differs else ""
+        log(f"Extracting {run} after epoch {notes['epoch']}{changed}")
         record = _extract(trainable, saved, facts, folder, mode, device, settings, data, seed, log)
     else:
         log(f"Extracted already: {folder}")
@@ -127,19 +131,27 @@ def _extract(
         for name, network in networks.items():
             scores[name] = network.test(epoch, True)
             progress.update(1)
-    folder.mkdir(exist_ok=True)
-    of_another_state = (EXTRACTION, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors")
-    for name in of_another_state:
-        (folder / name).unlink(missing_ok=True)
-    for name, values in (sets | {"spread": _spread(trainable, saved, mode)}).items():
-        if values is not None:
-            tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
-            save_tensors(folder / f"{name}.safetensors", tensors)
     choices = {"command": "extract", "seed": settings.seed, "inputs": chosen.inputs, "products": chosen.products}
-    choices["run"] = folder.parent.name
+    choices |= {"run": folder.parent.name, "identity": _identity(settings, folder.parent, facts)}
     record = {**provenance(**choices, data=data), **facts, "arrays": arrays, "averaged": averaged, "scores": scores}
-    write_json_atomic(folder / EXTRACTION, record)
+    with working_in(folder):
+        of_another_state = (EXTRACTION, PRUNING, PERTURBATION, "averaged.safetensors", "spread.safetensors")
+        for name in of_another_state:
+            (folder / name).unlink(missing_ok=True)
+        for name, values in (sets | {"spread": _spread(trainable, saved, mode)}).items():
+            if values is not None:
+                tensors = {str(number): torch.from_numpy(array.astype(np.float32)) for number, array in enumerate(values)}
+                save_tensors(folder / f"{name}.safetensors", tensors)
+        write_json_atomic(folder / EXTRACTION, record)
     return record
+
+
+def _identity(settings: RunSettings, run: Path, facts: dict[str, Any]) -> Payload:
+    """What determines the extracted weights, under the keys of its settings."""
+    tables = {"extract": ("prune", "perturb", "draws", "array")}  # of pruned and perturbed weights, beside the weights
+    said = {name: value for name, value in facts.items() if name not in ("amplitude", "time")}  # they are settings
+    trained = read_json(run / RUN).get("train_id")
+    return {**resolved("extract", settings.extract, tables), "seed": settings.seed, "training_run": trained, **said}
 
 
 def _read(
@@ -172,10 +184,7 @@ def _read(
 
 def _fingerprint(saved: dict[str, np.ndarray]) -> str:
     """Of all that a run has saved."""
-    digest = hashlib.sha256()
-    for name, array in sorted(saved.items()):
-        digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+    return fingerprint_of_parts(part for name, array in sorted(saved.items()) for part in (name, array))
 
 
 def _spread(trainable: Trainable, saved: dict[str, np.ndarray], mode: InSituMode) -> Weights | None:

@@ -6,10 +6,6 @@ products of n inputs. All errors are in units of `w_max`, so that the range is [
 `<output_root>/random_array-<outputs>x<inputs>-<form>-seed<seed>-<id>/extraction_error.csv`, and a run.json beside it.
 """
 
-import csv
-import hashlib
-import io
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -26,12 +22,16 @@ from analog_glue.in_situ.extraction.regression import (
     random_inputs,
     unsaturated_amplitude,
 )
-from analog_glue.in_situ.files import ARRAY_ERROR, RUN
+from analog_glue.in_situ.files import ARRAY_ERROR
 from analog_glue.in_situ.kernels.matvec import IO
 from analog_glue.in_situ.nn.learner import Stream, zeros
 from analog_glue.in_situ.training.mode import Periphery
 from analog_glue.progress import Progress
-from analog_glue.runs.files import write_json_atomic, write_text_atomic
+from analog_glue.runs import legacy
+from analog_glue.runs.cells import read_cells, write_cells
+from analog_glue.runs.folder import recorded, working_in
+from analog_glue.runs.identity import Identity, resolved
+from analog_glue.runs.lookup import find_run
 from analog_glue.runs.provenance import provenance
 from analog_glue.seeding import key
 from analog_glue.settings import Extract, RandomArray, RunSettings
@@ -50,26 +50,21 @@ def extract_array(settings: RunSettings, log: Callable[[str], None] = print) -> 
     assert chosen.array is not None
     if settings.runtime.threads:
         torch.set_num_threads(settings.runtime.threads)
-    identity = json.dumps({"extract": asdict(chosen), "seed": settings.seed}, sort_keys=True)
+    identity = Identity({**resolved("extract", chosen), "seed": settings.seed})
     size = f"{chosen.array.outputs}x{chosen.array.inputs}"
-    name = f"random_array-{size}-{chosen.inputs}-seed{settings.seed}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
-    folder = Path(settings.output_root) / name
+    stem, before = f"random_array-{size}-{chosen.inputs}-seed{settings.seed}", legacy.array_id(chosen, settings.seed)
+    found = find_run(Path(settings.output_root), stem, identity, before, lambda folder, record: True)
+    folder, name = found.folder, found.name
     if settings.dry_run:
         return folder, f"{name}: {chosen.products:,} products with an array of {size.replace('x', ' × ')}"
     if (folder / ARRAY_ERROR).is_file() and not settings.force:
         log(f"Already done: {folder}")
-        with (folder / ARRAY_ERROR).open(encoding="utf-8", newline="") as file:
-            return folder, _table(list(csv.DictReader(file)))
-    with Progress(f"seed {settings.seed}", chosen.products, "product", log=log) as progress:
-        rows = list(measure(chosen, chosen.array, settings.seed, progress.update))
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = provenance(command="extract", name=name, seed=settings.seed, extract=asdict(chosen))
-    write_json_atomic(folder / RUN, {**facts, "status": "done"})
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomic(folder / ARRAY_ERROR, text.getvalue())
+        return folder, _table(read_cells(folder / ARRAY_ERROR))
+    facts = provenance(command="extract", name=name, seed=settings.seed, extract=asdict(chosen), identity=identity.payload)
+    with working_in(folder), recorded(folder, facts):
+        with Progress(f"seed {settings.seed}", chosen.products, "product", log=log) as progress:
+            rows = list(measure(chosen, chosen.array, settings.seed, progress.update))
+        write_cells(folder / ARRAY_ERROR, rows)
     return folder, _table(rows)
 
 

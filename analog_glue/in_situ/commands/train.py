@@ -11,9 +11,6 @@ trained weights.
 The same command twice finds its work done; an interrupted command goes on where it stopped.
 """
 
-import csv
-import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -26,17 +23,22 @@ from analog_glue.errors import require
 from analog_glue.in_situ.commands.dry_run import describe
 from analog_glue.in_situ.devices.device import PulsedDevice
 from analog_glue.in_situ.files import CHANGES_NOTHING, CONFIG, CURVE, EXTRACTION, PERTURBATION, PRUNING, RUN
+from analog_glue.in_situ.tasks.heads import HeadTask
 from analog_glue.in_situ.tasks.task import InSituTask
 from analog_glue.in_situ.training.loop import STATE, Epoch, check_names, fit_in_situ
 from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.reports.grids import NO_DEVICE
-from analog_glue.runs.files import write_json_atomic, write_text_atomic
-from analog_glue.runs.folder import LOCK, status_of, working_in
+from analog_glue.runs import legacy
+from analog_glue.runs.cells import read_cells, write_cells
+from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.folder import LOCK, recorded, status_of, working_in
+from analog_glue.runs.identity import NO_RESULT, Identity, resolved
+from analog_glue.runs.lookup import find_run, nearest_run
+from analog_glue.runs.model_files import model_entries
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.rows import RESULTS_FILE
 from analog_glue.settings import RunSettings
 
-LATER = ("read_noise", "read_adc_bits")  # settings that older runs do not know: as long as they are null, ids stay the same
 OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on other hardware
     EXTRACTION, PRUNING, PERTURBATION, "extracted.safetensors", "averaged.safetensors", "spread.safetensors",
     RESULTS_FILE, RUN, "config.json", "input_ranges.json", LOCK,
@@ -71,16 +73,13 @@ def train_in_situ(
     task.check(settings.data.root)
     trainable, data = task.load(settings.data.root, mode, device, settings.seed)
     check_names(trainable, mode)
-    determines = {
-        group: {key: value for key, value in values.items() if key not in CHANGES_NOTHING.get(group, ())}
-        for group, values in chosen.items()
-        if group != "device" or mode.on_devices
-    }
-    identity = {**_without_unset(determines), "data": data["fingerprint"], "seed": settings.seed}
-    run_id = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    identity = _identity(task, device, mode, data["fingerprint"], settings.seed)
+    counts = {group: values for group, values in chosen.items() if group != "device" or mode.on_devices}
+    before = legacy.in_situ_id(counts, CHANGES_NOTHING, data["fingerprint"], settings.seed)
     named = "-".join(names[group] for group in ("task", "model", "device", "training") if group in chosen and group in names)
-    name = f"{named}-seed{settings.seed}-{run_id}"
-    folder = Path(settings.output_root) / name
+    root, stem = Path(settings.output_root), f"{named}-seed{settings.seed}"
+    found = find_run(root, stem, identity, before, lambda folder, record: True)  # that id holds all that determines the run
+    folder, name = found.folder, found.name
     if settings.dry_run:
         return folder, describe(trainable, device, mode, names, data, folder, _epochs(folder))
     with working_in(folder, alone=True):
@@ -88,16 +87,28 @@ def train_in_situ(
             forget(folder)
         write_json_atomic(folder / CONFIG, {**chosen, "seed": settings.seed, "data": {"root": settings.data.root}})
         done = _epochs(folder) >= mode.epochs and status_of(folder) == "done"
+        if not (done or (folder / RUN).exists() or settings.force) and (nearest := nearest_run(root, stem, identity)):
+            log(nearest)
         log(f"Already done: {folder}" if done else f"Training {name} in {folder}")
         facts = provenance(
-            command="train", overrides=list(overrides), name=name, train_id=run_id, choices=names, seed=settings.seed, data=data
-        )
-        if not done:
-            write_json_atomic(folder / RUN, {**facts, "status": "running"})
-        curve = fit_in_situ(trainable, mode, folder, log, lambda curve: _write(curve, folder))
-        if not done:
-            write_json_atomic(folder / RUN, {**facts, "status": "done", "seconds": curve[-1].seconds})
+            command="train", overrides=list(overrides), name=name, train_id=found.id, choices=names, seed=settings.seed,
+            data=data, recipe=identity.recipe(data=data.get("without_seed", data["fingerprint"])), identity=identity.payload,
+        )  # fmt: skip
+        with recorded(folder, facts, write=not done) as outcome:
+            curve = fit_in_situ(trainable, mode, folder, log, lambda curve: _write(curve, folder))
+            outcome["seconds"] = curve[-1].seconds
     return folder, _table(curve)
+
+
+def _identity(task: InSituTask, device: PulsedDevice, mode: InSituMode, data: str, seed: int) -> Identity:
+    """What determines all that an epoch learns."""
+    leave_out = {**CHANGES_NOTHING, "model": NO_RESULT["model"]}
+    parts = {"task": task.task, "model": task.model} if isinstance(task, HeadTask) else {"task": task}
+    files = task.model.folder() if isinstance(task, HeadTask) else None
+    payload = {key: value for group, part in parts.items() for key, value in resolved(group, part, leave_out).items()}
+    payload |= {} if files is None else model_entries(files)
+    payload |= resolved("device", device, leave_out) if mode.on_devices else {}
+    return Identity({**payload, **resolved("training", mode, leave_out), "data": data, "seed": seed})
 
 
 def forget(folder: Path) -> None:
@@ -114,30 +125,13 @@ def forget(folder: Path) -> None:
             extraction.rmdir()
 
 
-def _without_unset(values: dict[str, Any]) -> dict[str, Any]:
-    """Settings without those of `LATER` that are null."""
-    return {
-        name: _without_unset(value) if isinstance(value, dict) else value
-        for name, value in values.items()
-        if name not in LATER or value is not None
-    }
-
-
 def _epochs(folder: Path) -> int:
     """How many are trained."""
-    if not (folder / CURVE).is_file():
-        return 0
-    with (folder / CURVE).open(encoding="utf-8", newline="") as lines:
-        return sum(1 for _ in csv.DictReader(lines))
+    return len(read_cells(folder / CURVE))
 
 
 def _write(curve: list[Epoch], folder: Path) -> None:
-    text = io.StringIO()
-    rows = [epoch.row() for epoch in curve]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomic(folder / CURVE, text.getvalue())
+    write_cells(folder / CURVE, [epoch.row() for epoch in curve])
 
 
 def run_of(folder: Path) -> dict[str, Any]:

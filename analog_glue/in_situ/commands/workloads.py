@@ -20,8 +20,7 @@ from analog_glue.in_situ.tasks.pictures import Images
 from analog_glue.in_situ.tasks.samples import Samples
 from analog_glue.in_situ.training.loop import Trainable
 from analog_glue.nn.calibration import calibrate_input_ranges
-from analog_glue.nn.convert import analog_layers
-from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.placement import Placement
 from analog_glue.seeding import generator
 from analog_glue.settings import Calibration
 
@@ -38,7 +37,7 @@ class Deployed(Workload):
     """A workload that also knows inputs of the training set."""
 
     @abstractmethod
-    def ranges(self, model: nn.Module, hardware: Hardware, calibration: Calibration) -> dict[str, Tensor]:
+    def ranges(self, model: nn.Module, placement: Placement, calibration: Calibration) -> dict[str, Tensor]:
         """Input range of every layer on tiles, by name, from the first training examples of a fixed order."""
 
 
@@ -116,14 +115,14 @@ class Continuation(Deployed):
         loss = -(counts / counts.sum()).log()[answers].mean().item()
         return [Score(SPLIT, "cross_entropy", loss, self._total)]
 
-    def ranges(self, model: nn.Module, hardware: Hardware, calibration: Calibration) -> dict[str, Tensor]:
+    def ranges(self, model: nn.Module, placement: Placement, calibration: Calibration) -> dict[str, Tensor]:
         starts = (torch.arange(calibration.examples) * (len(self._train) - self._sequence)) // calibration.examples
         text = self._train[starts[:, None] + torch.arange(self._sequence)]
 
         def read(text: Tensor, attention_mask: Tensor) -> None:
             model(text, model.empty(len(text), self._device))
 
-        return _ranges(read, model, {"text": text.to(self._device)}, hardware, calibration)
+        return _ranges(read, model, {"text": text.to(self._device)}, placement, calibration)
 
 
 class Answers(Deployed):
@@ -139,7 +138,11 @@ class Answers(Deployed):
             scores: (split, outputs (n, …), targets (n,)) → metrics; the first is the headline.
         """
         self._inputs, self._targets, self._tests, self._scores, self._device = inputs, targets, tests, scores, device
-        self.headline = self.majority()[0].metric
+        self._headline = self.majority()[0].metric
+
+    @property
+    def headline(self) -> str:
+        return self._headline
 
     @torch.no_grad()
     def score(self, model: nn.Module, chips: int = 1) -> list[list[Score]]:
@@ -165,13 +168,13 @@ class Answers(Deployed):
         metrics = self._scores(split, outputs.numpy(), targets.numpy())
         return [Score(split, metric, value, len(targets)) for metric, value in metrics.items()]
 
-    def ranges(self, model: nn.Module, hardware: Hardware, calibration: Calibration) -> dict[str, Tensor]:
+    def ranges(self, model: nn.Module, placement: Placement, calibration: Calibration) -> dict[str, Tensor]:
         chosen = torch.randperm(len(self._inputs), generator=generator("calibration examples"))[: calibration.examples]
 
         def look(inputs: Tensor, attention_mask: Tensor) -> None:
             model(inputs)
 
-        return _ranges(look, model, {"inputs": self._inputs[chosen].to(self._device)}, hardware, calibration)
+        return _ranges(look, model, {"inputs": self._inputs[chosen].to(self._device)}, placement, calibration)
 
 
 def picture_scores(split: str, outputs: np.ndarray, classes: np.ndarray) -> dict[str, float]:
@@ -181,11 +184,9 @@ def picture_scores(split: str, outputs: np.ndarray, classes: np.ndarray) -> dict
 
 
 def _ranges(
-    look: Callable[..., None], model: nn.Module, batch: dict[str, Tensor], hardware: Hardware, calibration: Calibration
+    look: Callable[..., None], model: nn.Module, batch: dict[str, Tensor], placement: Placement, calibration: Calibration
 ) -> dict[str, Tensor]:
     """`look` runs the model on `batch`."""
     mask = torch.ones(len(next(iter(batch.values()))), dtype=torch.int64)
-    layers = analog_layers(model, hardware.layers)
-    return calibrate_input_ranges(
-        look, layers, hardware.crossbar, [{**batch, "attention_mask": mask}], calibration.percentile, calibration.adc_headroom
-    )
+    layers, batches = placement.layers(model), [{**batch, "attention_mask": mask}]
+    return calibrate_input_ranges(look, layers, placement, batches, calibration.percentile, calibration.adc_headroom)

@@ -8,8 +8,6 @@
 `perturbation.csv`, written as soon as it is known; rows that are there are not measured again.
 """
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import numpy as np
 
 from analog_glue.in_situ.files import PERTURBATION, PRUNING
 from analog_glue.progress import Progress
-from analog_glue.runs.files import write_text_atomic
+from analog_glue.runs.cells import read_cells, write_cells
 from analog_glue.seeding import key
 
 Weights = list[np.ndarray]
@@ -86,7 +84,7 @@ def score_perturbation(
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     """The rows of one of the tables; none where there is no file."""
-    return list(csv.DictReader(path.open(encoding="utf-8", newline=""))) if path.is_file() else []
+    return read_cells(path)
 
 
 def _measure(path: Path, points: list[tuple[Row, Callable[[], Weights]]], score: Callable[[Weights], dict[str, float]]) -> None:
@@ -96,9 +94,5 @@ def _measure(path: Path, points: list[tuple[Row, Callable[[], Weights]]], score:
     with Progress(path.stem, len(missing), "score") as progress:
         for row, make in missing:
             rows += [{**row, "metric": metric, "value": value} for metric, value in score(make()).items()]
-            text = io.StringIO()
-            writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            write_text_atomic(path, text.getvalue())
+            write_cells(path, rows)
             progress.update(1)

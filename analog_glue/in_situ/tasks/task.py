@@ -46,7 +46,7 @@ def find_file(data_root: str | None, names: tuple[str, ...], public: PublicFile)
     """
     if data_root is None:
         return fetch(public)
-    places = [Path(data_root).expanduser() / name for name in names]
+    places = [Path(data_root) / name for name in names]
     if found := next((place for place in places if place.is_file()), None):
         return found
     raise ValueError(

@@ -1,0 +1,45 @@
+"""Which layers of a model lie on which tiles: resolved once, for everything that is done with them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from analog_glue.devices.device import Device
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.names import chosen_by_name
+from analog_glue.tiles.mapping import TileGrid
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The layers that `hardware` takes of a model, by name in the model's order, and how each lies on tiles.
+
+    It holds for the model and for every copy of it. A module used several times (ALBERT) is one layer and one array.
+    """
+
+    hardware: Hardware
+    grids: Mapping[str, TileGrid]
+
+    @classmethod
+    def of(cls, model: nn.Module, hardware: Hardware) -> "Placement":
+        """
+        Raises:
+            ValueError: a pattern of `hardware.layers` that matches no linear layer of `model`, or none left.
+        """
+        chosen = chosen_by_name(_linear_layers(model), hardware.layers, "Setting `hardware.layers`", "linear")
+        grids = {name: hardware.crossbar.grid(layer.out_features, layer.in_features) for name, layer in chosen.items()}
+        return cls(hardware, grids)
+
+    def layers(self, model: nn.Module) -> dict[str, nn.Linear]:
+        """The placed layers of `model`."""
+        linears = _linear_layers(model)
+        return {name: linears[name] for name in self.grids}
+
+    def with_devices(self, device: Device) -> "Placement":
+        """The same tiles with other devices."""
+        return replace(self, hardware=replace(self.hardware, device=device))
+
+
+def _linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}

@@ -1,0 +1,89 @@
+"""Which folder a run lives in: the one of its id, or one of version 0.1.0 that holds the same run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analog_glue.runs.folder import CONFIG_FILE, CONFIG_FILE_OF_RUN, EXTRACTION_FILE, RUN_FILE
+from analog_glue.runs.identity import Identity, Payload, differences
+from analog_glue.runs.legacy import payload_of_record
+
+
+@dataclass(frozen=True)
+class Found:
+    """The folder of a run, which need not exist yet."""
+
+    folder: Path
+    id: str  # in its name
+    adopted: bool = False  # made by version 0.1.0
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def find_run(
+    root: Path, stem: str, identity: Identity, legacy_id: str | None, fits: Callable[[Path, dict[str, Any]], bool]
+) -> Found:
+    """The folder `<root>/<stem>-<id>` of a run.
+
+    Args:
+        legacy_id: The id that version 0.1.0 gave the same request; None where it gave none.
+        fits: Whether a folder of that id, with its run.json, holds the same run as far as its name does not say.
+
+    Raises:
+        ValueError: the folder holds another run.
+    """
+    own = Found(root / f"{stem}-{identity.id}", identity.id)
+    there = read_json(own.folder / RUN_FILE)
+    if "identity" in there and (differs := differences(there["identity"], identity.payload)):
+        raise ValueError(
+            f"Folder `{own.folder}` must hold the run that is asked for, but holds another. "
+            f"{'; '.join(one.in_words() for one in differs)}. Move the folder away, or choose another `output_root`."
+        )
+    if there or legacy_id is None:
+        return own
+    old = root / f"{stem}-{legacy_id}"
+    record = read_json(old / RUN_FILE)
+    return Found(old, legacy_id, adopted=True) if record and "identity" not in record and fits(old, record) else own
+
+
+def nearest_run(root: Path, stem: str, identity: Identity) -> str:
+    """One line that names the run below `root` that differs least from the one asked for, and how; empty without any.
+
+    Args:
+        stem: How the folders' names begin.
+    """
+    folders = [file.parent for file in sorted(root.glob(f"{stem}-*/{RUN_FILE}"))]
+    compared = [(differences(payload, identity.payload), folder) for folder in folders if (payload := payload_of(folder))]
+    if not compared:
+        return ""
+    differs, folder = min(compared, key=lambda pair: (len(pair[0]), pair[1].name))
+    if not differs:
+        return f"Another run with the same settings as far as it says: {folder.name}"
+    more = f"; and {len(differs) - 3} more" if len(differs) > 3 else ""
+    return f"Not the run {folder.name}: {'; '.join(one.in_words('it has') for one in differs[:3])}{more}"
+
+
+def payload_of(folder: Path) -> Payload | None:
+    """What determined the run, sweep or extraction in `folder`; None where there is none."""
+    record = read_json(folder / RUN_FILE) or read_json(folder / EXTRACTION_FILE)
+    if not record:
+        return None
+    if "identity" in record:
+        payload: Payload = record["identity"]
+        return payload
+    return payload_of_record(record, read_json(folder / (CONFIG_FILE_OF_RUN if record["command"] == "train" else CONFIG_FILE)))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing where it is not there or not whole."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return {}
+    return said if isinstance(said, dict) else {}

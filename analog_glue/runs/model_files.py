@@ -1,0 +1,82 @@
+"""What the files of a model determine: its weights, its architecture and its tokenizer, as entries of a payload."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from analog_glue.runs.fingerprint import LENGTH, canonical, fingerprint_of_file, fingerprint_of_parts
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+OF_TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
+)  # fmt: skip
+# Keys of config.json that say who made a model and what it is called, and those that a task or this package sets.
+NAMES = frozenset({
+    "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "_commit_hash",
+    "id2label", "label2id", "num_labels", "_num_labels", "problem_type", "finetuning_task", "task_specific_params",
+    "gradient_checkpointing", "use_cache", "output_attentions", "output_hidden_states", "return_dict",
+    "_attn_implementation_autoset",
+})  # fmt: skip
+# Of tokenizer.json and tokenizer_config.json: names, and a length that every task sets itself.
+NAMES_OF_TOKENIZER = frozenset({"name_or_path", "tokenizer_file", "transformers_version", "truncation", "padding"})
+
+
+def model_entries(folder: Path) -> dict[str, Any]:
+    """ "model.weights", "model.tokenizer" and one "model.architecture.…" per key of config.json.
+
+    Args:
+        folder: Holds a complete model.
+    """
+    architecture = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    return {
+        "model.weights": fingerprint_of_file(folder / WEIGHTS_FILE)[:LENGTH],
+        "model.tokenizer": fingerprint_of_tokenizer(folder),
+        **{f"model.architecture.{key}": value for key, value in sorted(architecture.items()) if key not in NAMES},
+    }
+
+
+def fingerprint_of_tokenizer(folder: Path) -> str:
+    """Of the files that a tokenizer is read from; of JSON, what it says."""
+    parts: list[str | bytes] = []
+    for name in OF_TOKENIZER:
+        file = folder / name
+        if not file.is_file():
+            continue
+        if file.suffix == ".json":
+            said = json.loads(file.read_text(encoding="utf-8"))
+            parts += [name, canonical({key: value for key, value in said.items() if key not in NAMES_OF_TOKENIZER})]
+        else:
+            parts += [name, file.read_bytes()]
+    return fingerprint_of_parts(parts)
+
+
+def same_network(made: Path, source: Path, dropout: float | None) -> bool:
+    """Whether a checkpoint that version 0.1.0 saved can come from a model's files: architecture and tokenizer fit.
+
+    Both are compared as the library reads them, since it rewrites either when it saves.
+
+    Args:
+        made: Folder of the checkpoint.
+        source: Folder of the model that is asked for.
+        dropout: The setting `model.dropout`.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from analog_glue.models import set_dropout
+
+    def architecture(folder: Path) -> dict[str, Any]:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        if dropout is not None:
+            set_dropout(config, dropout)
+        return {key: value for key, value in config.to_dict().items() if key not in NAMES}
+
+    def tokenizer(folder: Path) -> str:
+        compiled = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+        compiled.no_padding()
+        compiled.no_truncation()
+        return str(compiled.to_str())
+
+    return architecture(made) == architecture(source) and tokenizer(made) == tokenizer(source)
