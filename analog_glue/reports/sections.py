@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from analog_glue.reports.grids import DEVICES, GLUE
 from analog_glue.reports.statistics import Statistic, summarise
-from analog_glue.reports.trainings import Settings, Training, network, trainings_of
+from analog_glue.reports.trainings import Training, network, trainings_of
+from analog_glue.runs.identity import Payload
 from analog_glue.runs.rows import Measurement
 
 # The curves of Spoon et al. (2021), Fig. 5: (training, drift compensated).
@@ -187,7 +188,7 @@ class Section:
         return pairs
 
 
-def pivot(rows: Iterable[Measurement], settings: Mapping[str, Settings] | None = None) -> tuple[list[Section], list[str]]:
+def pivot(rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = None) -> tuple[list[Section], list[str]]:
     """Sections of all rows, headline metrics first, and remarks on rows that cannot be taken as they are.
 
     Args:

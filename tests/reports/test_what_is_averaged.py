@@ -168,7 +168,7 @@ def test_what_the_seed_draws_does_not_tell_trainings_apart():
 def test_two_settings_of_one_name_are_told_with_their_full_keys():
     one, other = {"noise.g_max": 25.0, "tile.g_max": 1.0}, {"noise.g_max": 20.0, "tile.g_max": 2.0}
     found = lines_of((trained(0, "aa", 1.0), one), (trained(0, "bb", 2.0), other))
-    assert found == {"noise.g_max 25, tile.g_max 1", "noise.g_max 20, tile.g_max 2"}
+    assert found == {"noise.g_max 25.0, tile.g_max 1.0", "noise.g_max 20.0, tile.g_max 2.0"}
 
 
 def test_many_settings_that_differ_are_told_in_short_with_the_hash_that_tells_them_apart():
