@@ -34,8 +34,13 @@ def model_entries(folder: Path) -> dict[str, Any]:
     return {
         "model.weights": fingerprint_of_file(folder / WEIGHTS_FILE)[:LENGTH],
         "model.tokenizer": fingerprint_of_tokenizer(folder),
-        **{f"model.architecture.{key}": value for key, value in sorted(architecture.items()) if key not in NAMES},
+        **{f"model.architecture.{key}": value for key, value in sorted(architecture_of(architecture).items())},
     }
+
+
+def architecture_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What a model's configuration says about the computation."""
+    return {key: value for key, value in config.items() if key not in NAMES}
 
 
 def fingerprint_of_tokenizer(folder: Path) -> str:
@@ -71,7 +76,7 @@ def same_network(made: Path, source: Path, dropout: float | None) -> bool:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         if dropout is not None:
             set_dropout(config, dropout)
-        return {key: value for key, value in config.to_dict().items() if key not in NAMES}
+        return architecture_of(config.to_dict())
 
     def tokenizer(folder: Path) -> str:
         compiled = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import subprocess
@@ -12,15 +12,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import analog_glue
+from analog_glue.runs.fingerprint import fingerprint_of_parts
 
-if TYPE_CHECKING:
-    pass
-
-
-PACKAGES = ("torch", "transformers", "datasets", "accelerate", "hydra-core", "numpy")
+PACKAGES = ("transformers", "datasets", "accelerate", "hydra-core", "numpy")
 
 
 def provenance(**facts: Any) -> dict[str, Any]:
@@ -38,6 +35,7 @@ def provenance(**facts: Any) -> dict[str, Any]:
             "versions": {
                 "python": platform.python_version(),
                 "analog-glue": getattr(analog_glue, "__version__", None),
+                **_torch_build(),
                 **{name: _version(name) for name in PACKAGES},
             },
             "git": _git(),
@@ -53,6 +51,21 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _torch_build() -> dict[str, str | None]:
+    """Version of torch with its build ("2.13.0+cpu"), and of the CUDA it was built for; torch is not imported for it.
+
+    The package's metadata leave the build out where an index serves only one of them.
+    """
+    torch = importlib.util.find_spec("torch")
+    if torch is None or torch.origin is None:
+        return {"torch": None, "cuda": None}
+    spec = importlib.util.spec_from_file_location("_torch_version", Path(torch.origin).with_name("version.py"))
+    assert spec is not None and spec.loader is not None
+    said = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(said)
+    return {"torch": said.__version__, "cuda": said.cuda}
 
 
 def _git() -> dict[str, Any] | None:
@@ -74,7 +87,7 @@ def _git() -> dict[str, Any] | None:
     return {
         "commit": commit,
         "dirty": bool(change or new_files),
-        "diff": hashlib.sha256(change.encode()).hexdigest()[:12] if change else None,
+        "diff": fingerprint_of_parts([change], 12) if change else None,
     }
 
 

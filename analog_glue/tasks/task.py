@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analog_glue.runs.fingerprint import fingerprint_of_parts
 from analog_glue.tasks import metrics as metric_functions
 
 if TYPE_CHECKING:
@@ -230,9 +230,12 @@ def training_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[lis
 
 
 def _fingerprint(splits: dict[str, Split]) -> str:
-    digest = hashlib.sha256()
-    for name, split in splits.items():
-        digest.update(f"{name}\x1d{len(split)}\x1d".encode())
-        digest.update("\x1e".join("\x1f".join(text) for text in split.texts).encode())
-        digest.update(np.asarray(split.labels, dtype=np.float64).tobytes())
-    return digest.hexdigest()[:16]
+    return fingerprint_of_parts(
+        part
+        for name, split in splits.items()
+        for part in (
+            f"{name}\x1d{len(split)}\x1d",
+            "\x1e".join("\x1f".join(text) for text in split.texts),
+            np.asarray(split.labels, dtype=np.float64),
+        )
+    )

@@ -98,7 +98,7 @@ def test_a_run_leaves_what_it_takes_to_read_it(master, which):
     assert facts["name"] == run.name
     assert facts["seed"] == 0
     assert facts["history"]["steps"] == (6 if which == 1 else 3)
-    assert facts["versions"]["torch"] == torch.__version__
+    assert (facts["versions"]["torch"], facts["versions"]["cuda"]) == (torch.__version__, torch.version.cuda)
     for folder in (run, summary.run_dir):
         assert str(Path.home()) not in (folder / "run.json").read_text()
     sweep = json.loads((summary.run_dir / "run.json").read_text())

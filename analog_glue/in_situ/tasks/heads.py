@@ -10,19 +10,18 @@ settings.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from analog_glue.errors import require
 from analog_glue.in_situ.tasks.task import InSituTask
 from analog_glue.models import LoadedModel, PretrainedModel, TinyModel
 from analog_glue.progress import Progress
+from analog_glue.runs.fingerprint import canonical, fingerprint_of_parts
+from analog_glue.runs.model_files import architecture_of
 from analog_glue.tasks.task import Encoded, RawData, Task, encode, evaluation_batches
 
 if TYPE_CHECKING:
@@ -92,9 +91,10 @@ class HeadTask(InSituTask):
             copy.deepcopy(loaded.model.get_submodule(names.first)), getattr(nn, names.activation)(),
             copy.deepcopy(loaded.model.get_submodule(names.last)),
         )  # fmt: skip
-        identity = _hash([raw.fingerprint, str(self.task.max_length), _fingerprint(loaded.model.base_model)])
-
-        folder = self.cache / f"{self.name}-{self.model.short}-{identity}"
+        identity = fingerprint_of_parts([raw.fingerprint, str(self.task.max_length), _fingerprint(loaded.model.base_model)])
+        # Equal weights may be those of another architecture, or see other tokens.
+        network = canonical(architecture_of(loaded.model.config.to_dict())), loaded.tokenizer.backend_tokenizer.to_str()
+        folder = self.cache / f"{self.name}-{self.model.short}-{fingerprint_of_parts([identity, *network])}"
         files = {split: folder / f"{split}.safetensors" for split in ("train", *raw.validation)}
 
         def features() -> Data:
@@ -113,9 +113,9 @@ class HeadTask(InSituTask):
             to_in_situ(head, mode, device, seed), len(raw.train), features, (tests, tests), loss, self.task.score, mode, seed,
             "example", partial(_with_head, loaded.model, names), ready=all(file.is_file() for file in files.values()),
         )  # fmt: skip
-        data = {"source": raw.source, "fingerprint": _hash([raw.fingerprint, identity]), "model": loaded.source}
+        data = {"source": raw.source, "fingerprint": fingerprint_of_parts([raw.fingerprint, identity]), "model": loaded.source}
         if isinstance(self.model, TinyModel):  # the seed draws the encoder
-            data["without_seed"] = _hash([raw.fingerprint])
+            data["without_seed"] = fingerprint_of_parts([raw.fingerprint])
         return trainable, data
 
 
@@ -167,11 +167,4 @@ def _squared_error(outputs: Tensor, grades: Tensor) -> Tensor:
 
 def _fingerprint(encoder: nn.Module) -> str:
     """A hash of all weights of an encoder."""
-    return _hash(parameter.detach().numpy() for _, parameter in sorted(encoder.named_parameters()))
-
-
-def _hash(parts: Iterable[Any]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part))
-    return digest.hexdigest()[:16]
+    return fingerprint_of_parts(parameter.detach().numpy() for _, parameter in sorted(encoder.named_parameters()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analog_glue.download import PublicFile, fetch
+from analog_glue.runs.fingerprint import fingerprint_of_parts
 
 if TYPE_CHECKING:
     from analog_glue.in_situ.devices.device import PulsedDevice
@@ -57,11 +57,7 @@ def find_file(data_root: str | None, names: tuple[str, ...], public: PublicFile)
 
 def fingerprint(*arrays: np.ndarray) -> str:
     """A hash of the data, whatever file they came in."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
+    return fingerprint_of_parts(part for array in arrays for part in (f"{array.dtype.str}{array.shape}", array))
 
 
 def read_idx(path: Path) -> np.ndarray:
