@@ -94,7 +94,7 @@ class Section:
         ideal: Training → seed → repeat → score on ideal devices.
         majority: Score of always answering the majority class.
         hardware: What tells this hardware from others of the same names; empty where there is no other.
-        several_data: Whether other data was scored in the same way.
+        several_data: Whether the model was scored on other data in the same way.
     """
 
     bundle: Bundle
@@ -233,7 +233,8 @@ def pivot(rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = 
     for found in sections.values():
         namesakes = {bundle.hardware_id for bundle, _ in sections if bundle[:3] == found.bundle[:3]}
         found.hardware = found.bundle.hardware_id[:8] if len(namesakes) > 1 else ""
-        found.several_data = sum(scored.score == found.score for scored in by_scored) > 1
+        own = {scored for bundle, scored in sections if (bundle.model, scored.score) == (found.bundle.model, found.score)}
+        found.several_data = len(own) > 1
     order = {task: i for i, task in enumerate(GLUE)}
     return sorted(
         sections.values(),

@@ -85,6 +85,11 @@ def test_one_data_is_not_told():
     assert drift_table(of_data(FILMS, 0.0)) == drift_table(DEMO)
 
 
+def test_another_model_on_its_own_data_is_told_by_its_name():
+    sections, _ = pivot([*of_data(FILMS, 0.0), *of_data(FLIPPED, 0.0, [replace(r, model="minilm") for r in DEMO])])
+    assert [s.data_title for s in sections] == ["", ""] and [s.majority for s in sections] == [20.0, 20.0]
+
+
 def test_rows_of_another_number_of_examples_are_of_other_data_even_where_no_fingerprint_tells():
     sections, _ = pivot([*DEMO, *(replace(r, examples=50, value=r.value / 2) for r in DEMO)])
     assert [(s.examples, s.statistic(B, HOUR).mean) for s in sections] == [(500, 88.0), (50, 44.0)]
