@@ -93,7 +93,8 @@ def _told(known: Mapping[str, Sequence[Payload]]) -> dict[str, str]:
     first = {recipe: own[0] for recipe, own in known.items() if own}
     drawn = {"seed"} | {one.key for own in known.values() for other in own[1:] for one in differences(own[0], other)}
     compared = {recipe: differences(next(iter(first.values())), payload) for recipe, payload in first.items()}
-    keys = sorted({one.key for found in compared.values() for one in found} - drawn)
+    keys = list({one.key for found in compared.values() for one in found} - drawn)
+    keys.sort(key=lambda key: (not key.startswith("training"), key))
     short = [key.rpartition(".")[2] for key in keys]
     told = {}
     for recipe in known:

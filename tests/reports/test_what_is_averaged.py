@@ -132,7 +132,12 @@ def test_tables_and_files_of_several_data_are_told_apart(tmp_path):
 
 # --- Seeds ---------------------------------------------------------------------------------------------------
 
-SMOKE = {"training.max_steps": 1, "training.learning_rate": 2e-5, "task.max_length": 128, "model.weights": "a" * 64}
+SMOKE: dict[str, object] = {
+    "training.max_steps": 1,
+    "training.learning_rate": 2e-5,
+    "task.max_length": 128,
+    "model.weights": "a" * 64,
+}
 REAL = SMOKE | {"training.max_steps": None}
 
 
