@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analog_glue.commands.naming import SweepRequest
 from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
 from analog_glue.kernels.matmul import route, taken
-from analog_glue.kernels.products import choose_product
 from analog_glue.models import LoadedModel, load_checkpoint_model
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.computation import Computation
@@ -32,11 +32,9 @@ from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
-from analog_glue.runs import legacy
 from analog_glue.runs.configuration import config_of, scalars
 from analog_glue.runs.folder import CONFIG_FILE, PERIPHERY_FILE, RUN_FILE, forget, read_run, recorded, working_in
-from analog_glue.runs.identity import Identity, resolved
-from analog_glue.runs.lookup import find_run, nearest_run, read_json
+from analog_glue.runs.lookup import nearest_run, read_json
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.rows import RESULTS_SCHEMA, Measurement, ResultsFile
 from analog_glue.runs.tensors import load_tensors
@@ -199,21 +197,15 @@ def sweep(
     """Score a trained network on the hardware of this command over time; only what is not known is measured."""
     facts = subject.facts
     evaluation, hardware = settings.evaluation, placement.hardware
-    physics, identity = identities_of_sweep(settings, hardware, computation, subject)
+    asked = SweepRequest(settings, hardware, computation, config, facts["train_id"], subject.data["fingerprint"])
     root, stem = Path(settings.output_root) / subject.folder, f"{choices['noise']}-{choices['tile']}"
-    before = legacy.hardware_id(config, settings.hardware, evaluation.chip_seed, evaluation.token_budget)
-
-    def fits(folder: Path, record: dict[str, Any]) -> bool:
-        same_data = record["data"]["fingerprint"] == subject.data["fingerprint"]
-        return same_data and computed_alike(record, settings, hardware, computation)
-
-    folder = find_run(root, stem, identity, before, fits).folder
+    folder = asked.find(root, stem).folder
     results = ResultsFile(folder)
     if settings.force:
         forget(folder)
     known = results.rows()
     # A folder keeps the hardware_id that it has, and rows join those that are there, which may be older than some columns.
-    hardware_id = str(read_json(folder / RUN_FILE).get("hardware_id", physics.id))
+    hardware_id = str(read_json(folder / RUN_FILE).get("hardware_id", asked.physics.id))
     data = subject.data.get("without_seed", subject.data["fingerprint"])  # an encoder that the seed draws is no data
     of_all_rows = {"data": data, "recipe": str(facts.get("recipe", ""))}
     if any(not row.data for row in known):
@@ -224,7 +216,7 @@ def sweep(
     if not missing:
         log(f"Already done: {folder}")
     else:
-        if not known and (nearest := nearest_run(root, stem, identity)):
+        if not known and (nearest := nearest_run(root, stem, asked.identity)):
             log(nearest)
         model, periphery, source = subject.periphery(subject.model.to(computation.where))
         ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
@@ -238,7 +230,7 @@ def sweep(
             trained=facts["name"],
             train_id=facts["train_id"],
             hardware_id=hardware_id,
-            identity=identity.payload,
+            identity=asked.identity.payload,
             results_schema=RESULTS_SCHEMA,
             choices=choices,
             chip_seed=evaluation.chip_seed,
@@ -277,36 +269,6 @@ def sweep(
             f"analog-glue evaluate {typed('checkpoint', subject.checkpoint)} noise={another}{typed_root}   # on other devices",
         ),
     )
-
-
-def identities_of_sweep(
-    settings: RunSettings, hardware: Hardware, computation: Computation, subject: Subject
-) -> tuple[Identity, Identity]:
-    """What determines the hardware, the same for every network put on it, and what determines the rows."""
-    evaluation = settings.evaluation
-    physics = {
-        **resolved("noise", hardware.device),
-        **resolved("tile", hardware.crossbar),
-        **resolved("hardware", settings.hardware),
-        "evaluation": "Evaluation",
-        "evaluation.chip_seed": evaluation.chip_seed,
-        "evaluation.token_budget": evaluation.token_budget,
-    }
-    rows = {
-        "training_run": subject.facts["train_id"],
-        "data": subject.data["fingerprint"],
-        "computation.product": computation.product,
-        "computation.weight_digits": computation.weight_digits,
-        "computation.stream": computation.stream,
-    }
-    return Identity(physics), Identity(physics | rows)
-
-
-def computed_alike(record: dict[str, Any], settings: RunSettings, hardware: Hardware, computation: Computation) -> bool:
-    """Whether a run of version 0.1.0 was computed as this one would be, by what its run.json says."""
-    product = choose_product(settings.runtime.product, computation.where, hardware.device.noise_floor, computation.kernel)
-    now = {"product": product, "kernel": computation.kernel, "device": computation.where}
-    return all(record.get(name) == value for name, value in now.items())
 
 
 def _computed(stage: str, computation: Computation) -> dict[str, str]:

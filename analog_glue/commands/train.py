@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from analog_glue.commands.deploy import (
     EncodedData,
     calibrated_ranges,
-    computed_alike,
     is_main_process,
     runtime,
     silent,
     subject_of,
     sweep,
 )
+from analog_glue.commands.naming import TrainingRequest
 from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
@@ -29,10 +29,8 @@ from analog_glue.kernels.matmul import taken
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import fold_output_scales, learned_periphery
-from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.placement import Placement
-from analog_glue.runs import legacy
 from analog_glue.runs.configuration import config_of, scalars
 from analog_glue.runs.folder import (
     BEST,
@@ -45,9 +43,8 @@ from analog_glue.runs.folder import (
     recorded,
     working_in,
 )
-from analog_glue.runs.identity import Identity, resolved
-from analog_glue.runs.lookup import Found, find_run, nearest_run
-from analog_glue.runs.model_files import model_entries, same_network
+from analog_glue.runs.identity import Identity
+from analog_glue.runs.lookup import Found, nearest_run
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.tensors import save_tensors
 from analog_glue.settings import RunSettings
@@ -116,9 +113,8 @@ def prepare(
     start = None if mode.start_from is None else read_run(Path(mode.start_from), "training.start_from")
     raw = task.load(settings.data.root)
 
-    root, stem = Path(settings.output_root), _stem(settings, choices)
-    identity = identity_of_training(settings, task, model, mode, hardware, computation, raw.fingerprint, start)
-    found = _find(root, stem, identity, settings, config, model, mode, hardware, computation, raw.fingerprint, start)
+    asked = TrainingRequest(settings, task, model, mode, hardware, computation, config, raw.fingerprint, start)
+    found = asked.find(Path(settings.output_root), _stem(settings, choices))
     folder = found.folder
     done = is_done(folder) and not settings.force
 
@@ -133,8 +129,8 @@ def prepare(
     encoded = EncodedData.of(task, raw, loaded)
 
     return TrainingJob(
-        settings, task, mode, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded, identity,
-        recipe_of(identity, start), found, done,
+        settings, task, mode, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded,
+        asked.identity, asked.recipe, found, done,
     )  # fmt: skip
 
 
@@ -180,80 +176,6 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
         loaded = load_checkpoint_model(folder)
     subject = subject_of(settings, placement, task, raw, loaded, encoded, folder, log)
     return sweep(settings, placement, computation, subject, config, choices, overrides, log)
-
-
-def identity_of_training(
-    settings: RunSettings,
-    task: Task,
-    model: Any,
-    mode: TrainingMode,
-    hardware: Hardware,
-    computation: Computation,
-    data: str,
-    start: dict[str, Any] | None,
-) -> Identity:
-    """What determines the trained weights; hardware, and how it is computed, where training sees it.
-
-    Args:
-        data: Fingerprint of the data.
-        start: run.json of the run whose weights are the starting point.
-    """
-    files = model.folder()
-    payload = {
-        **resolved("task", task),
-        "data": data,
-        **resolved("model", model),
-        **({} if files is None else model_entries(files)),
-        **resolved("training", mode),
-        "seed": settings.seed,
-    }
-    if start is not None:
-        payload["training.start_from"] = start["train_id"]
-    if mode.uses_hardware:
-        payload |= resolved("noise", hardware.device) | resolved("tile", hardware.crossbar)
-        payload |= resolved("hardware", settings.hardware)
-        payload |= {
-            "computation.products": sorted({computation.fine, computation.coarse}),
-            "computation.stream": computation.stream,
-        }
-    return Identity(payload)
-
-
-def recipe_of(identity: Identity, start: dict[str, Any] | None) -> str:
-    """The id of the training without its seed, nor that of the run it starts from."""
-    return identity.recipe(**({} if start is None else {"training.start_from": start.get("recipe") or start["train_id"]}))
-
-
-def _find(
-    root: Path,
-    stem: str,
-    identity: Identity,
-    settings: RunSettings,
-    config: dict[str, Any],
-    model: Any,
-    mode: TrainingMode,
-    hardware: Hardware,
-    computation: Computation,
-    data: str,
-    start: dict[str, Any] | None,
-) -> Found:
-    """The folder of a training run; one of version 0.1.0 counts where its checkpoint has the network that is asked for."""
-    files = model.folder()
-    before = legacy.training_id(
-        config,
-        data,
-        settings.seed,
-        None if start is None else start["train_id"],
-        settings.hardware if mode.uses_hardware else None,
-        files if config["model"].get("path") else None,
-    )
-
-    def fits(folder: Path, record: dict[str, Any]) -> bool:
-        if mode.uses_hardware and not computed_alike(record, settings, hardware, computation):
-            return False
-        return files is None or (is_done(folder) and same_network(folder, files, model.dropout))
-
-    return find_run(root, stem, identity, before, fits)
 
 
 def train(

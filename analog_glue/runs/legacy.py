@@ -121,7 +121,9 @@ def _node(node: Any) -> Any:
     if kind not in _MODULES:
         raise _NotThen
     earlier: dict[str, str] = {today: before for before, today in KEYS.get(kind, {}).items()}
-    values: dict[str, Any] = {earlier.get(name, name): _node(value) for name, value in node.items() if name != "_target_"}
+    values: dict[str, Any] = {
+        earlier[name] if name in earlier else name: _node(value) for name, value in node.items() if name != "_target_"
+    }
     return {"_target_": f"analog_glue.{_MODULES[kind]}.{kind}", **_then(kind, values)}
 
 

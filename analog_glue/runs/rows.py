@@ -150,24 +150,6 @@ class ResultsFile:
             return [], {}
         return _parse(text, self.path)
 
-    def has(
-        self,
-        stage: str,
-        chip: int | None = None,
-        t_seconds: float | None = None,
-        compensated: bool | None = None,
-        hardware_id: str | None = None,
-    ) -> bool:
-        """Whether this was measured before; without `hardware_id`, on any hardware.
-
-        One evaluation appends all its metrics and splits at once, so that one row stands for all of them.
-        """
-        return any(
-            (row.stage, row.chip, row.t_seconds, row.compensated) == (stage, chip, t_seconds, compensated)
-            and hardware_id in (None, row.hardware_id)
-            for row in self.rows()
-        )
-
     def append(self, measured: Iterable[Measurement]) -> int:
         """Add rows, all or none of them, and return how many were new.
 

@@ -75,18 +75,6 @@ def test_a_row_measured_before_is_kept_and_not_repeated(tmp_path):
     assert os.stat(file.path).st_mtime_ns == before  # nothing new: not even touched
 
 
-def test_what_was_measured_is_known(tmp_path):
-    file = ResultsFile(tmp_path)
-    assert not file.has("digital")
-    file.append([DIGITAL, on_chip(3, 86400, compensated=False)])
-    assert file.has("digital")
-    assert file.has("chip", 3, 86400.0, False)
-    assert file.has("chip", 3, 86400, False, hardware_id="a0b1")
-    for other in [("chip", 2, 86400.0, False), ("chip", 3, 1.0, False), ("chip", 3, 86400.0, True)]:
-        assert not file.has(*other)
-    assert not file.has("chip", 3, 86400.0, False, hardware_id="other")
-
-
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
