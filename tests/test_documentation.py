@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 # All that this file knows of the inside of the package.
-from analog_glue.cli.jobs import build_components
+from analog_glue.cli.components import build_components
 from analog_glue.cli.main import HELP, main
 from analog_glue.cli.sweeps import expand, split_flags
 from analog_glue.configuration.compose import Composer, conf_dir
@@ -143,7 +143,7 @@ def on_paper(folder: Path, *words: str) -> Path:
     """A finished run as far as `evaluate` and `extract` look before they begin: what was chosen, and no weights."""
     with Composer("train") as composer:
         composed = composer.compose(words)
-    config, _ = build_components(composed, "train", list(words))
+    config = build_components(composed, "train", list(words)).config
     folder.mkdir()
     kept = {name: config[name] for name in ("task", "model", "device", "training", "seed", "data")}
     (folder / "run_config.json").write_text(json.dumps(kept))

@@ -1,8 +1,8 @@
 """The command line: `analog-glue train | evaluate | extract | tables | list | verify`.
 
 `train`, `evaluate` and `extract` take Hydra overrides; every job goes one straight way: compose, check, build the
-components, call `experiment`. Nothing heavy is imported before a command needs it, so that `--help` and a
-mistyped key answer at once.
+components, let the command load what it needs, and describe it or run it. Nothing heavy is imported before a
+command needs it, so that `--help` and a mistyped key answer at once.
 
 Exit codes: 0 done, 1 something failed, 2 the input was wrong (one message says what), 130 interrupted.
 """

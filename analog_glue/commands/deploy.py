@@ -206,7 +206,8 @@ def sweep(
     known = results.rows()
     # A folder keeps the hardware_id that it has, and rows join those that are there, which may be older than some columns.
     hardware_id = str(read_json(folder / RUN_FILE).get("hardware_id", asked.physics.id))
-    of_all_rows = {"data": subject.data["fingerprint"], "recipe": str(facts.get("recipe", ""))}
+    data = subject.data.get("without_seed", subject.data["fingerprint"])  # an encoder that the seed draws is no data
+    of_all_rows = {"data": data, "recipe": str(facts.get("recipe", ""))}
     if any(not row.data for row in known):
         of_all_rows = {}
     measured = {(row.stage, row.chip, row.t_seconds, row.compensated) for row in known}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from analog_glue.runs.cells import read_cells
 
@@ -28,7 +26,3 @@ def array_error(folder: Path) -> str:
     """What an extraction from a random array ended with, in words; empty where `folder` holds none."""
     rows = read_cells(folder / ARRAY_ERROR)
     return f"{int(rows[-1]['products']):,} products: error {float(rows[-1]['error']):.5f} of the range" if rows else ""
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

@@ -70,15 +70,6 @@ class Chapter:
     missing: list[str] = field(default_factory=list)  # a line each: what, and the command that makes it
 
 
-def in_words(value: object) -> str:
-    """A setting as tables show it."""
-    if value is None:
-        return "null"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if type(value) is int else str(value)  # a bool is an int, too
-
-
 def in_points(value: float | None, decimals: int = 2) -> str:
     if value is None:
         return MISSING

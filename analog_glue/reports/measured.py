@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from analog_glue.reports.trainings import Settings
 from analog_glue.runs.folder import RUN_FILE, files_of_runs
+from analog_glue.runs.identity import Payload
+from analog_glue.runs.lookup import read_json
 from analog_glue.runs.rows import RESULTS_FILE, Measurement, ResultsFile
 
 
@@ -17,7 +16,7 @@ class Measured:
     """Rows, and by the name of the run the resolved settings of the trainings whose folders are at hand."""
 
     rows: list[Measurement]
-    settings: dict[str, Settings]
+    settings: dict[str, Payload]
 
 
 def find_measured(root: Path | str) -> Measured:
@@ -27,21 +26,12 @@ def find_measured(root: Path | str) -> Measured:
     """
     rows = []
     for path in files_of_runs(root, RESULTS_FILE):
-        data = _read(path.with_name(RUN_FILE)).get("data") or {}
+        data = read_json(path.with_name(RUN_FILE)).get("data") or {}
         fingerprint = str(data.get("without_seed") or data.get("fingerprint") or "")
         rows += [row if row.data else replace(row, data=fingerprint) for row in ResultsFile(path).rows()]
-    settings: dict[str, Settings] = {}
+    settings: dict[str, Payload] = {}
     for path in files_of_runs(root, RUN_FILE):
-        run = _read(path)
+        run = read_json(path)
         if run.get("command") == "train" and isinstance(run.get("identity"), dict):
             settings[str(run.get("name"))] = run["identity"]
     return Measured(rows, settings)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Empty where there is no such file or another program's."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from analog_glue.reports.grids import DEVICES, GLUE
 from analog_glue.reports.statistics import Statistic, summarise
-from analog_glue.reports.trainings import Settings, Training, network, trainings_of
+from analog_glue.reports.trainings import Training, network, trainings_of
+from analog_glue.runs.identity import Payload
 from analog_glue.runs.rows import Measurement
 
 # The curves of Spoon et al. (2021), Fig. 5: (training, drift compensated).
@@ -93,7 +94,7 @@ class Section:
         ideal: Training → seed → repeat → score on ideal devices.
         majority: Score of always answering the majority class.
         hardware: What tells this hardware from others of the same names; empty where there is no other.
-        several_data: Whether other data was scored in the same way.
+        several_data: Whether the model was scored on other data in the same way.
     """
 
     bundle: Bundle
@@ -187,7 +188,7 @@ class Section:
         return pairs
 
 
-def pivot(rows: Iterable[Measurement], settings: Mapping[str, Settings] | None = None) -> tuple[list[Section], list[str]]:
+def pivot(rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = None) -> tuple[list[Section], list[str]]:
     """Sections of all rows, headline metrics first, and remarks on rows that cannot be taken as they are.
 
     Args:
@@ -232,7 +233,8 @@ def pivot(rows: Iterable[Measurement], settings: Mapping[str, Settings] | None =
     for found in sections.values():
         namesakes = {bundle.hardware_id for bundle, _ in sections if bundle[:3] == found.bundle[:3]}
         found.hardware = found.bundle.hardware_id[:8] if len(namesakes) > 1 else ""
-        found.several_data = sum(scored.score == found.score for scored in by_scored) > 1
+        own = {scored for bundle, scored in sections if (bundle.model, scored.score) == (found.bundle.model, found.score)}
+        found.several_data = len(own) > 1
     order = {task: i for i, task in enumerate(GLUE)}
     return sorted(
         sections.values(),

@@ -7,11 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from analog_glue.reports.grids import in_words
+from analog_glue.runs.identity import Payload, differences
 from analog_glue.runs.rows import Measurement
 
 MOST_TOLD = 4  # settings of a training in a table; more make no label
-Settings = Mapping[str, object]  # of one training, resolved and flat: "training.learning_rate" → 2e-05
 Network = tuple[str, str, str, str]  # task, model, name of the training, `train_ids`
 
 
@@ -35,7 +34,7 @@ def network(row: Measurement) -> Network:
 
 
 def trainings_of(
-    rows: Iterable[Measurement], settings: Mapping[str, Settings] | None = None
+    rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = None
 ) -> tuple[dict[Network, Training], list[str]]:
     """The training of each network, named so that only seeds of one and the same training share a line of a table.
 
@@ -49,7 +48,7 @@ def trainings_of(
         The training of each network, and remarks on those that only a hash tells apart.
     """
     seeds: dict[Network, int] = {}
-    chosen: dict[Network, Settings] = {}
+    chosen: dict[Network, Payload] = {}
     recipes: dict[Network, str] = {}
     alike: dict[tuple[str, str, str], dict[str, list[Network]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -83,7 +82,7 @@ def trainings_of(
     return trainings, remarks
 
 
-def _told(known: Mapping[str, Sequence[Settings]]) -> dict[str, str]:
+def _told(known: Mapping[str, Sequence[Payload]]) -> dict[str, str]:
     """Recipe → what tells it from the others, in words; empty where it is alone.
 
     Args:
@@ -91,27 +90,32 @@ def _told(known: Mapping[str, Sequence[Settings]]) -> dict[str, str]:
     """
     if len(known) == 1:
         return dict.fromkeys(known, "")
-    keys = sorted({key for own in known.values() for each in own for key in each} - {"seed"})
-    # What differs within a recipe is drawn by the seed.
-    values = {key: {recipe: {repr(each.get(key)) for each in own} for recipe, own in known.items() if own} for key in keys}
-    differing = [
-        key for key, by in values.items() if all(len(found) == 1 for found in by.values()) and len(set.union(*by.values())) > 1
-    ]
-    short = [key.rpartition(".")[2] for key in differing]
-    names = [key if short.count(last) > 1 else last for key, last in zip(differing, short, strict=True)]
+    first = {recipe: own[0] for recipe, own in known.items() if own}
+    drawn = {"seed"} | {one.key for own in known.values() for other in own[1:] for one in differences(own[0], other)}
+    compared = {recipe: differences(next(iter(first.values())), payload) for recipe, payload in first.items()}
+    keys = list({one.key for found in compared.values() for one in found} - drawn)
+    keys.sort(key=lambda key: (not key.startswith("training"), key))
+    short = [key.rpartition(".")[2] for key in keys]
     told = {}
-    for recipe, own in known.items():
-        words = [f"{name} {_value(own[0].get(key))}" for key, name in zip(differing, names, strict=True)] if own else []
+    for recipe in known:
+        # What does not differ from the first is what the first has.
+        own = {one.key: one.first for found in compared.values() for one in found}
+        own |= {one.key: one.second for one in compared.get(recipe, [])}
+        words = [
+            f"{key if short.count(last) > 1 else last} {_in_words(own[key])}"
+            for key, last in zip(keys, short, strict=True)
+            if recipe in first
+        ]
         if len(words) > MOST_TOLD:
             words = [*words[:MOST_TOLD], f"{len(words) - MOST_TOLD} more"]
         told[recipe] = ", ".join(words) or recipe[:8] or "settings not recorded"
-    # Settings beyond the first few, or that only one side records, may leave two with the same words.
+    # Settings beyond the first few may leave two with the same words.
     found = list(told.values())
     return {recipe: f"{words}, {recipe[:8]}" if found.count(words) > 1 and recipe else words for recipe, words in told.items()}
 
 
-def _value(value: object) -> str:
+def _in_words(value: str | None) -> str:
     """A setting in a table, a fingerprint by its first eight digits."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{9,}", value):
-        return value[:8]
-    return in_words(value)
+    if value is None:
+        return "not recorded"
+    return value[:8] if re.fullmatch(r"[0-9a-f]{9,}", value) else value

@@ -168,7 +168,7 @@ def test_the_wheel_holds_the_configuration(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"analog_glue/conf/{file.relative_to(conf_dir()).as_posix()}" for file in FILES}
     assert expected <= names
-    assert {"analog_glue/py.typed", "analog_glue/reports/published.csv", "analog_glue/reports/published_in_situ.csv"} <= names
+    assert {"analog_glue/py.typed", "analog_glue/reports/published.csv", "analog_glue/in_situ/reports/published.csv"} <= names
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,11 @@ def test_one_data_is_not_told():
     assert drift_table(of_data(FILMS, 0.0)) == drift_table(DEMO)
 
 
+def test_another_model_on_its_own_data_is_told_by_its_name():
+    sections, _ = pivot([*of_data(FILMS, 0.0), *of_data(FLIPPED, 0.0, [replace(r, model="minilm") for r in DEMO])])
+    assert [s.data_title for s in sections] == ["", ""] and [s.majority for s in sections] == [20.0, 20.0]
+
+
 def test_rows_of_another_number_of_examples_are_of_other_data_even_where_no_fingerprint_tells():
     sections, _ = pivot([*DEMO, *(replace(r, examples=50, value=r.value / 2) for r in DEMO)])
     assert [(s.examples, s.statistic(B, HOUR).mean) for s in sections] == [(500, 88.0), (50, 44.0)]
@@ -127,7 +132,12 @@ def test_tables_and_files_of_several_data_are_told_apart(tmp_path):
 
 # --- Seeds ---------------------------------------------------------------------------------------------------
 
-SMOKE = {"training.max_steps": 1, "training.learning_rate": 2e-5, "task.max_length": 128, "model.weights": "a" * 64}
+SMOKE: dict[str, object] = {
+    "training.max_steps": 1,
+    "training.learning_rate": 2e-5,
+    "task.max_length": 128,
+    "model.weights": "a" * 64,
+}
 REAL = SMOKE | {"training.max_steps": None}
 
 
@@ -168,7 +178,7 @@ def test_what_the_seed_draws_does_not_tell_trainings_apart():
 def test_two_settings_of_one_name_are_told_with_their_full_keys():
     one, other = {"noise.g_max": 25.0, "tile.g_max": 1.0}, {"noise.g_max": 20.0, "tile.g_max": 2.0}
     found = lines_of((trained(0, "aa", 1.0), one), (trained(0, "bb", 2.0), other))
-    assert found == {"noise.g_max 25, tile.g_max 1", "noise.g_max 20, tile.g_max 2"}
+    assert found == {"noise.g_max 25.0, tile.g_max 1.0", "noise.g_max 20.0, tile.g_max 2.0"}
 
 
 def test_many_settings_that_differ_are_told_in_short_with_the_hash_that_tells_them_apart():

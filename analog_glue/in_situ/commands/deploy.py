@@ -1,7 +1,7 @@
 """One straight function for `evaluate checkpoint=<extraction>`: weights trained in situ on chips of another kind, as they age.
 
 train in situ → extract → program → drift sweep. The network is the plain one of torch with the extracted weights; its chips,
-periphery, calibration, times and rows are those of every other network (experiment.py). Results lie in
+periphery, calibration, times and rows are those of every other network (commands/deploy.py). Results lie in
 `<output_root>/<run>/<extraction>/<weights>-<id>/<noise>-<tile>-<id>/`.
 """
 

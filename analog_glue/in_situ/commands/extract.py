@@ -4,10 +4,10 @@ It reads the state of an in-situ run, finished or not, and writes into `<run>/ex
 `-<time>s` where the arrays were left to drift before)
 
     extracted.safetensors   "0" … "n": float32 (outputs, inputs), in units of the network's weights
-    averaged.safetensors    the same of the mean over the last epochs, where training collected it (training/averaging.py)
-    spread.safetensors      the same of the standard deviation over these epochs (training/statistics.py)
+    averaged.safetensors    the same of the mean over the last epochs, where it was collected (in_situ/training/averaging.py)
+    spread.safetensors      the same of the standard deviation over these epochs (in_situ/training/statistics.py)
     extraction.json         products, errors of every array, scores
-    pruning.csv, perturbation.csv   scores of pruned and perturbed weights (uncertainty.py), where they are asked for
+    pruning.csv, perturbation.csv   scores of pruned and perturbed weights where asked for (in_situ/extraction/uncertainty.py)
 
 Scores are those of the task's whole test set: of the arrays themselves, and of the extracted weights in digital float32, on
 arrays that hold any weight ("without bounds"), and on fresh arrays, written without error as far as each device's own bounds

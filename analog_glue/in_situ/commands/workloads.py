@@ -94,8 +94,8 @@ class Continuation(Deployed):
         inputs = self._test[self._places].repeat(chips, 1).to(device)
         targets = self._test[self._places[:, self._warm_up :] + 1].repeat(chips, 1).to(device)
         valid = self._valid.repeat(chips, 1).to(device)
-        empty: Any = model.empty  # of a CharacterLSTM
-        state, losses = empty(len(inputs), device), torch.zeros(len(inputs), dtype=torch.float64, device=device)
+        network: Any = model  # a CharacterLSTM, or a copy of one with layers on chips
+        state, losses = network.empty(len(inputs), device), torch.zeros(len(inputs), dtype=torch.float64, device=device)
         if self._beginnings is not None:
             state = [(layer[:, 0], layer[:, 1]) for layer in self._beginnings.repeat(chips, 1, 1, 1).unbind(1)]
         if self._warm_up:
@@ -121,9 +121,10 @@ class Continuation(Deployed):
         starts = (torch.arange(calibration.examples) * (len(self._train) - self._sequence)) // calibration.examples
         text = self._train[starts[:, None] + torch.arange(self._sequence)]
 
+        network: Any = model
+
         def read(text: Tensor, attention_mask: Tensor) -> None:
-            empty: Any = model.empty
-            model(text, empty(len(text), self._device))
+            network(text, network.empty(len(text), self._device))
 
         return _ranges(read, model, {"text": text.to(self._device)}, placement, calibration)
 

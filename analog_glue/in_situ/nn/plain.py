@@ -17,7 +17,7 @@ State = list[tuple[Tensor, Tensor]]  # output and cell (streams, hidden) of ever
 
 
 class CharacterLSTM(nn.Module):
-    """The LSTM of nn/in_situ/lstm.py: a linear layer (last output, input from below) → gates i, f, g, o for every layer."""
+    """The LSTM of in_situ/nn/lstm.py: a linear layer (last output, input from below) → gates i, f, g, o for every layer."""
 
     def __init__(self, weights: Sequence[np.ndarray]) -> None:
         """Args: weights: (4·hidden, hidden + 1 + inputs) of every layer, then (symbols, hidden + 1) of the decoder."""
@@ -46,7 +46,7 @@ class CharacterLSTM(nn.Module):
 
 
 def perceptron(weights: Sequence[np.ndarray]) -> nn.Sequential:
-    """The network of nn/in_situ/perceptron.py: linear layers of arrays (outputs, inputs + 1), sigmoids between."""
+    """The network of in_situ/nn/perceptron.py: linear layers of arrays (outputs, inputs + 1), sigmoids between."""
     layers: list[nn.Module] = []
     for array in weights:
         layers += [nn.Sigmoid()] * bool(layers) + [_linear(array, array.shape[1] - 1)]

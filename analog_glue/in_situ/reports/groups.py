@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from analog_glue.in_situ.reports.records import SHORTENING, InSituRun
+from analog_glue.in_situ.reports.records import SHORTENING, InSituRun, in_words
 from analog_glue.reports.figures import Line
-from analog_glue.reports.grids import ALGORITHMS, DEVICES, GLUE, NAMES, NO_DEVICE, in_words
+from analog_glue.reports.grids import ALGORITHMS, DEVICES, GLUE, NAMES, NO_DEVICE
 from analog_glue.reports.statistics import Statistic, summarise
 
 BASELINE = (NO_DEVICE, "symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4

@@ -16,11 +16,11 @@ from analog_glue.in_situ.files import (
     PERTURBATION,
     PRUNING,
     RUN,
-    read_json,
 )
-from analog_glue.reports.grids import NO_DEVICE, in_words
+from analog_glue.reports.grids import NO_DEVICE
 from analog_glue.runs.cells import Cells, read_cells
 from analog_glue.runs.folder import files_of_runs
+from analog_glue.runs.lookup import read_json
 
 TEST_PART = "task.test_"  # settings that say which part of the test set is scored between epochs
 
@@ -142,6 +142,15 @@ def find_array_errors(root: Path | str) -> list[tuple[Cells, list[Cells]]]:
         chosen = (read_json(file.with_name(RUN)).get("extract") or {}).get("array") or {}
         found.append(({name: in_words(value) for name, value in _flat(chosen).items()}, read_cells(file)))
     return found
+
+
+def in_words(value: object) -> str:
+    """A setting as tables show it."""
+    if value is None:
+        return "null"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"{value:,}" if type(value) is int else str(value)  # a bool is an int, too
 
 
 def _extraction(file: Path) -> Extraction:

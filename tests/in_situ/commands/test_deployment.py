@@ -240,3 +240,5 @@ def test_a_head_that_learnt_in_situ_goes_on_chips_with_its_encoder(tmp_path):
         assert values(rows, stage="digital", metric=metric) == [pytest.approx(value, abs=1e-6)]
     assert len(values(rows, stage="chip", headline=True)) == 1
     assert rows[0].model == "tiny-symmetric_linear"
+    # The seed draws the encoder: what is scored is the text, the same for every seed.
+    assert {row.data for row in rows} == {json.loads((folder / "run.json").read_text())["data"]["without_seed"]}

@@ -327,11 +327,11 @@ def test_after_training_arrays_decay_to_their_reference_by_a_power_law():
 
 
 def test_a_device_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match=r"device\.drift\.nu"):
+    with pytest.raises(ValueError, match="`nu`"):
         Drift(nu=-0.1)
-    with pytest.raises(ValueError, match=r"device\.dw_min"):
+    with pytest.raises(ValueError, match="`dw_min`"):
         SoftBounds(dw_min=1.0)
-    with pytest.raises(ValueError, match=r"device\.w_max_dtod"):
+    with pytest.raises(ValueError, match="`w_max_dtod`"):
         PowerStep(w_max_dtod=-1.0)
-    with pytest.raises(ValueError, match=r"device\.slope_up"):
+    with pytest.raises(ValueError, match="`slope_up`"):
         LinearStep(slope_up=2.0)
