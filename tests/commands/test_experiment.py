@@ -110,7 +110,7 @@ def test_a_run_leaves_what_it_takes_to_read_it(master, which):
     assert len(ranges) == 8
     assert all(value > 0 for layer in ranges.values() for value in layer)
     assert (run / "analog.safetensors").exists() == (which == 1)
-    assert not list(run.rglob("*.tmp")) + list(run.glob("state*")) + list(run.glob("best*"))
+    assert not list(run.rglob(".*.partial")) + list(run.glob("state*")) + list(run.glob("best*"))
     assert not list(run.rglob("*.bin")) + list(run.rglob("*.pt")) + list(run.rglob("*.pkl"))  # never a pickle
 
 

@@ -241,7 +241,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(tmp_path):
             tables.append([{**row, "wall_seconds": ""} for row in csv.DictReader(lines)])
     assert tables[0] == tables[1], report
     assert len(tables[0]) == 3 + 2 * 2
-    assert not list(killed.glob("*.tmp")), report
+    assert not list(killed.glob(".*.partial")), report
     assert not (killed / STATE).exists()
 
 
