@@ -1,5 +1,7 @@
 """One thread for torch in every test: sums are then the same on every machine, and small ones are quicker."""
 
+import gc
+
 import pytest
 import torch
 
@@ -8,7 +10,19 @@ pytest_plugins = ["tests.fake_hub"]
 torch.set_num_threads(1)
 
 
+def pytest_collection_finish():
+    """What is imported by now stays: accelerate collects garbage after every training, and would walk through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(params=["reference", "compiled"])
 def kernel(request):
     """What computes: a test that takes it claims the same of plain PyTorch and of the compiled kernels."""
     return request.param
+
+
+@pytest.fixture
+def a_moment(monkeypatch):
+    """A dry run in situ measures its speed for a whole second; a moment is enough to test what it says."""
+    monkeypatch.setattr("analog_glue.in_situ.commands.dry_run.MEASURED_FOR", 0.02)

@@ -252,7 +252,7 @@ def real_runs(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shown", [shown for shown in OURS_OF_RUNS if NEEDS_NO_DOWNLOAD.search(str(shown))], ids=str)
-def test_a_run_that_needs_no_download_says_what_it_would_do(shown, go, real_runs, capsys):
+def test_a_run_that_needs_no_download_says_what_it_would_do(shown, go, real_runs, capsys, a_moment):
     assert go([*stand_in(OURS[shown], real_runs), "dry_run=true"]) == 0, capsys.readouterr().err
     assert "Nothing was run." in capsys.readouterr().out
 

@@ -76,6 +76,7 @@ class Composed:
 
 # Configurations before any value is changed, composed once in a process where all their yaml files are the package's own.
 SHIPPED: dict[tuple[str, ...], DictConfig] = {}
+SHIPPED_OPTIONS: dict[tuple[str, str], list[str]] = {}  # of a group, by command
 
 
 class Composer:
@@ -89,7 +90,7 @@ class Composer:
     def __init__(self, command: str, extra_dir: str | None = None) -> None:
         self.command = command
         self._search = [f"hydra.searchpath=[{quoted(str(Path(extra_dir).resolve()))}]"] if extra_dir else []
-        self._bases = {} if extra_dir else SHIPPED
+        self._bases, self._options = ({}, {}) if extra_dir else (SHIPPED, SHIPPED_OPTIONS)
 
     def __enter__(self) -> "Composer":
         register_settings()
@@ -104,8 +105,10 @@ class Composer:
 
     def options(self, group: str) -> list[str]:
         """The options of a config group, in alphabetical order."""
-        listed = self._loader.get_group_options(group, ObjectType.CONFIG, config_name=self.command, overrides=self._search)
-        return sorted(listed)
+        if (self.command, group) not in self._options:
+            listed = self._loader.get_group_options(group, ObjectType.CONFIG, config_name=self.command, overrides=self._search)
+            self._options[self.command, group] = sorted(listed)
+        return self._options[self.command, group]
 
     def compose(self, words: Sequence[str]) -> Composed:
         """Compose one job.

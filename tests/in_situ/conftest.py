@@ -1,8 +1,8 @@
-"""A dry run measures its speed for a whole second; a moment is enough to test what it says."""
+"""Tests in situ describe many runs."""
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def _a_moment(monkeypatch):
-    monkeypatch.setattr("analog_glue.in_situ.commands.dry_run.MEASURED_FOR", 0.02)
+def _described_in_a_moment(a_moment):
+    """See `a_moment`."""
