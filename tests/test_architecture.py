@@ -145,6 +145,7 @@ def test_every_room_has_its_place_on_the_ladder():
     assert rooms == set(LADDER), told([f"`{room}` stands in the house or on the ladder alone" for room in rooms ^ set(LADDER)])
 
 
+@pytest.mark.slow
 def test_no_arrow_points_up():
     wrong = [
         f"{module} imports {other}: the room `{room_of(other)}` comes after `{room_of(module)}`"

@@ -63,6 +63,7 @@ def packages_of(name: str, packages: dict[str, set[str]]) -> set[str]:
     return packages.get(name) or {ABSENT_HERE.get(name, name)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", OPTIONAL)
 def test_every_import_is_declared(folder, packages):
     known = declared(*OPTIONAL[folder])
@@ -72,11 +73,13 @@ def test_every_import_is_declared(folder, packages):
     assert not missing, f"Declare in pyproject.toml what is imported directly, but is not there: {missing}"
 
 
+@pytest.mark.slow
 def test_every_declaration_is_used(packages):
     used = {package for folder in OPTIONAL for name in imported(ROOT / folder) for package in packages_of(name, packages)}
     assert declared(*PROJECT["optional-dependencies"]) - used - NOT_IMPORTED == set()
 
 
+@pytest.mark.slow
 def test_what_users_install_without_extras_imports_only_where_an_extra_is_asked_for():
     """At the top of a file such an import would break every command; in a function it breaks one, with a message."""
     extras = declared("peer", "dev") - declared()

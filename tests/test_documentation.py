@@ -186,6 +186,7 @@ def go(monkeypatch, tmp_path):
     return lambda words: main(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown", [shown for shown in OURS if shown not in OURS_OF_RUNS], ids=str)
 def test_a_command_that_is_shown_runs(shown, go, monkeypatch, capsys):
     monkeypatch.setattr(VERIFY, lambda **_: 0)  # its checks have tests of their own

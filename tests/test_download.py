@@ -128,6 +128,7 @@ def test_without_a_network_the_command_names_the_setting_before_anything_starts(
     assert "on a machine with a network" in said and not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_given_up_within_seconds():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         file = PublicFile("x", SHA, (f"http://127.0.0.1:{listener.getsockname()[1]}/x",))
@@ -144,6 +145,7 @@ def test_a_folder_of_the_user_needs_no_network(no_network, tmp_path):
         WarAndPeace().check(str(tmp_path / "elsewhere"))
 
 
+@pytest.mark.slow
 def test_war_and_peace_trains_on_what_was_downloaded(server, monkeypatch, tmp_path, capsys):
     address, files, _ = server
     files["/w"] = CONTENT

@@ -69,6 +69,7 @@ def everything(network):
     return sweep(network, chips=3, times=[1.0, 3600.0, 2_592_000.0])
 
 
+@pytest.mark.slow
 def test_a_sweep_measures_every_point_once_and_in_order(everything):
     expected = [Point("digital"), Point("majority"), Point("ideal_devices")]
     for chip in range(3):
@@ -84,6 +85,7 @@ def test_the_measured_scores_tell_chips_and_times_apart(everything):
     assert len(set(chips)) == len(chips) == 18
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [
@@ -191,6 +193,7 @@ def test_a_sweep_leaves_the_master_weights_alone(network):
     assert not model._forward_pre_hooks
 
 
+@pytest.mark.slow
 def test_drift_costs_and_compensation_helps(network, everything):
     """On the share of answers that agree with the digital network's: 3 chips at one month against one second."""
     model, raw, validation, periphery = network

@@ -59,6 +59,7 @@ DIGITS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_run_is_made_listed_and_tabulated_at_home(home, capsys, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     assert main(["train", *DIGITS, "output_root=~/runs"]) == 0
@@ -71,12 +72,14 @@ def test_a_run_is_made_listed_and_tabulated_at_home(home, capsys, monkeypatch):
     assert main(["list", "runs", "--difference", f"~/runs/{run.name}", f"~/runs/{run.name}"]) == 0
 
 
+@pytest.mark.slow
 def test_the_records_of_a_sweep_of_jobs_lie_beside_its_runs(home):
     assert main(["train", "-m", *DIGITS, "seed=0,1", "output_root=~/runs"]) == 0
     (sweep,) = (home / "runs" / "sweeps").iterdir()
     assert json.loads((sweep / "job_1.json").read_text())["status"] == "done"
 
 
+@pytest.mark.slow
 def test_data_and_models_at_home_are_looked_for_at_home(home, capsys):
     assert main(["train", "task=sst2", "model=minilm", "data.root=~/data", "training=digital"]) == 2
     assert str(home / "data") in capsys.readouterr().err

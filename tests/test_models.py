@@ -166,6 +166,7 @@ def test_a_checkpoint_reloads_to_the_same_bits_here_and_in_plain_transformers(fa
     assert tokenizer(*TEXTS[0])["input_ids"] == loaded.tokenizer(*TEXTS[0])["input_ids"]
 
 
+@pytest.mark.slow
 def test_a_save_that_was_killed_leaves_the_old_weights_and_the_next_one_clears_its_remains(tmp_path):
     first, second = (tiny().load(2, seed, TEXTS) for seed in (0, 1))
     save_model(first.model, first.tokenizer, tmp_path)
@@ -245,6 +246,7 @@ def test_without_network_and_path_a_model_fails_at_once_and_names_the_setting(ac
     assert time.monotonic() - start < 2.0  # [s]
 
 
+@pytest.mark.slow
 def test_without_network_a_fresh_process_fails_within_two_seconds_without_importing_torch(tmp_path):
     code = (
         "import sys; from analog_glue.models import PretrainedModel\n"
@@ -337,6 +339,7 @@ def test_every_model_option_pins_a_commit_and_says_how_it_is_used():
             assert TinyModel(**fields).dropout == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL_MINILM.is_dir(), reason="needs the encoder of ../shared/models/all-MiniLM-L6-v2")
 def test_the_real_minilm_loads_whole_with_a_reproducible_head(no_network):
     fields = yaml.safe_load((REPO / "conf" / "model" / "minilm.yaml").read_text())
@@ -359,6 +362,7 @@ def test_the_real_minilm_loads_whole_with_a_reproducible_head(no_network):
     assert {m.p for m in loaded.model.modules() if isinstance(m, torch.nn.Dropout)} == {0.1}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL_MINILM.is_dir(), reason="needs the encoder of ../shared/models/all-MiniLM-L6-v2")
 @pytest.mark.skipif(not REAL_STSB.is_dir(), reason="needs the sentences of ../shared/data/glue/stsb")
 def test_the_real_minilm_grades_real_pairs_without_training():

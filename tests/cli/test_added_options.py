@@ -90,6 +90,7 @@ def added(tmp_path, monkeypatch):
     return conf
 
 
+@pytest.mark.slow
 def test_an_added_mode_and_device_are_listed_and_in_the_help(added, capsys):
     assert main(["list"]) == 0
     said = capsys.readouterr().out
@@ -101,6 +102,7 @@ def test_an_added_mode_and_device_are_listed_and_in_the_help(added, capsys):
     assert re.search("^device: .*, trapped$", said, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -122,6 +124,7 @@ def test_refusals_know_an_added_mode_and_device(added, capsys, words, parts):
         assert part in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["training=by_the_sign"], ["training=sgd_pulsed", "device=trapped"]], ids=" ".join)
 def test_an_added_mode_and_device_train_and_are_extracted(added, tmp_path, capsys, words):
     root = tmp_path / "runs"
@@ -135,6 +138,7 @@ def test_an_added_mode_and_device_train_and_are_extracted(added, tmp_path, capsy
     assert list(folder.glob("extraction-*/extracted.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_mode_of_a_users_own_folder_is_found_by_refusals(tmp_path, capsys):
     (tmp_path / "training").mkdir()
     for name, text in (("mine", "defaults:\n  - ttv2\nthreshold: 2.0\n"), ("fine", "defaults:\n  - digital\nepochs: 1\n")):

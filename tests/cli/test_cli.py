@@ -101,6 +101,7 @@ def test_version(run):
     assert re.fullmatch(r"analog-glue \d+\.\d+\.\d+\n", run("--version").out)
 
 
+@pytest.mark.slow
 def test_help_of_train_shows_every_group_and_setting(run):
     answer = run("train", "--help")
     assert answer.code == 0
@@ -109,6 +110,7 @@ def test_help_of_train_shows_every_group_and_setting(run):
     assert "Powered by Hydra" not in answer.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["evaluate", "extract"])
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
 def test_what_a_command_takes_is_shown_without_the_checkpoint_that_it_needs(run, command, flags):
@@ -118,6 +120,7 @@ def test_what_a_command_takes_is_shown_without_the_checkpoint_that_it_needs(run,
     assert ("checkpoint=FOLDER" in answer.out) == (flags == ["--help"])
 
 
+@pytest.mark.slow
 def test_cfg_prints_the_configuration_that_would_run_with_flags_on_either_side(run):
     one = run("train", "task=rte", "--cfg", "job", "seed=3")
     assert one.code == 0
@@ -183,6 +186,7 @@ def test_every_mistake_of_a_command_is_named_at_once(run):
     assert len(answer.err.splitlines()) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [["train", "noise.g_maxx=3"], ["train", "seed=abc"], ["train", "-m", "noise=pcm,pmc"], ["trian"]],
@@ -201,6 +205,7 @@ def test_a_value_that_a_component_refuses_is_answered_in_the_same_way(run):
     assert len(answer.err.splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -222,12 +227,14 @@ def test_what_this_kind_of_training_has_not_is_refused_instead_of_ignored(run, w
         assert part in answer.err
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_setting_that_a_job_has_not_runs_no_job(run, tmp_path):
     answer = run("train", "-m", "task=demo", "model=tiny", "training=digital,ttv2", "noise=pcm", f"output_root={tmp_path}")
     assert answer.code == 2 and "`noise`" in answer.err
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
     answer = fresh(command_line("train", "task=mrpc", "data.root=/nowhere"))
     assert answer.returncode == 2
@@ -289,6 +296,7 @@ def test_a_job_gets_its_components_and_says_what_to_do_next(run, calls, tmp_path
     assert list(tmp_path.iterdir()) == []  # no folder or file of Hydra's
 
 
+@pytest.mark.slow
 def test_a_sweep_numbers_its_jobs_and_survives_one_that_fails(run, calls, tmp_path):
     answer = run("train", "task=demo", "-m", "model=tiny", "seed=1,13,2", f"output_root={tmp_path}")
     assert answer.code == 1
@@ -313,6 +321,7 @@ def test_a_sweep_numbers_its_jobs_and_survives_one_that_fails(run, calls, tmp_pa
     assert json.loads((folder / "job_1.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_sweep_in_which_all_is_well_ends_with_0(run, calls, tmp_path):
     answer = run("train", "-m", "+experiment=demo", "training=digital,hardware_aware", f"output_root={tmp_path}")
     assert answer.code == 0
@@ -320,6 +329,7 @@ def test_a_sweep_in_which_all_is_well_ends_with_0(run, calls, tmp_path):
     assert [type(call.mode).__name__ for call in calls] == ["Digital", "HardwareAware"]
 
 
+@pytest.mark.slow
 def test_one_bad_value_in_a_sweep_stops_it_before_its_first_job(run, calls, tmp_path):
     answer = run("train", "-m", "task=demo", "model=tiny", "noise.g_max=3,-3", f"output_root={tmp_path}")
     assert answer.code == 2
@@ -328,6 +338,7 @@ def test_one_bad_value_in_a_sweep_stops_it_before_its_first_job(run, calls, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_setting_that_only_some_options_have_is_refused_for_the_others(run, calls):
     answer = run("train", "-m", "task=demo", "model=tiny", "noise=pcm,reram", "noise.t_c=20")
     assert answer.code == 2
@@ -335,6 +346,7 @@ def test_a_setting_that_only_some_options_have_is_refused_for_the_others(run, ca
     assert calls == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_the_sweep_says_what_is_left(run, calls, tmp_path):
     answer = run("train", "-m", "task=demo", "model=tiny", "seed=1,14,2", f"output_root={tmp_path}")
     assert answer.code == 130
@@ -471,6 +483,7 @@ def test_the_module_form_is_the_same_command():
     assert answer.stdout.startswith("analog-glue ")
 
 
+@pytest.mark.slow
 def test_the_output_of_a_command_may_be_cut_off():
     command = f"{sys.executable} -m analog_glue list | head -1"
     answer = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, cwd=Path.home())

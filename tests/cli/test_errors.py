@@ -71,6 +71,7 @@ def test_a_message_is_told_alone_and_ends_with_2(failing, capsys, monkeypatch, e
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_package_that_a_component_needs_and_that_is_not_there_is_a_message(tmp_path, monkeypatch, capsys):
     (tmp_path / "needy.py").write_text("import package_that_nobody_has\n")
     (tmp_path / "task").mkdir()

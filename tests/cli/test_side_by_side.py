@@ -32,6 +32,7 @@ def runs(root: Path) -> dict[str, tuple[dict, list]]:
     return found
 
 
+@pytest.mark.slow
 def test_runs_at_the_same_time_learn_the_same_bits_as_one_after_another(tmp_path, capfd):
     # A kernel may round otherwise in the process that compiles it, so this one compiles and the others compare.
     one, two = tmp_path / "one", tmp_path / "two"
@@ -54,6 +55,7 @@ def test_runs_at_the_same_time_learn_the_same_bits_as_one_after_another(tmp_path
     assert records[1]["overrides"][-2:] == [f"output_root={two}", "runtime.jobs=2"]
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_beside_another_is_written_down(tmp_path, capfd):
     words = [*DIGITS, f"output_root={tmp_path}"]
     assert main(["train", *words[:-2], "seed=1", words[-1], "dry_run=true"]) == 0
@@ -72,6 +74,7 @@ def leave(number):
     print(f"number {number}\nand no newline", end="")
 
 
+@pytest.mark.slow
 def test_every_line_is_marked_and_a_killed_process_has_the_signal_as_its_code(capfd):
     assert run_side_by_side(leave, range(3), 2) == {0: 0, 1: -signal.SIGKILL, 2: 0}
     lines = capfd.readouterr().out.splitlines()
@@ -79,14 +82,15 @@ def test_every_line_is_marked_and_a_killed_process_has_the_signal_as_its_code(ca
 
 
 def note_the_interrupt(folder, number):
-    (folder / f"started_{number}").touch()
     try:
+        (folder / f"started_{number}").touch()
         time.sleep(60)
     except KeyboardInterrupt:
         (folder / f"saved_{number}").touch()
         raise
 
 
+@pytest.mark.slow
 def test_ctrl_c_interrupts_what_runs_and_starts_nothing_more(tmp_path):
     def both_started(*_):
         if len(list(tmp_path.glob("started_*"))) == 2:
@@ -105,6 +109,7 @@ def test_ctrl_c_interrupts_what_runs_and_starts_nothing_more(tmp_path):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_less_than_one_job_at_a_time_is_refused(tmp_path, capfd):
     assert main(["train", "-m", *DIGITS, f"output_root={tmp_path}", "runtime.jobs=0"]) == 2
     assert "`runtime.jobs`" in capfd.readouterr().err

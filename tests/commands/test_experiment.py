@@ -91,6 +91,7 @@ def without_time(rows):
 # --- one run -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [1, 2], ids=["hardware_aware", "digital"])
 def test_a_run_leaves_what_it_takes_to_read_it(master, which):
     summary = master[which]
@@ -172,6 +173,7 @@ def test_settings_that_change_no_number_are_the_same_command(copy, no_work):
     assert trained(root, times=[3600, 1], compensation=[True]).run_dir == folder  # fewer points, or in another order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [{"seed": 1}, {"layers": ("*", "!classifier")}, {"tile": Crossbar(rows=8, columns=16)}, {"device": PCM(noise_scale=0.5)}],
@@ -195,6 +197,7 @@ def test_hardware_does_not_determine_a_digital_run(copy):
     assert len({row.hardware_id for row in find_rows(other.run_dir.parent)}) == 2
 
 
+@pytest.mark.slow
 def test_more_chips_and_times_add_rows_and_change_none(copy):
     root, folder, rows = copy
     log = Log()
@@ -208,6 +211,7 @@ def test_more_chips_and_times_add_rows_and_change_none(copy):
     assert in_order == sorted(without_time(ResultsFile(fresh.run_dir).rows()), key=str)
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_continues_where_it_stopped(copy, monkeypatch):
     root, folder, rows = copy
     shutil.rmtree(folder)
@@ -232,6 +236,7 @@ def test_an_interrupted_sweep_continues_where_it_stopped(copy, monkeypatch):
     assert json.loads((folder / "run.json").read_text())["status"] == "done"
 
 
+@pytest.mark.slow
 def test_force_trains_and_measures_anew_and_finds_the_same(copy):
     root, folder, rows = copy
     weights = load_file(folder.parent / "model.safetensors")
@@ -250,6 +255,7 @@ def test_force_trains_and_measures_anew_and_finds_the_same(copy):
 # --- a starting point ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_can_start_from_another(copy):
     root, _, _ = copy
     (start,) = root.glob("*digital*")
@@ -327,6 +333,7 @@ def test_tiles_of_another_shape_need_ranges_of_their_own(copy):
     assert all(len(layer) in (2, 3) for layer in ranges["input_ranges"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [("*",), ("*", "!bert*")], ids=["tiles of another shape", "layers left out"])
 def test_scales_learned_for_other_tiles_stay_part_of_the_network(tmp_path, layers):
     """With one scale per tile they cannot be folded into the weights that are saved."""

@@ -53,6 +53,7 @@ def test_every_row_says_what_it_was_scored_on_and_computed_with(run):
     assert record["identity"]["computation.stream"] == "torch" and record["identity"]["training_run"] == trained["train_id"]
 
 
+@pytest.mark.slow
 def test_other_data_open_another_sweep_and_never_join_a_mean(run, tmp_path):
     root, folder = run
     other = scored(root, folder.parent, Flipped(**vars(TASK)))
@@ -82,6 +83,7 @@ def test_what_auto_resolves_to_names_the_sweep_and_not_the_word(run, monkeypatch
     assert scored(root, folder.parent, runtime=Runtime(kernel="compiled")) != explicit
 
 
+@pytest.mark.slow
 def test_hardware_aware_weights_of_two_streams_are_two_runs_and_digital_ones_are_one(tmp_path):
     def trained(mode, kernel):
         chosen = settings(tmp_path, runtime=Runtime(kernel=kernel, product="float32"), chips=0, ideal_devices=False)
@@ -93,6 +95,7 @@ def test_hardware_aware_weights_of_two_streams_are_two_runs_and_digital_ones_are
     assert trained(DIGITAL, "reference") == trained(DIGITAL, "compiled")
 
 
+@pytest.mark.slow
 def test_seeds_share_their_recipe_and_other_settings_do_not(tmp_path):
     def recipe(seed=0, mode=DIGITAL):
         chosen = settings(tmp_path, seed=seed, chips=0, ideal_devices=False)

@@ -41,6 +41,7 @@ def test_every_option_composes_and_builds(group, option):
     assert component == build(as_annotated(composed.config[group], group), group)  # equal yaml, equal component
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["noise", "tile"])
 def test_every_hardware_option_can_be_put_under_a_finished_run(group):
     for name, option in OPTIONS:
@@ -50,6 +51,7 @@ def test_every_hardware_option_can_be_put_under_a_finished_run(group):
             assert composed.settings.task is None  # it comes with the checkpoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_builds(experiment):
     in_situ = "override /training: ttv2" in (conf_dir() / "experiment" / f"{experiment}.yaml").read_text()

@@ -137,6 +137,7 @@ def small(monkeypatch):
     monkeypatch.setattr(matmul, "LINEAR_SHAPES", ((96, 96, 4), (96, 384, 1), (384, 96, 1)))
 
 
+@pytest.mark.slow
 def test_the_probe_measures_a_plausible_error_and_leaves_torch_alone():
     before, state = precision(), torch.get_rng_state()
     with torch.inference_mode():  # it needs gradients of its own
@@ -177,6 +178,7 @@ def test_a_machine_that_takes_the_permission_for_bfloat16_is_found_out(monkeypat
     assert probe().error == pytest.approx(expected.item(), rel=0.09)
 
 
+@pytest.mark.slow
 def test_an_error_in_attention_alone_is_found_out(monkeypatch, small):
     exact = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: exact(q, k, rounded(v, q.dtype == torch.float32)))
@@ -194,6 +196,7 @@ def test_time_is_that_of_a_layer_with_every_product_as_often_as_it_occurs(monkey
     assert probe().time == pytest.approx((6 * 0.5 + 10) / (6 + 1))
 
 
+@pytest.mark.slow
 def test_where_it_is_taken_products_of_other_shapes_are_as_accurate(small):
     try:
         route("onednn")

@@ -379,6 +379,7 @@ print(repr(losses(logits, np.empty_like(logits))))
 """
 
 
+@pytest.mark.slow
 def test_a_kernel_just_compiled_gives_the_bits_of_one_from_the_disk(tmp_path):
     (tmp_path / "caller.py").write_text(CALLER)
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -89,6 +89,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", ANSWERS)
 def test_the_cipher_gives_the_published_answers(encrypted, rounds):
     encrypt = encrypted if rounds == 13 else kernel_of(make_threefry(rounds))  # 13 is the kernels' own
@@ -115,6 +116,7 @@ def test_every_bit_of_the_words_is_one_half_of_the_time(word_bits):
     assert np.abs(word_bits.mean(axis=0) - 0.5).max() < tolerance
 
 
+@pytest.mark.slow
 def test_no_two_bits_of_a_counter_or_of_neighbouring_counters_know_of_each_other(word_bits):
     signs = word_bits.astype(np.float32) * 2 - 1
     here, n = signs[:-1], len(signs) - 1
@@ -171,6 +173,7 @@ def angles(numbers):
     return math.pi * 2.0**-31 * numbers.view(np.int32)
 
 
+@pytest.mark.slow
 def test_the_length_of_a_pair_is_that_of_the_formula_in_double_precision(probes, computed):
     expected = lengths(probes)
     assert (np.abs(computed[0] - expected) <= 2.0**-22 * expected).all()  # two units in the last place
@@ -178,6 +181,7 @@ def test_the_length_of_a_pair_is_that_of_the_formula_in_double_precision(probes,
     assert computed[0].min() == 0
 
 
+@pytest.mark.slow
 def test_the_direction_of_a_pair_is_that_of_the_formula_in_double_precision(probes, computed):
     # φ/π is rounded to float32, which costs up to π·2⁻²⁵; the polynomials lose a few units of 2⁻²⁴.
     assert np.abs(computed[1] - np.sin(angles(probes))).max() < 2.0**-21
@@ -213,6 +217,7 @@ def assert_even(counts):
     assert chi2 == pytest.approx(freedom, abs=SIGMAS * math.sqrt(2 * freedom))
 
 
+@pytest.mark.slow
 def test_moments_are_those_of_a_standard_normal(normals):
     z = normals.astype(np.float64)
     # Variances of z, z², z³ and z⁴.
@@ -231,6 +236,7 @@ def test_a_thousand_quantile_bins_are_equally_full(levels):
     assert_even(np.bincount((levels * 1000).astype(np.int64), minlength=1000))
 
 
+@pytest.mark.slow
 def test_the_distribution_function_is_that_of_a_standard_normal(levels):
     # Kolmogorov and Smirnov: the largest distance times √N exceeds the bound with the probability of 5 σ.
     ordered, steps = np.sort(levels), np.arange(N + 1) / N
@@ -264,6 +270,7 @@ def test_three_numbers_in_a_row_fill_space_evenly(levels):
     assert_even(np.bincount(cells @ np.array([100, 10, 1]), minlength=1000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["numbers", "squares"])
 def test_streams_whose_names_differ_in_one_bit_are_independent(of):
     n = 1 << 16

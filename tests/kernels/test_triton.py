@@ -66,6 +66,7 @@ def sample():
     return gpu.fill(torch.empty(60 * cpu.ROW + 777, device=DEVICE), KEY).cpu()
 
 
+@pytest.mark.slow
 def test_a_key_names_the_stream_that_it_names_on_the_cpu(sample):
     assert (sample - fill_normal(torch.empty_like(sample), KEY, "compiled")).abs().max() < SAME_NORMAL
 
@@ -82,6 +83,7 @@ def test_both_tails_of_three_sigma_hold_as_many_numbers_as_they_should(sample):
         assert tail.sum().item() == pytest.approx(expected, abs=5 * math.sqrt(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("inputs", [8, 21, 30])  # two row blocks of the same and of different length
 def test_weight_noise_is_that_of_the_compiled_kernel(inputs, mirrored):
@@ -138,6 +140,7 @@ def by_cpu(x, blocks, grid, crossbar, scaling, kernel):
     return y, codes, clipped.gathered(x.device)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("product", PRODUCTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("periphery", [{}, {"adc_bits": 4}, {"adc_bits": None}, {"dac_bits": 4}], ids=str)
@@ -162,6 +165,7 @@ def largest_noise(codes, blocks, grid, crossbar, scaling):
     return 5.9 * (std * scaling.step.double()).sum(dim=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("product", PRODUCTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("noise", ["read", "output", "both"])
@@ -179,6 +183,7 @@ def test_the_noise_of_a_key_is_that_of_the_compiled_kernel(shape, noise, product
     assert ((y - expected).abs() <= bound).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_with_all_noise_hardly_a_code_differs_from_the_compiled_kernel(product):
     crossbar = Crossbar(rows=48)
@@ -212,6 +217,7 @@ def test_finer_inputs_and_the_ir_drop_take_float32_products(periphery):
     assert torch.allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [slice(0, 20), slice(0, 1)], ids=str)
 def test_the_noise_of_a_vector_does_not_depend_on_how_many_follow(part):
     crossbar = Crossbar(rows=48)
@@ -254,6 +260,7 @@ for capability in (80, 90):
 """
 
 
+@pytest.mark.slow
 def test_kernels_compile_for_gpus_that_are_not_there(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)

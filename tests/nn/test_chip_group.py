@@ -38,6 +38,7 @@ def chips(model, kernel):
     return programmed
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("kernel", ["reference", "compiled"])
 @pytest.mark.parametrize("compensated", [False, True])

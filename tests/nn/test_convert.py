@@ -212,6 +212,7 @@ def test_a_chip_on_ideal_tiles_and_devices_is_the_digital_model(bert, batch, ker
     assert torch.allclose(chip.ready_to_score(False)(**batch).logits, bert(**batch).logits, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_chip_is_another_chip_and_the_same_one_the_same(bert, batch, kernel):
     hardware = Hardware(PCM(), IDEAL)
 
@@ -225,6 +226,7 @@ def test_another_chip_is_another_chip_and_the_same_one_the_same(bert, batch, ker
     assert not torch.equal(logits(1), logits(1, chip_seed=1))
 
 
+@pytest.mark.slow
 def test_the_times_a_chip_has_seen_do_not_change_it(bert, batch, kernel):
     hardware = Hardware(PCM(), NOISY)
     logits = []

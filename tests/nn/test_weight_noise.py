@@ -69,6 +69,7 @@ def test_relative_weight_noise_is_the_same_for_every_weight(kernel):
         assert part.std().item() == pytest.approx(0.06, rel=5 / math.sqrt(2 * len(part)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["programming", "relative"])
 @pytest.mark.parametrize("device", [PCM(), ReRAM(), Ideal()], ids=["pcm", "reram", "ideal"])
 @pytest.mark.parametrize("mirrored", [False, True])

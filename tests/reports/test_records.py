@@ -19,6 +19,7 @@ def test_every_record_has_its_tables():
     assert RECORDS and {tables.parent for tables in RECORDS} == set(folders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("committed", RECORDS, ids=lambda tables: tables.parent.name)
 def test_a_record_gives_the_tables_committed_beside_it(committed, tmp_path):
     record = committed.parent

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from analog_glue.cli.main import main
 
 TINY = [
@@ -10,6 +12,7 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_smoke_test_is_averaged_with_nothing_and_its_line_says_what_differs(tmp_path, capsys):
     for seed, steps in ((9, 1), (0, 2), (1, 2)):
         assert main(["train", *TINY, f"seed={seed}", f"training.max_steps={steps}", f"output_root={tmp_path}"]) == 0

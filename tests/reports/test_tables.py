@@ -183,6 +183,7 @@ def test_weights_trained_in_situ_are_tables_of_their_own_and_ask_for_no_other_tr
     assert "1.601 ± 0.001 (+0.101)" in drift_table(rows)
 
 
+@pytest.mark.slow
 def test_a_measurement_in_two_files_counts_once(tmp_path):
     ResultsFile(tmp_path / "a").append(DEMO)
     ResultsFile(tmp_path / "b").append(DEMO)
@@ -229,6 +230,7 @@ chips per seed & 3 & 3 & 3 & 3 & 3 \\
 """  # noqa: E501
 
 
+@pytest.mark.slow
 def test_the_tables_read_as_they_should(tmp_path):
     report = build(write(tmp_path, DEMO))
     names = ["differences.csv", "drift-tiny-pcm-spoon2021.png", "drift.csv", "tables.md", "tables.tex"]
@@ -280,6 +282,7 @@ def outputs(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_bytes_whatever_the_folders_are_called(outputs, tmp_path):
     before = everything(outputs / "tables")
     report = build(outputs)
@@ -330,6 +333,7 @@ def test_glue_stands_beside_the_published_numbers(outputs):
     assert "## Missing" not in markdown
 
 
+@pytest.mark.slow
 def test_an_average_takes_all_eight_tasks(tmp_path):
     report = build(write(tmp_path, glue_rows(["rte", "mrpc"])))
     assert glue_line(report.markdown, "B: digital") == ["78.00 ± 0.58", "79.00 ± 0.58", *["–"] * 7]
@@ -426,6 +430,7 @@ def test_times_are_labelled_as_people_say_them(seconds, label):
     assert time_label(seconds) == label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("panels", [1, 5])
 def test_figures_are_png_with_fixed_bytes(panels):
     times, undefined = [1.0, HOUR, MONTH], float("nan")

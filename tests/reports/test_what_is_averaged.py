@@ -103,6 +103,7 @@ def test_chips_added_to_an_older_sweep_stay_in_its_table_and_are_paired_among_th
     assert section.unpaired(B, A)[0] == 0
 
 
+@pytest.mark.slow
 def test_an_older_sweep_takes_its_data_from_the_file_beside_its_rows(tmp_path):
     for name, fingerprint, rows in (("old", FILMS, DEMO), ("new", "", of_data(FLIPPED, -10.0))):
         ResultsFile(tmp_path / name).append(rows)
@@ -111,6 +112,7 @@ def test_an_older_sweep_takes_its_data_from_the_file_beside_its_rows(tmp_path):
     assert "data f11m5000: tiny" in text and "data f11pped0: tiny" in text
 
 
+@pytest.mark.slow
 def test_tables_and_files_of_several_data_are_told_apart(tmp_path):
     rows = [replace(r, task="mrpc", metric="f1") for r in DEMO]
     ResultsFile(tmp_path / "one").append(of_data(FILMS, 0.0, rows))

@@ -51,6 +51,7 @@ def test_its_fixture_is_small_and_says_nothing_of_where_it_was_made():
     assert not any("output_root=/" in file.read_text() for file in files if file.suffix == ".json")
 
 
+@pytest.mark.slow
 def test_it_is_tabulated_to_the_same_numbers(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     assert main(["tables", str(FIXTURES / "run_of_0_1_0"), "--out", str(tmp_path)]) == 0
@@ -69,6 +70,7 @@ def test_the_same_command_finds_it_done(old, training, capsys, monkeypatch):
     assert before == (folders(old), {file: file.read_bytes() for file in before[1]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["digital", "hardware_aware"])
 def test_another_chip_joins_its_sweep_with_the_scores_that_it_would_have_had(old, training):
     run = run_of(old, f"demo-tiny-{training}-*")
@@ -93,6 +95,7 @@ def test_another_chip_joins_its_sweep_with_the_scores_that_it_would_have_had(old
     assert len({row.hardware_id for row in ResultsFile(sweep).rows()}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["runtime.kernel=compiled", "noise.g_max=20", "tile.adc_bits=8"])
 def test_a_sweep_of_another_kernel_or_hardware_is_another_folder(old, other):
     run = run_of(old, "demo-tiny-digital-*")
@@ -103,6 +106,7 @@ def test_a_sweep_of_another_kernel_or_hardware_is_another_folder(old, other):
     assert ResultsFile(run / "pcm-spoon2021-af4b40d6").path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_in_situ_run_goes_on_as_it_would_have_gone_on_and_is_extracted(old):
     run = run_of(old, "digits-*")
     assert main([*DIGITS, "training.epochs=2", f"output_root={old}"]) == 0
@@ -133,6 +137,7 @@ def test_an_extraction_from_a_random_array_is_found_done(old, capsys):
     assert "Already done" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_setting_that_it_had_not_makes_another_run(old, capsys):
     words = ["training=digital", "training.epochs=3", f"output_root={old}"]
     assert main([*DEMO, *words]) == 0

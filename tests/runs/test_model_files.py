@@ -78,6 +78,7 @@ def test_where_a_model_lies_and_what_it_is_called_do_not_count(encoder, other):
     assert model_entries(other) == model_entries(encoder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_same_weights_with_another_architecture_or_tokenizer_are_another_run(encoder, other, tmp_path, change):
     first, _ = run(tmp_path / "runs", encoder)
@@ -88,6 +89,7 @@ def test_the_same_weights_with_another_architecture_or_tokenizer_are_another_run
     assert again == first and any("already" in line for line in said)
 
 
+@pytest.mark.slow
 def test_the_difference_is_named_when_training_starts_anew(encoder, other, tmp_path):
     first, _ = run(tmp_path / "runs", encoder)
     another_head_count(other)
@@ -109,6 +111,7 @@ def test_dropout_that_was_set_is_no_other_architecture(encoder, tmp_path):
     assert same_network(made, encoder, 0.3) and not same_network(made, encoder, None)
 
 
+@pytest.mark.slow
 def test_an_old_run_is_found_only_for_the_network_that_it_trained(encoder, other, tmp_path):
     root = tmp_path / "runs"
     made, _ = run(root, encoder)

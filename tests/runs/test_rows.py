@@ -117,6 +117,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_appending_leaves_whole_appends(tmp_path):
     file = ResultsFile(tmp_path)
     file.append([on_chip(0, t, value=t) for t in (1.0, 2.0, 3.0)])

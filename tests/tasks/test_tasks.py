@@ -207,6 +207,7 @@ def test_without_network_and_folder_a_task_fails_at_once_and_names_the_setting(a
     assert time.monotonic() - start < 2.0  # [s]
 
 
+@pytest.mark.slow
 def test_a_hub_that_never_answers_costs_less_than_two_seconds(silent_hub):
     start = time.monotonic()
     with pytest.raises(ValueError, match=r"did not answer within|timed out"):
@@ -414,6 +415,7 @@ def test_demo_settings_name_their_full_key():
 REAL = {"cola": (8551, 1043), "mrpc": (3668, 408), "sst2": (67349, 872), "stsb": (5749, 1500)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(REAL))
 @pytest.mark.skipif(not REAL_GLUE.is_dir(), reason="needs the GLUE files of ../shared/data/glue")
 def test_real_data_have_their_published_sizes(name, no_network):

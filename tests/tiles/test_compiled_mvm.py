@@ -67,6 +67,7 @@ LAYERS = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     vectors=st.integers(1, 130),
@@ -108,6 +109,7 @@ def test_float_products_of_as_many_vectors_at_a_time_give_the_same_bits(
     assert_same_bits(outputs, inputs, vectors, crossbar, "float32", with_bias, seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     vectors=st.integers(1, FEW_VECTORS),
@@ -238,6 +240,7 @@ def test_outputs_have_the_mean_and_the_variance_of_the_law(kernel, product, cros
     assert standard.pow(4).mean().item() == pytest.approx(3, abs=5 * math.sqrt(24 / n) + 0.02)
 
 
+@pytest.mark.slow
 def test_columns_vectors_row_blocks_and_keys_have_noise_of_their_own(kernel):
     def noise(block, key):
         """The noise of one row block: the other's digital scale is 0."""

@@ -116,6 +116,7 @@ MODES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODES)
 def test_a_run_stopped_anywhere_ends_in_the_same_bits(name, tmp_path):
     mode = replace(MODES[name], save_every=1)
@@ -130,6 +131,7 @@ def test_a_run_stopped_anywhere_ends_in_the_same_bits(name, tmp_path):
     assert len(drawn) >= history.steps * parts
 
 
+@pytest.mark.slow
 def test_how_often_a_run_is_saved_changes_no_bit(tmp_path):
     ends = []
     for save_every in (1, 3, 100):
@@ -211,6 +213,7 @@ print(json.dumps({"whole": whole, "killed [s], after steps": report}))
 '''
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_in_the_same_bits(tmp_path):
     """SIGKILL to the whole command, up to seven times: while it loads, trains, saves, or scores chips."""
     (tmp_path / "killed.py").write_text(KILLED)
@@ -248,6 +251,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(tmp_path):
 # --- what training does --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [DIGITAL, HWA], ids=lambda mode: mode.name)
 def test_training_learns(mode, tmp_path):
     trained, history, _ = run(replace(mode, epochs=20, learning_rate=1e-2), tmp_path)
@@ -258,6 +262,7 @@ def test_training_learns(mode, tmp_path):
     assert not trained.training
 
 
+@pytest.mark.slow
 def test_both_modes_see_the_same_data_in_the_same_order(tmp_path):
     *_, digital = run(DIGITAL, tmp_path / "digital")
     *_, aware = run(HWA, tmp_path / "aware")
@@ -268,6 +273,7 @@ def test_both_modes_see_the_same_data_in_the_same_order(tmp_path):
     assert digital[:5] != digital[5:]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_one_others(tmp_path):
     same = [weights(run(HWA, tmp_path / str(attempt))[0]) for attempt in range(2)]
     assert_same_bits(*same)
@@ -275,6 +281,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others(tmp_path):
     assert any(not torch.equal(value, other[name]) for name, value in same[0].items())
 
 
+@pytest.mark.slow
 def test_training_leaves_nothing_in_the_global_generator_that_matters(tmp_path):
     first = weights(run(HWA, tmp_path / "first")[0])
     torch.manual_seed(123)
@@ -282,6 +289,7 @@ def test_training_leaves_nothing_in_the_global_generator_that_matters(tmp_path):
     assert_same_bits(weights(run(HWA, tmp_path / "second")[0]), first)
 
 
+@pytest.mark.slow
 def test_digital_epochs_are_those_of_digital_training(tmp_path):
     """Before its network goes on tiles, hardware-aware training is digital training."""
     one_digital = replace(HWA, epochs=3, digital_epochs=1)
@@ -298,6 +306,7 @@ def test_a_budget_that_never_reaches_the_tiles_is_refused(tmp_path):
         run(replace(HWA, digital_epochs=1, max_steps=4), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [DIGITAL, HWA], ids=lambda mode: mode.name)
 def test_half_precision_trains_the_same_network_less_exactly(mode, tmp_path):
     _, reference, _ = run(mode, tmp_path / "exact")
@@ -308,6 +317,7 @@ def test_half_precision_trains_the_same_network_less_exactly(mode, tmp_path):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_a_step_in_parts_is_the_step_of_the_whole_batch(tmp_path):
     """Gradient accumulation is exact where a step has no randomness and its parts are of one size."""
     model = replace(MODEL, dropout=0.0)
@@ -320,6 +330,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(tmp_path):
         assert (value - whole[name]).abs().mean() < 1e-5, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("select_by", "scores", "kept"),
     [("headline", [10, 30, 20], 1), ("headline", [30, 30, 20], 0), ("last", [30, 20, 10], 2), ("headline", [math.nan, 5, 1], 1),
@@ -340,6 +351,7 @@ def test_the_weights_of_the_selected_epoch_are_kept(select_by, scores, kept, tmp
     assert_same_bits(weights(trained), tensors)
 
 
+@pytest.mark.slow
 def test_weights_stay_within_their_clip(tmp_path):
     for clip, least, most in ((1.0, 0.99, 1.35), (None, 2.2, 10.0)):
         trained, *_ = run(replace(HWA, weight_clip=clip), tmp_path / str(clip))
@@ -348,6 +360,7 @@ def test_weights_stay_within_their_clip(tmp_path):
         assert least < reach < most  # clipping at 1 σ leaves a narrower σ: uniform weights reach 1.7, all-equal ones 1
 
 
+@pytest.mark.slow
 def test_ranges_and_scales_are_learned_unless_they_are_fixed(tmp_path):
     learned = [layer for layer in run(HWA, tmp_path / "learned")[0].modules() if isinstance(layer, AnalogLinear)]
     assert all((layer.output_scale != 1).any() for layer in learned)
@@ -365,6 +378,7 @@ def test_ranges_and_scales_are_learned_unless_they_are_fixed(tmp_path):
     assert any(not torch.equal(one.input_range, other.input_range) for one, other in zip(fixed_layers, learned, strict=True))
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_no_bit_of_a_run(tmp_path):
     plain = weights(run(HWA, tmp_path / "plain")[0])
     assert_same_bits(weights(run(replace(HWA, gradient_checkpointing=True), tmp_path / "checkpointed")[0]), plain)

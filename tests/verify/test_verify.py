@@ -26,6 +26,7 @@ def failures(monkeypatch, setups=(FULL,), labels=("1 s", "1 h"), product="float3
     return {check.name for check in checks if not check.holds}
 
 
+@pytest.mark.slow
 def test_everything_holds_and_the_command_says_so():
     said = []
     assert verify.run(quick=True, log=said.append)
@@ -54,6 +55,7 @@ def test_the_acceptance_table_is_the_one_agreed_on():
     assert (verify.TILE_TOLERANCE, verify.PERIPHERY_TOLERANCE) == (0.3, 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("product", ["int8", "int8_single"])
 def test_integer_products_meet_the_table_too(monkeypatch, product, kernel):
     periphery = () if product == "int8_single" else verify.PERIPHERY_SETUPS  # 8 bits are for noisy devices alone
@@ -61,6 +63,7 @@ def test_integer_products_meet_the_table_too(monkeypatch, product, kernel):
     assert not failures(monkeypatch, product=product, kernel=kernel)
 
 
+@pytest.mark.slow
 def test_noise_of_four_times_the_strength_is_found(monkeypatch):
     monkeypatch.setattr(mvm, "fill_normal", lambda out, *stream: fill_normal(out, *stream).mul_(4))
     off = failures(monkeypatch, ())
@@ -68,16 +71,19 @@ def test_noise_of_four_times_the_strength_is_found(monkeypatch):
     assert "ideal devices, DAC alone" not in off
 
 
+@pytest.mark.slow
 def test_a_missing_adc_is_found(monkeypatch):
     monkeypatch.setattr(ADC, "convert_", lambda self, current: current)
     assert "ideal devices, ADC alone" in failures(monkeypatch, ())
 
 
+@pytest.mark.slow
 def test_a_dac_of_one_bit_less_is_found(monkeypatch):
     monkeypatch.setattr(DAC, "full_scale", property(lambda self: 1.0 if self.bits is None else 2.0 ** (self.bits - 2) - 1))
     assert "ideal devices, DAC alone" in failures(monkeypatch, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [0.9, 1.1])
 def test_programming_noise_of_the_wrong_strength_is_found(monkeypatch, wrong):
     right = pcm.PROGRAMMING_ERROR_FIT
@@ -85,6 +91,7 @@ def test_programming_noise_of_the_wrong_strength_is_found(monkeypatch, wrong):
     assert f"tile error, {FULL.name}, 1 s" in failures(monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_gamma_that_does_nothing_is_found(monkeypatch):
     program = PCM.program
 
@@ -95,12 +102,14 @@ def test_a_gamma_that_does_nothing_is_found(monkeypatch):
     assert f"tile error, {HALF.name}, 1 s" in failures(monkeypatch, (FULL, HALF))
 
 
+@pytest.mark.slow
 def test_drift_that_starts_at_another_time_is_found(monkeypatch):
     conductance = PCM.conductance
     monkeypatch.setattr(PCM, "conductance", lambda self, array, t, noise: conductance(self, array, t / 2, noise))
     assert f"tile error, {RAW.name}, 30 d" in failures(monkeypatch, (RAW,), labels=("1 s", "30 d"))
 
 
+@pytest.mark.slow
 def test_compensation_that_does_nothing_is_found(monkeypatch):
     monkeypatch.setattr(verify, "compensation_factor", lambda reference, now: torch.ones_like(now))
     assert f"tile error, {FULL.name}, 1 h" in failures(monkeypatch)

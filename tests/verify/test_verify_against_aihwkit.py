@@ -59,6 +59,7 @@ def test_devices_that_differ_by_a_tenth_or_less_are_noticed(tile, monkeypatch, f
     assert f"soft bounds, all bits on: {what}" in failed
 
 
+@pytest.mark.slow
 def test_a_tile_that_does_not_work_is_named_and_nothing_else_changes(monkeypatch):
     monkeypatch.setattr("analog_glue.verify.against_aihwkit.aihwkit_checks", lambda seed: iter(()))
     monkeypatch.setattr(their_tile, "why_not", lambda: "RuntimeError: d_input must be a CPU tensor")

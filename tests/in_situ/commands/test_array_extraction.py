@@ -20,6 +20,7 @@ def rows_of(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_ten_thousand_products_reach_the_published_error_of_512_by_512(seed):
     last = list(measure(Extract(products=10_000), RandomArray(), seed))[-1]
@@ -67,6 +68,7 @@ def test_looks_end_with_all_products_and_never_lie_at_or_below_the_number_of_inp
     assert looks(1100, 512, whole=True) == [512, 1024] and looks(5, 512, whole=True) == [512]
 
 
+@pytest.mark.slow
 def test_the_command_writes_rows_once_and_tables_draws_them(tmp_path, capsys):
     words = ["+experiment=gokmen_figure6", "extract.array.outputs=32", "extract.array.inputs=24", "extract.products=240"]
     assert main(["extract", *words, f"output_root={tmp_path}"]) == 0

@@ -73,6 +73,7 @@ def torch_loss(run):
         return nn.functional.cross_entropy(decoder(hidden), text[1:]).item()
 
 
+@pytest.mark.slow
 def test_extract_of_an_lstm_run_finds_its_weights_and_scores_them(run):
     record = record_of(run)
     last = list(csv.DictReader((run.folder / "learning_curve.csv").open()))[-1]
@@ -83,6 +84,7 @@ def test_extract_of_an_lstm_run_finds_its_weights_and_scores_them(run):
     assert digital == pytest.approx(torch_loss(run), rel=1e-5) and digital < 1.5
 
 
+@pytest.mark.slow
 def test_streams_beside_each_other_score_as_one_text(run):
     model = CharacterLSTM(arrays_of(run))
     trainable = SimpleNamespace(text=TEXT[:-LENGTH], test_text=TEXT[-LENGTH:], unit_size=100)
@@ -142,6 +144,7 @@ def values(rows, **wanted):
     return [row.value for row in rows if all(getattr(row, name) == value for name, value in wanted.items())]
 
 
+@pytest.mark.slow
 def test_on_pcm_the_lstm_forgets_with_time_and_compensation_brings_most_of_it_back(run):
     month = 2_592_000.0
     rows = evaluated(run, "noise=pcm", "evaluation.chips=3", f"evaluation.times=[1,{month}]",
@@ -163,6 +166,7 @@ def test_on_pcm_the_lstm_forgets_with_time_and_compensation_brings_most_of_it_ba
     assert values(rows, stage="majority")[0] > mean[month, True]
 
 
+@pytest.mark.slow
 def test_ideal_devices_behind_ideal_converters_give_the_digital_score(run):
     rows = [row for row in evaluated(run, "noise=ideal", "tile=ideal", "evaluation.chips=1") if row.noise == "ideal"]
     (digital,) = values(rows, stage="digital")
@@ -170,6 +174,7 @@ def test_ideal_devices_behind_ideal_converters_give_the_digital_score(run):
         assert values(rows, stage=stage)[0] == pytest.approx(digital, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_what_an_extraction_does_not_hold_is_refused(run, capsys):
     assert main(["evaluate", f"checkpoint={run.extraction}", "evaluation.weights=averaged"]) == 2
     assert "training.average_products" in capsys.readouterr().err
@@ -179,6 +184,7 @@ def test_what_an_extraction_does_not_hold_is_refused(run, capsys):
     assert "3 layers" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_perceptron_goes_the_same_way(tmp_path):
     words = ["task=digits", "device=soft_bounds", "training=ttv2", "training.output_scale=2", "training.transfer_every=1",
              "training.transfer_rate=0.1", "device.dw_min=0.01", "training.epochs=3", "training.average_products=500",
@@ -225,6 +231,7 @@ def test_a_convolution_is_a_linear_layer_on_patches(options):
     assert [type(module) for module in plain.modules() if isinstance(module, nn.Linear | nn.Conv2d)] == [nn.Linear]
 
 
+@pytest.mark.slow
 def test_a_head_that_learnt_in_situ_goes_on_chips_with_its_encoder(tmp_path):
     words = ["task=demo", "model=tiny", "device=symmetric_linear", "training=sgd_pulsed", "training.epochs=1",
              "task.train_size=200", "task.validation_size=100", f"output_root={tmp_path}"]  # fmt: skip

@@ -26,6 +26,7 @@ def few_test_characters(monkeypatch):
     monkeypatch.setattr("analog_glue.in_situ.tasks.war_and_peace.TEST_CHARACTERS", 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["figure3", "figure4", "figure5", "table1", "table2", "table3"])
 def test_an_experiment_runs_dry_and_for_real(experiment, text, tmp_path, capsys):
     words = [f"+experiment=gokmen_{experiment}", f"data.root={text}", f"output_root={tmp_path}", *SMALL]
@@ -38,6 +39,7 @@ def test_an_experiment_runs_dry_and_for_real(experiment, text, tmp_path, capsys)
     assert 0 < run.curve[-1]["cross_entropy"] < 2 * np.log(12)
 
 
+@pytest.mark.slow
 def test_tables_2_and_3_come_from_one_run_of_their_commands(text, tmp_path, capsys):
     words = ["+experiment=gokmen_table2", f"data.root={text}", f"output_root={tmp_path}", *SMALL]
     more = ["training.epochs=2", "training.average_epochs=1", "training.average_products=60", "training.statistics_every=4"]
@@ -55,6 +57,7 @@ def test_tables_2_and_3_come_from_one_run_of_their_commands(text, tmp_path, caps
     assert "- Table 1, Model-I:" in out and "experiment=gokmen_table1 device=model_i," in out
 
 
+@pytest.mark.slow
 def test_figure_4_is_a_sweep_of_the_command_line(text, tmp_path, capsys):
     words = ["+experiment=gokmen_figure4", f"data.root={text}", f"output_root={tmp_path}", *SMALL, "training.epochs=1"]
     assert main(["train", "-m", *words, "device.dw_min=0.02,0.1", "training=sgd_pulsed,ttv2"]) == 0
@@ -65,6 +68,7 @@ def test_figure_4_is_a_sweep_of_the_command_line(text, tmp_path, capsys):
     assert (tmp_path / "tables" / "figure4.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_noise_of_reads_is_an_axis_of_figure_4(text, tmp_path, capsys):
     words = ["+experiment=gokmen_figure4", f"data.root={text}", f"output_root={tmp_path}", *SMALL, "training.epochs=1"]
     axis = ["training.periphery.read_noise=0.006,0.06", "training=tiki_taka"]

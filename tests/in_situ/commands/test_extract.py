@@ -42,6 +42,7 @@ def extracted(run, inputs="uniform"):
     return folder, json.loads((folder / "extraction.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_command_extract_finds_the_weights_that_the_arrays_hold(digits_run, capsys):
     folder, record = extracted(digits_run)
     state = load_file(digits_run / "training_state.safetensors")
@@ -76,6 +77,7 @@ def test_the_arrays_score_as_at_the_end_of_training_and_digital_is_the_plain_net
     assert scores["extracted, fresh arrays"] != scores["analog arrays"]
 
 
+@pytest.mark.slow
 def test_weights_at_the_bounds_of_their_devices_do_not_fit_on_others_and_only_bounds_are_to_blame(tmp_path):
     words = ["task=digits", "device=soft_bounds", "device.dw_min=0.05", "device.w_max=0.2", "device.w_max_dtod=0.6",
              "training=ttv2", "training.output_scale=6", "training.transfer_every=1", "training.transfer_rate=0.1",
@@ -88,6 +90,7 @@ def test_weights_at_the_bounds_of_their_devices_do_not_fit_on_others_and_only_bo
     assert loss["extracted, fresh arrays"] > 1.2 * loss["extracted, arrays without bounds"]
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_the_arrays_are_and_do_and_changes_nothing(tmp_path, capsys):
     words = ["task=digits", "task.train_images=100", "task.test_images=40", "training=ttv2", "training.transfer_every=4",
              "training.transfer_rate=0.1", "training.learning_rate=0.2", "training.output_scale=2", "device.dw_min=0.01",
@@ -119,6 +122,7 @@ def test_learning_for_a_moment_to_see_how_fast_it_goes_is_forgotten():
         assert np.array_equal(array, seen.state()[name]), name
 
 
+@pytest.mark.slow
 def test_every_command_that_is_printed_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     root = "\"output_root='a (b), c'\""
@@ -140,6 +144,7 @@ def test_every_command_that_is_printed_runs_as_it_is_printed(tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["a (b), c"]  # nothing was written elsewhere
 
 
+@pytest.mark.slow
 def test_force_removes_what_was_extracted_from_the_old_run_and_leaves_files_of_others(tmp_path):
     words = ["task=digits", "training=sgd_pulsed", "training.epochs=1", "task.train_images=50", f"output_root={tmp_path}"]
     assert main(["train", *words]) == 0
@@ -184,6 +189,7 @@ def test_what_is_no_in_situ_run_is_refused_by_extract(digits_run, tmp_path, caps
     assert "Setting `checkpoint` must be the folder of an in-situ run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_averaging_finds_the_mean_of_the_weights_over_the_last_epochs_and_changes_nothing_that_is_learnt(tmp_path):
     settings = {"epochs": 3, "learning_rate": 0.3, "periphery": CLEAN}
     mode = SGDPulsed(average_products=6000, average_epochs=2, **settings)
@@ -278,6 +284,7 @@ def test_both_noises_are_of_one_size_and_one_knows_the_spread():
         assert flat[1][s == size].std() == pytest.approx(2 * math.sqrt((0.01**2 + 0.1**2) / 2), rel=0.03)
 
 
+@pytest.mark.slow
 def test_extract_writes_spread_and_both_tables_and_goes_on_with_them(digits_run, capsys):
     words = ["extract.products=3000", "extract.prune=[0,0.5,1]", "extract.perturb=[1]", "extract.draws=2"]
     assert main(["extract", f"checkpoint={digits_run}", *words]) == 0
@@ -304,6 +311,7 @@ def test_extract_writes_spread_and_both_tables_and_goes_on_with_them(digits_run,
     assert "Extracted already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_arrays_are_read_as_late_as_asked_and_drift_is_no_part_of_training(tmp_path):
     words = ["task=digits", "training=sgd_pulsed", "device=symmetric_linear", "training.epochs=1", "training.output_scale=2",
              "device.drift.nu=0.1", f"output_root={tmp_path}"]  # fmt: skip
@@ -327,6 +335,7 @@ def test_arrays_are_read_as_late_as_asked_and_drift_is_no_part_of_training(tmp_p
     assert fresh[1] > digital[1] + 0.05  # aged once more
 
 
+@pytest.mark.slow
 def test_a_perturbation_without_statistics_is_refused(tmp_path, capsys):
     words = ["task=digits", "device=soft_bounds", "training=sgd_pulsed", "training.epochs=1", "task.train_images=20"]
     assert main(["train", *words, f"output_root={tmp_path}"]) == 0

@@ -85,6 +85,7 @@ def test_bits_of_different_lines_updates_and_places_are_independent():
         assert np.abs((pair[0] * pair[1]).mean(0)).max() < bound
 
 
+@pytest.mark.slow
 def test_mean_coincidences_are_the_product_of_rate_gradient_and_input():
     random = np.random.default_rng(0)
     x = padded(random.uniform(-1, 1, (1, 16)).astype(np.float32))
@@ -111,6 +112,7 @@ def test_without_noise_the_kernel_makes_every_single_pulse(kind, dw_min):
         assert np.abs(moved(array, *words, 0.0, gentle=True) - expected).max() < 3e-3 * dw_min + 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DEVICES)
 @pytest.mark.parametrize("multiplicative", [False, True])
 def test_with_noise_the_kernel_has_the_law_of_single_pulses(kind, multiplicative):

@@ -223,6 +223,7 @@ def test_records_without_a_step_are_forgotten_by_zero_grad_and_scores_leave_none
     assert np.array_equal(model.array.weight(), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [
     SGDPulsed(output_scale=1.0), TikiTaka(output_scale=1.0, transfer_every=1, transfer_rate=0.02),
     TTv2(output_scale=1.0, transfer_every=1, transfer_rate=0.1),

@@ -68,6 +68,7 @@ def test_gradients_of_the_lstm_are_those_of_autograd(layers):
     torch.testing.assert_close(-torch.from_numpy(gradients[-1]), last, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ideal_devices_learn_like_plain_gradient_descent():
     network, mode = plain_network()
     model, decoder = torch_copy(network, 20, 32, 2)

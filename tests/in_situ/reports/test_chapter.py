@@ -461,6 +461,7 @@ def test_every_published_number_has_a_source_and_a_lost_one_says_so():
         assert cells["value"] or cells["note"].startswith("not recovered")
 
 
+@pytest.mark.slow
 def test_the_command_tables_writes_text_figures_and_plain_csv_with_the_same_bytes_every_time(tmp_path, capsys):
     write_run(tmp_path, [1.9, 1.8])
     write_run(tmp_path, [1.9, 1.5], "symmetric_linear", "sgd_pulsed")
@@ -483,6 +484,7 @@ def test_a_run_of_the_demo_asks_for_nothing_of_the_paper(tmp_path):
     assert chapter(tmp_path / "nothing") is None
 
 
+@pytest.mark.slow
 def test_a_figure_of_lines_is_a_png_with_fixed_bytes():
     lines = [Line("a", [1, 2], [0.5, 0.4], [None, 0.1]), Line("law", [1, 2], [0.5, 0.3], [], law=True)]
     charts = [Chart("one", "x", "y", lines, [Level("level", 0.2)], log_x=True, log_y=True), Chart("two", "x", "y", lines[:1])]
@@ -490,6 +492,7 @@ def test_a_figure_of_lines_is_a_png_with_fixed_bytes():
     assert first.startswith(b"\x89PNG") and line_figure(charts, "title", "note") == first
 
 
+@pytest.mark.slow
 def test_no_text_of_a_figure_runs_over_the_edge_of_the_page():
     long = "soft bounds TTv2, dw_min 0.1, output_noise 0.006, transfer_decay_every 2, transfer_rate 0.004"
     lines = [Line(f"{long} {i}", [1, 2], [0.5, 0.4], [None, None]) for i in range(9)]

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from analog_glue.in_situ.commands.train import train_in_situ
 from analog_glue.in_situ.devices.soft_bounds import SoftBounds
 from analog_glue.in_situ.tasks.heads import HeadTask
@@ -38,6 +40,7 @@ def test_an_encoder_with_other_heads_has_features_and_runs_of_its_own(tmp_path):
     assert trained(runs, replace(two, short="renamed")) == trained(runs, two)
 
 
+@pytest.mark.slow
 def test_seeds_share_their_recipe_although_the_seed_draws_the_encoder(tmp_path):
     records = [read_json(trained(tmp_path, TINY, seed=seed) / "run.json") for seed in (0, 1)]
     assert records[0]["data"]["fingerprint"] != records[1]["data"]["fingerprint"]

@@ -101,6 +101,7 @@ def test_lenet5_in_floating_point_is_plain_gradient_descent(pictures):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_lenet5_learns_and_its_extracted_weights_make_a_plain_network_of_the_same_scores(pictures, tmp_path):
     words = ["task=mnist_lenet5", "device=symmetric_linear", "training=sgd_pulsed", "training.output_scale=1",
              "training.epochs=5", f"data.root={pictures}", f"output_root={tmp_path}"]  # fmt: skip
@@ -143,6 +144,7 @@ def head_task(root):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_features_are_computed_once_for_all_seeds_and_settings(head_run, monkeypatch):
     (folder,) = (head_run.parent / "features").iterdir()
     files = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
@@ -153,6 +155,7 @@ def test_features_are_computed_once_for_all_seeds_and_settings(head_run, monkeyp
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == files
 
 
+@pytest.mark.slow
 def test_seeds_that_draw_their_own_encoder_are_runs_of_one_group(tmp_path):
     words = [*TINY, "training=sgd_pulsed", "training.epochs=1", "training.output_scale=1", f"output_root={tmp_path}"]
     for seed in (0, 1):
@@ -190,6 +193,7 @@ def test_the_features_and_the_head_together_are_the_whole_model(head_run):
         torch.testing.assert_close(whole(**inputs).logits, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_head_is_extracted_into_the_whole_model(head_run):
     assert main(["extract", f"checkpoint={head_run}", "extract.products=2000"]) == 0
     (folder,) = head_run.glob("extraction-*")

@@ -51,6 +51,7 @@ def test_a_network_with_buffers_resumes_bit_for_bit(tmp_path):
     assert all(np.array_equal(array, runs["parts"][0][name]) for name, array in state.items())
 
 
+@pytest.mark.slow
 def test_a_state_that_changed_is_extracted_again_though_no_setting_did(tmp_path, capsys):
     words = ["task=digits", "training=sgd_pulsed", "training.epochs=1", "task.train_images=50", f"output_root={tmp_path}"]
     assert main(["train", *words]) == 0
