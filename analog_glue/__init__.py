@@ -14,4 +14,4 @@ The package is a ladder of rooms, and each imports only what stands before it:
 `tests/test_architecture.py` holds the order. Nothing is imported here, so `analog-glue --help` is quick.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
