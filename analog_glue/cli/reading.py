@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import json
 import re
 import shlex
 from pathlib import Path
@@ -134,17 +133,20 @@ def _list_runs(root: Path) -> int:
     from analog_glue.in_situ.files import array_error
     from analog_glue.in_situ.reports.groups import differences
     from analog_glue.in_situ.reports.records import find_runs
+    from analog_glue.runs.files import read_json
     from analog_glue.runs.folder import files_of_runs, status_of
     from analog_glue.runs.rows import ResultsFile
 
     in_situ = {run.folder: run for run in find_runs(root)}
     told = differences(in_situ.values())
-    runs = {file.parent: json.loads(file.read_text(encoding="utf-8")) for file in files_of_runs(root, "run.json")}
+    runs = {file.parent: read_json(file) for file in files_of_runs(root, "run.json")}
     trained = [folder for folder, run in runs.items() if run.get("command") == "train"]
     arrays = {folder: said for folder in runs if (said := array_error(folder))}
-    if not trained and not arrays:
+    if not trained and not arrays and all(runs.values()):
         return print_wrong(f"Folder `{root}` has no runs (those of a folder `records` below it are not counted). "
                       "`analog-glue train …` makes one.")  # fmt: skip
+    for folder in (folder for folder, run in runs.items() if not run):
+        print(f"{status_of(folder):11} {folder}: its run.json cannot be read")
     for folder in trained:
         print(f"{status_of(folder):11} {folder}")
         if folder in in_situ:

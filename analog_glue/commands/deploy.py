@@ -33,8 +33,9 @@ from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
 from analog_glue.runs.configuration import config_of, scalars
+from analog_glue.runs.files import read_json
 from analog_glue.runs.folder import CONFIG_FILE, PERIPHERY_FILE, RUN_FILE, forget, read_run, recorded, working_in
-from analog_glue.runs.lookup import nearest_run, read_json
+from analog_glue.runs.lookup import nearest_run
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.rows import RESULTS_SCHEMA, Measurement, ResultsFile
 from analog_glue.runs.tensors import load_tensors

@@ -2,11 +2,13 @@
 
 import importlib
 import inspect
+import types
 import typing
+from dataclasses import is_dataclass
 from typing import Any
 
 from analog_glue.configuration.wording import unknown_key
-from analog_glue.errors import UserError, WrongArgument
+from analog_glue.errors import UserError, WrongArgument, require
 from analog_glue.runs.aliases import as_of_today
 
 
@@ -23,7 +25,7 @@ def build(config: Any, key: str) -> Any:
         key: Where it stands in the configuration, for messages ("noise", "tile.adc").
 
     Raises:
-        UserError: an unknown class, an argument too many or too few, or a value the class refuses.
+        UserError: an unknown class, an argument too many or too few, of another type than the class says, or one it refuses.
     """
     if isinstance(config, list | tuple):
         return tuple(build(item, f"{key}[{i}]") for i, item in enumerate(config))
@@ -39,12 +41,40 @@ def build(config: Any, key: str) -> Any:
         raise UserError(unknown_key(f"{key}.{unknown[0]}", [f"{key}.{name}" for name in known], []))
     if missing := [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in arguments]:
         raise UserError(f"Setting `{key}.{missing[0]}` must be given: {kind.__name__} has no default for it.")
+    hints = _annotations(kind)
+    for name, value in arguments.items():
+        require(_fits(value, hints.get(name)), f"{key}.{name}", f"be {_in_words(hints.get(name))}", config[name])
     try:
         return kind(**arguments)
     except WrongArgument as error:
         raise error.as_setting(key) from None
-    except TypeError as error:
-        raise UserError(f"Setting group `{key}` ({kind.__name__}) has a value of the wrong type: {error}.") from None
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a built value is of an annotated type; what is neither plain, nor a list, nor a dataclass is not judged."""
+    parts = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if typing.get_origin(hint) is tuple:
+        parts = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is Ellipsis else parts
+        return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
+    if hint in _WORDS:
+        return type(value) in ((int, float) if hint is float else (hint,))
+    return isinstance(value, hint) if is_dataclass(hint) and isinstance(hint, type) else True
+
+
+def _in_words(hint: Any) -> str:
+    """What a value of an annotated type is, for a message."""
+    parts = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_in_words(part) for part in parts)
+    if typing.get_origin(hint) is tuple:
+        number = "" if parts[-1] is Ellipsis else f"{len(parts)} × "
+        return f"a list ({number}{_in_words(parts[0])})"
+    return _WORDS.get(hint, "a group of settings")
 
 
 def as_annotated(config: Any, key: str) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from analog_glue.runs.files import read_json
 from analog_glue.runs.folder import RUN_FILE, files_of_runs
 from analog_glue.runs.identity import Payload
-from analog_glue.runs.lookup import read_json
 from analog_glue.runs.rows import RESULTS_FILE, Measurement, ResultsFile
 
 

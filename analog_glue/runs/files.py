@@ -31,6 +31,15 @@ def write_json_atomic(path: Path | str, content: Mapping[str, Any]) -> None:
     write_text_atomic(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing where it is not there, not whole or no JSON object."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[int]:
     """Hold the folder against other writers of this module; the lock is gone when its process is."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from analog_glue.errors import UserError
-from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.files import read_json, write_json_atomic
 
 RUN_FILE = "run.json"  # provenance, identity and status
 CONFIG_FILE = "config.json"  # of a sweep: its resolved configuration
@@ -35,9 +35,7 @@ def checkpoint_config(folder: Path | str) -> dict[str, Any]:
 
 def is_done(folder: Path) -> bool:
     """Whether run.json says so."""
-    with suppress(FileNotFoundError, json.JSONDecodeError):
-        return bool(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["status"] == "done")
-    return False
+    return bool(read_json(folder / RUN_FILE).get("status") == "done")
 
 
 def read_run(folder: Path, setting: str) -> dict[str, Any]:
@@ -51,8 +49,7 @@ def read_run(folder: Path, setting: str) -> dict[str, Any]:
             f"Setting `{setting}` must be the folder of a finished training run (with {RUN_FILE}), but is "
             f"{str(folder)!r}. `analog-glue list runs` shows them."
         )
-    record: dict[str, Any] = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    return record
+    return read_json(folder / RUN_FILE)
 
 
 def forget(folder: Path) -> None:
@@ -117,10 +114,7 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
 
 def status_of(folder: Path) -> str:
     """What run.json says, but "interrupted" for a run that was going on and that no process works on any more."""
-    try:
-        status = str(json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["status"])
-    except (FileNotFoundError, KeyError, json.JSONDecodeError):
-        return "unknown"
+    status = str(read_json(folder / RUN_FILE).get("status", "unknown"))
     if status != "running":
         return status
     try:

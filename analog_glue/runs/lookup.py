@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analog_glue.errors import UserError
+from analog_glue.runs.files import read_json
 from analog_glue.runs.folder import CONFIG_FILE, CONFIG_FILE_OF_RUN, EXTRACTION_FILE, RUN_FILE
 from analog_glue.runs.identity import Identity, Payload, differences
 from analog_glue.runs.legacy import payload_of_record
@@ -73,23 +73,15 @@ def nearest_run(root: Path, stem: str, identity: Identity) -> str:
 
 
 def payload_of(folder: Path) -> Payload | None:
-    """What determined the run, sweep or extraction in `folder`; None where there is none."""
+    """What determined the run, sweep or extraction in `folder`; None where there is none, or its record is not whole."""
     record = read_json(folder / RUN_FILE) or read_json(folder / EXTRACTION_FILE)
-    if not record:
-        return None
     if "identity" in record:
-        payload: Payload = record["identity"]
-        return payload
-    if record["command"] != "train":
-        return payload_of_record(record, read_json(folder / CONFIG_FILE))
-    network = architecture_entries(read_json(folder / CONFIG_FILE))  # of the checkpoint, as the library wrote it
-    return network | payload_of_record(record, read_json(folder / CONFIG_FILE_OF_RUN))
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """What a JSON file says; nothing where it is not there or not whole."""
+        payload: Payload | Any = record["identity"]
+        return payload if isinstance(payload, dict) else None
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return {}
-    return said if isinstance(said, dict) else {}
+        if record["command"] != "train":
+            return payload_of_record(record, read_json(folder / CONFIG_FILE))
+        network = architecture_entries(read_json(folder / CONFIG_FILE))  # of the checkpoint, as the library wrote it
+        return network | payload_of_record(record, read_json(folder / CONFIG_FILE_OF_RUN))
+    except KeyError:
+        return None

@@ -33,9 +33,9 @@ from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
+from analog_glue.runs.files import read_json
 from analog_glue.runs.fingerprint import fingerprint, fingerprint_of_file
 from analog_glue.runs.identity import ID_LENGTH
-from analog_glue.runs.lookup import read_json
 from analog_glue.runs.tensors import load_tensors
 from analog_glue.settings import RunSettings
 from analog_glue.tiles.crossbar import Crossbar

@@ -38,11 +38,10 @@ from analog_glue.in_situ.training.loop import STATE, Trainable, restore
 from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.in_situ.training.statistics import Moments
 from analog_glue.progress import Progress
-from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.files import read_json, write_json_atomic
 from analog_glue.runs.fingerprint import fingerprint_of_parts
 from analog_glue.runs.folder import working_in
 from analog_glue.runs.identity import Payload, differences, resolved
-from analog_glue.runs.lookup import read_json
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.tensors import load_tensors, save_tensors
 from analog_glue.seeding import key

@@ -19,8 +19,8 @@ from analog_glue.in_situ.files import (
 )
 from analog_glue.reports.grids import NO_DEVICE
 from analog_glue.runs.cells import Cells, read_cells
+from analog_glue.runs.files import read_json
 from analog_glue.runs.folder import files_of_runs
-from analog_glue.runs.lookup import read_json
 
 TEST_PART = "task.test_"  # settings that say which part of the test set is scored between epochs
 

@@ -9,7 +9,7 @@ from analog_glue.in_situ.devices.soft_bounds import SoftBounds
 from analog_glue.in_situ.tasks.heads import HeadTask
 from analog_glue.in_situ.training.sgd_pulsed import SGDPulsed
 from analog_glue.models import TinyModel, save_model
-from analog_glue.runs.lookup import read_json
+from analog_glue.runs.files import read_json
 from analog_glue.settings import RunSettings
 from analog_glue.tasks.demo import DemoTask
 from tests.runs.test_model_files import PretrainedModel, another_head_count
