@@ -275,9 +275,9 @@ def is_target(words: list[str]) -> bool:
 
 
 def is_file_with_flags(words: list[str]) -> bool:
-    """A file that is there, and flags that its text names; `-m pytest` is taken on trust."""
+    """A file or a module that is there, and flags that its text names; `-m pytest` is taken on trust."""
     if words[0] == "-m":
-        return words[1] == "pytest"
+        return words[1] == "pytest" or (len(words) == 2 and (ROOT / f"{words[1].replace('.', '/')}.py").is_file())
     text = (ROOT / words[0]).read_text(encoding="utf-8") if (ROOT / words[0]).is_file() else ""
     return bool(text) and all(f'"{word}"' in text for word in words[1:] if word.startswith("--"))
 

@@ -127,7 +127,8 @@ def _fitting(mode: Any, task: Any, composed: "Composed") -> Any:
     fitting = composed.options_for("training", lambda kind: kind.trains_on in task.trained_on)
     raise UserError(
         f"Setting `training` must be one of {', '.join(fitting)} for task={composed.choices['task']}, but is "
-        f"{composed.choices['training']}. Choose the task or the training mode that fits."
+        f"{composed.choices['training']}. Choose the task or the training mode that fits, for example "
+        f"`analog-glue train task={composed.choices['task']} training={fitting[-1]}`."
     )
 
 

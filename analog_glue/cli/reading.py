@@ -133,6 +133,7 @@ def _list_runs(root: Path) -> int:
     from analog_glue.in_situ.files import array_error
     from analog_glue.in_situ.reports.groups import differences
     from analog_glue.in_situ.reports.records import find_runs
+    from analog_glue.reports.figures import time_label
     from analog_glue.runs.files import read_json
     from analog_glue.runs.folder import files_of_runs, status_of
     from analog_glue.runs.rows import ResultsFile
@@ -160,7 +161,8 @@ def _list_runs(root: Path) -> int:
             digital = [f"digital {row.metric} {row.value:.2f}" for row in rows if row.stage == "digital"]
             chips = len({row.chip for row in rows if row.stage == "chip"})
             last = max((row.t_seconds for row in rows if row.t_seconds is not None), default=0.0)
-            scores = [*digital[:1], f"{chips} chip{'s' if chips != 1 else ''} up to {last:g} s"] if rows else ["no score yet"]
+            aged = f"{chips} chip{'s' if chips != 1 else ''} up to {time_label(last)}"
+            scores = [*digital[:1], aged] if rows else ["no score yet"]
             print(f"  {status_of(below):11} {below.name}: {', '.join(scores)}")
     for folder, said in arrays.items():
         print(f"{status_of(folder):11} {folder}\n  {said}")

@@ -114,6 +114,8 @@ def run_command(command: str, words: list[str]) -> int:
         return DONE
     for job, own in zip(composed, jobs, strict=True):  # all that can be said without running is said before the first runs
         build_components(job, command, own)
+    if all(job.settings.dry_run for job in composed):
+        return _describe_all(composed, command, jobs)
     folder = _sweep_folder(composed[0].settings.output_root, command, jobs)
     print(f"{len(jobs)} jobs; their records go to {folder}")
     try:
@@ -127,6 +129,20 @@ def run_command(command: str, words: list[str]) -> int:
     if command != "extract" or composed[0].settings.extract.array is not None:
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
+
+
+def _describe_all(composed: list["Composed"], command: str, jobs: list[list[str]]) -> int:
+    """The dry run of a sweep: each job says what it would do, and no record of it is kept."""
+    codes = []
+    for number, (job, words) in enumerate(zip(composed, jobs, strict=True), start=1):
+        own = [word for word in words if not word.startswith("hydra.")]
+        print(f"[{number}/{len(jobs)}] {' '.join(own)}")
+        try:
+            run_job(job, command, own)
+            codes.append(DONE)
+        except Exception as error:  # the other jobs are described all the same
+            codes.append(report_error(error))
+    return DONE if not any(codes) else FAILED
 
 
 def _run_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, at_once: int) -> None:

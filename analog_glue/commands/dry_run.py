@@ -20,6 +20,7 @@ from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.placement import Placement
+from analog_glue.reports.figures import time_label
 from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 
@@ -54,7 +55,7 @@ def describe(job: TrainingJob | EvaluationJob) -> str:
         f"{_words(evaluation.compensation) if drifts else 'off: no drift'}) = {scores:,} scores"
     )
     lines.append(f"Output     {job.folder}")
-    lines += ["", *_tile_lines(placement, count), "", *_noise_lines(_probe(job), placement.hardware.crossbar)]
+    lines += ["", *_tile_lines(placement, count), "", *_noise_lines(_probe(job), placement.hardware.crossbar, drifts)]
     return "\n".join(lines)
 
 
@@ -77,7 +78,7 @@ def _tile_lines(placement: Placement, count: TileCount) -> list[str]:
     return lines
 
 
-def _noise_lines(probes: list[dict[str, float]], crossbar: Crossbar) -> list[str]:
+def _noise_lines(probes: list[dict[str, float]], crossbar: Crossbar, drifts: bool) -> list[str]:
     """Every noise in LSB, full-on cells and percent of a typical output: medians over the layers."""
     lsb = crossbar.adc.lsb if crossbar.adc_bits is not None else math.nan
     typical = _median([probe["typical"] for probe in probes])
@@ -89,6 +90,8 @@ def _noise_lines(probes: list[dict[str, float]], crossbar: Crossbar) -> list[str
         lines.append(f"{label:<44} {value / lsb:>11.3g} {value:>14.4g} {share:>11.2f} %")
     bound = crossbar.adc_bound / typical
     lines.append(f"ADC: 1 LSB = {lsb:.5g} full-on cells; its bound is {bound:.1f} times the typical output")
+    if drifts:
+        lines.append("Of the devices everything is counted, and drift before any compensation.")
     return lines
 
 
@@ -151,7 +154,7 @@ def _noise_of_layer(
     )
     for t in times:
         error = Float32Product(array.weights(t, NormalStream("dry run", t)) - weights).product(padded)
-        noise[f"devices, all together, after {t:g} s"] = rms(error)
+        noise[f"devices, all together, after {time_label(t)}"] = rms(error)
     return noise
 
 

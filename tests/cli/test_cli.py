@@ -118,6 +118,7 @@ def test_what_a_command_takes_is_shown_without_the_checkpoint_that_it_needs(run,
     assert answer.code == 0 and answer.err == ""
     assert "checkpoint: null\n" in answer.out and "  products: 10000\n" in answer.out
     assert ("checkpoint=FOLDER" in answer.out) == (flags == ["--help"])
+    assert "gokmen_figure3" not in answer.out  # no options of groups that come with the checkpoint
 
 
 @pytest.mark.slow
@@ -218,6 +219,7 @@ def test_a_value_that_a_component_refuses_is_answered_in_the_same_way(run):
             ["`device`", "training=chopped_ttv2, sgd_digital,"],
         ),
         (["training=sgd_pulsed", "task=digits", "training.periphery.read_noise=0.1"], ["read_noise`", "tiki_taka"]),
+        (["task=digits"], ["`training`", "hardware_aware", "`analog-glue train task=digits training=ttv2`"]),
     ],
 )
 def test_what_this_kind_of_training_has_not_is_refused_instead_of_ignored(run, words, parts):
@@ -232,6 +234,21 @@ def test_a_sweep_with_a_setting_that_a_job_has_not_runs_no_job(run, tmp_path):
     answer = run("train", "-m", "task=demo", "model=tiny", "training=digital,ttv2", "noise=pcm", f"output_root={tmp_path}")
     assert answer.code == 2 and "`noise`" in answer.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_a_sweep_describes_every_job_and_writes_nothing(run, calls, tmp_path, monkeypatch):
+    def describe(job):
+        if job.settings.seed == 13:
+            raise RuntimeError("the thirteenth run has no description")
+        return f"seed {job.settings.seed} would run"
+
+    monkeypatch.setattr("analog_glue.commands.dry_run.describe", describe)
+    root = tmp_path / "runs"
+    answer = run("train", "-m", "task=demo", "model=tiny", "seed=1,13,2", "dry_run=true", f"output_root={root}")
+    assert answer.code == 1 and "the thirteenth run has no description" in answer.err
+    assert [line for line in answer.out.splitlines() if "would run" in line] == ["seed 1 would run", "seed 2 would run"]
+    assert "[3/3] " in answer.out and "records" not in answer.out and "tables" not in answer.out
+    assert calls == [] and not root.exists()
 
 
 @pytest.mark.slow
@@ -397,6 +414,11 @@ def test_list_runs_shows_each_run_with_its_hardware(run, tmp_path):
     with working_in(trained / "pcm-spoon2021-def"):
         assert "running     pcm-spoon2021-def: no score yet" in run("list", "runs", str(tmp_path)).out
     assert f"next: analog-glue tables {tmp_path}" in answer.out
+
+
+def test_list_runs_tells_ages_as_the_tables_do(run):
+    answer = run("list", "runs", str(Path(__file__).parents[2] / "outputs" / "records" / "demo"))
+    assert "5 chips up to 1 month" in answer.out
 
 
 def test_list_runs_shows_no_records_unless_they_are_asked_for(run, tmp_path):

@@ -375,14 +375,14 @@ def test_a_dry_run_prints_sizes_and_noise_and_writes_nothing(tmp_path, no_work, 
     assert f"{mode.name}: {mode.epochs * 3} steps of 16 examples, 3 per epoch" in text
     assert "2 chips × 2 times × 2 (drift compensation off and on) = 8 scores" in text
     converters = "DAC quantisation", "short-term read noise", "output noise", "ADC quantisation"
-    for noise in (*converters, "programming noise", "after 3600 s"):
+    for noise in (*converters, "programming noise", "after 1 h"):
         (line,) = [line for line in text.splitlines() if line.startswith(noise) or noise in line]
         lsb, cells, percent = (float(word) for word in line.replace("%", "").split()[-3:])
         assert cells == pytest.approx(lsb * 20 / 1022, rel=0.02)  # three digits are printed
         assert percent > 0
     (line,) = [line for line in text.splitlines() if line.startswith("output noise")]
     assert float(line.split()[-4]) == 0.5
-    assert str(tmp_path / "runs") in text
+    assert str(tmp_path / "runs") in text and "before any compensation" in text
 
 
 def test_a_dry_run_on_a_finished_run_says_so_and_leaves_it(copy, no_work):
