@@ -114,18 +114,16 @@ class GlueTask(Task):
 
     def _read(self, files: list[Path]) -> Split:
         """Each file by itself: given a folder, `datasets` would merge MNLI's two validation splits into one."""
-        from datasets import Dataset, disable_progress_bars
-        from datasets.exceptions import DatasetGenerationError
+        from datasets import Dataset
         from pyarrow import ArrowInvalid
+        from pyarrow.parquet import ParquetFile
 
-        disable_progress_bars()
         columns: dict[str, list] = {name: [] for name in (*self.sentence_columns, "label")}
         for file in files:
             try:
-                dataset = Dataset.from_parquet(str(file))
-            except (DatasetGenerationError, ArrowInvalid, OSError, ValueError) as error:
-                why = error.__cause__ or error
-                raise UserError(f"File {file} must be a parquet file and must hold examples, but: {why}") from error
+                dataset = Dataset(ParquetFile(file).read())  # `Dataset.from_parquet` has a cache that a replaced file can deceive
+            except (ArrowInvalid, OSError, ValueError) as error:
+                raise UserError(f"File {file} must be a parquet file and must hold examples, but: {error}") from error
             if missing := [name for name in columns if name not in dataset.column_names]:
                 raise UserError(
                     f"File {file} must hold the columns {list(columns)} of {self.name}, "

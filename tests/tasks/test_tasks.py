@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 
@@ -181,6 +182,18 @@ def test_unusable_files_are_refused_with_their_name(damage, message, tmp_path):
     with pytest.raises(ValueError, match=message) as failure:
         glue("mrpc").load(str(tmp_path))
     assert str(file) in str(failure.value)
+
+
+def test_a_file_that_was_replaced_is_read_anew_whatever_its_time_says(tmp_path):
+    root = str(write(tmp_path, "mrpc", LAYOUTS[0]))
+    file = tmp_path / "mrpc" / "train.parquet"
+    before = glue("mrpc").load(root)
+    time_of_file = file.stat().st_mtime_ns
+    pq.write_table(table("mrpc", "train", 50), file)
+    os.utime(file, ns=(time_of_file, time_of_file))
+    after = glue("mrpc").load(root)
+    assert (len(before.train), len(after.train)) == (12, 50)
+    assert after.fingerprint != before.fingerprint
 
 
 def test_a_file_that_is_not_parquet_is_refused(tmp_path):
