@@ -4,7 +4,8 @@ Statistics. Within one training seed, the mean over chips ± s/√n with s the s
 the n chips. With several seeds, chips are averaged within each seed first; the mean over the seeds then
 stands ± s/√m with s over the m averages, because a second network, not a second chip, repeats a training.
 Variants are compared on the same chips: differences are taken per (seed, chip, time) and treated the same. A chip is known by
-its noise: the same number drawn from another stream, or multiplied in another way, is another chip.
+its noise: the same number drawn from another stream is another chip. Multiplied in another way it is the same chip, whose scores
+are averaged first, but a difference is taken only between scores of one product.
 """
 
 from __future__ import annotations
@@ -77,6 +78,14 @@ Chips = dict[Chip, float]  # chip → score [points]
 Seeds = dict[int, Chips]  # training seed → its chips
 
 
+def _devices(chips: Chips) -> dict[tuple[int, str], float]:
+    """One score for every chip that has noise of its own, the mean over the products that it was scored with."""
+    found: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for chip, value in sorted(chips.items()):
+        found[chip.number, chip.stream].append(value)
+    return {device: sum(values) / len(values) for device, values in found.items()}
+
+
 @dataclass
 class Section:
     """All rows of one score of one data on one hardware, pivoted.
@@ -137,14 +146,14 @@ class Section:
         return self.cells.get(variant, {}).get(t, {})
 
     def statistic(self, variant: Variant, t: float) -> Statistic | None:
-        return summarise(self.chips(variant, t))
+        return summarise({seed: _devices(chips) for seed, chips in self.chips(variant, t).items()})
 
     def change(self, variant: Variant, t: float) -> Statistic | None:
         """Score minus the digital score of the same network."""
         digital = self.digital.get(variant.training, {})
         return summarise(
             {
-                seed: {chip: value - digital[seed][Chip(0)] for chip, value in chips.items()}
+                seed: {chip: value - digital[seed][Chip(0)] for chip, value in _devices(chips).items()}
                 for seed, chips in self.chips(variant, t).items()
                 if seed in digital
             }
@@ -157,7 +166,7 @@ class Section:
         for seed in ours.keys() & theirs.keys():
             chips = ours[seed].keys() & theirs[seed].keys()
             paired[seed] = {chip: ours[seed][chip] - theirs[seed][chip] for chip in chips}
-        return summarise(paired)
+        return summarise({seed: _devices(chips) for seed, chips in paired.items()})
 
     def unpaired(self, one: Variant, other: Variant) -> tuple[int, set[tuple[str, str]]]:
         """Chips (of all seeds) that both have, but not from the same noise stream and product; and which these are."""

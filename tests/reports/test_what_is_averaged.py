@@ -44,6 +44,18 @@ def test_a_chip_of_two_streams_counts_as_two_in_a_mean():
     assert (found.mean, found.chips, found.error) == (82.0, 2, pytest.approx(2.0))
 
 
+def test_a_chip_multiplied_in_two_ways_is_one_chip_and_each_way_is_paired_with_its_like():
+    int8 = COMPILED | {"product": "int8"}
+    rows = [
+        *chips([80.0, 82.0], HOUR, True, "digital", **COMPILED), *chips([81.0, 83.0], HOUR, True, "digital", **int8),
+        *chips([85.0], HOUR, True, "hardware_aware", **COMPILED), *chips([88.0], HOUR, True, "hardware_aware", **int8),
+    ]  # fmt: skip
+    (section,), _ = pivot(rows)
+    found, paired = section.statistic(B, HOUR), section.difference(C, B, HOUR)
+    assert (found.mean, found.chips, found.error) == (81.5, 2, pytest.approx(1.0))  # of 80.5 and 82.5
+    assert (paired.mean, paired.chips) == (6.0, 1)  # of 5 and 7
+
+
 @pytest.mark.parametrize("other", [{"product": "int8"}, {"stream": "torch"}, {"stream": "", "product": ""}])
 def test_a_chip_of_another_product_or_an_unknown_stream_is_no_partner(other):
     rows = [*chips([80.0], HOUR, False, "digital", **COMPILED), *chips([85.0], HOUR, True, "digital", **{**COMPILED, **other})]
