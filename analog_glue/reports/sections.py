@@ -4,7 +4,7 @@ Statistics. Within one training seed, the mean over chips ± s/√n with s the s
 the n chips. With several seeds, chips are averaged within each seed first; the mean over the seeds then
 stands ± s/√m with s over the m averages, because a second network, not a second chip, repeats a training.
 Variants are compared on the same chips: differences are taken per (seed, chip, time) and treated the same. A chip is known by
-its noise: the same number drawn from another stream is another chip. Multiplied in another way it is the same chip, whose scores
+its noise: the same number drawn from another stream is another chip. Multiplied in another way it is the same chip: its scores
 are averaged first, but a difference is taken only between scores of one product.
 """
 

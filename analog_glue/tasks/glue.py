@@ -121,9 +121,7 @@ class GlueTask(Task):
         columns: dict[str, list] = {name: [] for name in (*self.sentence_columns, "label")}
         for file in files:
             try:
-                dataset = Dataset(
-                    ParquetFile(file).read()
-                )  # `Dataset.from_parquet` has a cache that a replaced file can deceive
+                dataset = Dataset(ParquetFile(file).read())  # from_parquet has a cache, which a replaced file can deceive
             except (ArrowInvalid, OSError, ValueError) as error:
                 raise UserError(f"File {file} must be a parquet file and must hold examples, but: {error}") from error
             if missing := [name for name in columns if name not in dataset.column_names]:
