@@ -98,7 +98,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_version(run):
-    assert re.fullmatch(r"analog-glue \d+\.\d+\.\d+\n", run("--version").out)
+    assert re.fullmatch(r"analog-glue \d+\.\d+\.\d+(\.dev\d+)?\n", run("--version").out)
 
 
 @pytest.mark.slow
