@@ -3,14 +3,17 @@
 Only the modules that hold compiled kernels import this one, so the project works (slower) where numba does not.
 """
 
+import fcntl
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llvmlite import ir
 from numba import config, njit, types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 SETTINGS: Any = config  # numba fills this module in as it starts
@@ -38,9 +41,28 @@ def _cached(function: Callable, **options: Any) -> Callable:
     before = SETTINGS.CACHE_DIR
     SETTINGS.CACHE_DIR = before or str(Path(__file__).parent / "__pycache__" / f"kernels-{_sources()}")
     try:
-        return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+        kernel = njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     finally:
         SETTINGS.CACHE_DIR = before
+    compile_or_load = kernel.compile
+
+    def in_one_process(signature: Any) -> Any:
+        # numba's own lock first: threads of this process then ask for files one after another, callers before what they call.
+        with global_compiler_lock, _alone(Path(kernel._cache.cache_path) / f"{function.__name__}.lock"):
+            return compile_or_load(signature)
+
+    kernel.compile = in_one_process
+    return kernel
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Processes that start together wait for the one that compiles, and load what it has kept instead of compiling it too."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # a folder that cannot be written to, a file system without locks: all compile
+            file.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(file.open("w")), fcntl.LOCK_EX)
+        yield
 
 
 @cache

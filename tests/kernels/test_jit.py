@@ -1,0 +1,42 @@
+"""Kernels are compiled by one process, whoever starts beside it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+KERNELS = """
+import numpy as np
+from analog_glue.kernels.jit import compiled
+
+@compiled
+def inner(values):
+    total = 0.0
+    for value in values:
+        total += np.sin(value) * np.cos(value)
+    return total
+
+@compiled
+def outer(table):
+    total = 0.0
+    for row in table:
+        total += inner(row)
+    return total
+
+outer(np.ones((3, 5)))
+print(sum(outer.stats.cache_misses.values()), sum(outer.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_compile_a_kernel_once(tmp_path):
+    file = tmp_path / "kernels.py"
+    file.write_text(KERNELS)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    every = [
+        subprocess.Popen([sys.executable, str(file)], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    counted = sorted(process.communicate()[0].strip() for process in every)
+    assert [process.returncode for process in every] == [0, 0, 0]
+    assert counted == ["0 1", "0 1", "1 0"]  # misses, hits
