@@ -196,6 +196,7 @@ def test_no_module_uses_relative_imports_which_these_tests_could_not_see():
     assert relative == []
 
 
+@pytest.mark.slow
 def test_hydra_is_known_only_to_the_configuration_and_the_command_line():
     wrong = [
         f"{module} imports {name}"
@@ -221,6 +222,7 @@ def test_what_answers_at_once_imports_nothing_heavy(place):
             waiting.append(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["analog_glue.cli.main", "analog_glue.configuration.compose", "analog_glue.settings", "analog_glue.runs.rows"]
 )

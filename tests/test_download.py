@@ -98,6 +98,7 @@ def test_a_download_that_breaks_off_leaves_nothing_and_the_mirror_takes_over(ser
     assert [path for _, path in asked] == ["/breaks_off", "/breaks_off", "/true"]
 
 
+@pytest.mark.slow
 def test_the_refusal_says_for_each_address_what_was_wrong_with_it(server, monkeypatch):
     address, *_ = server
     monkeypatch.setattr("analog_glue.download.TIMEOUT", 0.3)
@@ -118,6 +119,7 @@ def test_what_broke_in_the_cache_is_fetched_again(server, cache):
     assert fetch(file).read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 def test_without_a_network_the_command_names_the_setting_before_anything_starts(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(war_and_peace, "PUBLIC", PublicFile("w/warpeace_input.txt", SHA, (f"{NOBODY_LISTENS}/w",)))
     started = time.perf_counter()
@@ -171,6 +173,7 @@ def test_mnist_is_four_packed_files(server, monkeypatch):
     assert pictures.shape == (3, 784) and classes.shape == (3,) and pictures.max() <= 9 / 255
 
 
+@pytest.mark.slow
 def test_the_known_content_is_that_of_the_files_at_hand():
     """Where the true files lie beside the checkout, the hashes in the code are theirs."""
     root = Path(__file__).resolve().parents[2] / "shared" / "data"

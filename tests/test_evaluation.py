@@ -103,6 +103,7 @@ def test_what_else_is_asked_for_changes_no_score(network, everything, asked):
     assert len(fewer) == len(points(Evaluation(**({"times": [1.0, 3600.0], "compensation": [False, True]} | asked)), True))
 
 
+@pytest.mark.slow
 def test_points_that_are_known_are_not_measured_and_change_no_other(network, everything):
     known = [point for index, point in enumerate(everything) if index % 3 != 1]
     rest = sweep(network, chips=3, times=[1.0, 3600.0, 2_592_000.0], measured=known.__contains__)

@@ -91,6 +91,7 @@ def test_help_names_every_command_and_gives_examples(run, words):
     assert max(len(line) for line in answer.out.splitlines()) <= 110
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy():
     answer = fresh(command_line("--help"))
     assert answer.returncode == 0
@@ -199,6 +200,7 @@ def test_a_mistake_is_answered_before_anything_heavy_is_imported(words):
     assert "HEAVY []" in answer.stdout
 
 
+@pytest.mark.slow
 def test_a_value_that_a_component_refuses_is_answered_in_the_same_way(run):
     answer = run("train", "task=demo", "model=tiny", "noise.g_max=-3")
     assert answer.code == 2
@@ -296,6 +298,7 @@ def test_other_wrong_input(run, words, parts):
 # --- jobs -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_gets_its_components_and_says_what_to_do_next(run, calls, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = run("train", "+experiment=demo", "training=digital", "noise.g_max=20", "seed=2")
@@ -500,6 +503,7 @@ def test_bash_completion(run, monkeypatch, line, expected):
     assert set(answer.out.split()) == expected
 
 
+@pytest.mark.slow
 def test_the_module_form_is_the_same_command():
     answer = subprocess.run([sys.executable, "-m", "analog_glue", "--version"], check=False, capture_output=True, text=True)
     assert answer.stdout.startswith("analog-glue ")

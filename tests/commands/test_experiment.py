@@ -187,6 +187,7 @@ def test_what_determines_the_weights_determines_the_run(copy, change):
     assert other.run_dir.parent != folder.parent
 
 
+@pytest.mark.slow
 def test_hardware_does_not_determine_a_digital_run(copy):
     root, _, _ = copy
     log = Log()
@@ -273,6 +274,7 @@ def test_a_run_can_start_from_another(copy):
     assert not torch.allclose(load_file(from_scratch / "model.safetensors")["classifier.weight"], began["classifier.weight"])
 
 
+@pytest.mark.slow
 def test_a_starting_point_counts_by_what_it_is_not_by_where_it_lies(copy):
     root, _, _ = copy
     (start,) = root.glob("*digital*")
@@ -408,6 +410,7 @@ def test_results_survive_bad_input(copy):
     assert {path: kept[path] for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_broken_training_does_not_count_as_done(tmp_path, monkeypatch):
     def broken(*arguments, **options):
         raise RuntimeError("out of memory")

@@ -41,6 +41,7 @@ def scored(root, checkpoint, task=TASK, runtime=REFERENCE, **fields):
     return evaluate(chosen, task, PCM(), TILE, choices={"noise": "pcm", "tile": "custom"}, log=Log()).run_dir
 
 
+@pytest.mark.slow
 def test_every_row_says_what_it_was_scored_on_and_computed_with(run):
     _, folder = run
     record, rows = json.loads((folder / "run.json").read_text()), ResultsFile(folder).rows()

@@ -64,6 +64,7 @@ def test_every_experiment_composes_and_builds(experiment):
     assert composed == compose("train", f"experiment={experiment}", f"training={modes[-1]}")
 
 
+@pytest.mark.slow
 def test_what_an_experiment_says_is_still_the_users_to_change():
     composed = compose("train", "+experiment=demo", "evaluation.chips=2", "noise=reram")
     assert composed.settings.evaluation.chips == 2
@@ -107,6 +108,7 @@ def test_the_typed_settings_are_what_composes():
     assert "hydra" not in composed.config
 
 
+@pytest.mark.slow
 def test_25_and_25_point_0_are_one_configuration():
     one = as_annotated(compose("train", "noise.g_max=25").config["noise"], "noise")
     other = as_annotated(compose("train", "noise.g_max=25.0").config["noise"], "noise")

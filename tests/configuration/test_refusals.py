@@ -38,6 +38,7 @@ def refusals(group, node):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda name: name)
 def test_every_refusal_of_an_option_names_a_full_key_of_its_group(group, option):
     with Composer("train") as composer:

@@ -168,6 +168,7 @@ def rounded(factor, here):
     return factor.bfloat16().float() if here and precision() == PERMISSION else factor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coarse", ["forward", "input gradient", "weight gradient"])
 def test_a_machine_that_takes_the_permission_for_bfloat16_is_found_out(monkeypatch, small, coarse):
     monkeypatch.setattr(F, "linear", lambda x, weight: Bfloat16Machine.apply(x, weight, coarse))
@@ -185,6 +186,7 @@ def test_an_error_in_attention_alone_is_found_out(monkeypatch, small):
     assert probe().error > 1e-4
 
 
+@pytest.mark.slow
 def test_time_is_that_of_a_layer_with_every_product_as_often_as_it_occurs(monkeypatch, small):
     # A machine on which the route halves the time of the six linear layers and costs attention ten times its own.
     def seconds(part):

@@ -84,6 +84,7 @@ def test_every_layer_has_noise_of_its_own(bert):
     assert len({clock.key(*what) for what in purposes}) == len(purposes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
 def test_gradient_checkpointing_does_not_change_a_bit(bert, batch, product, kernel):
     gradients = []

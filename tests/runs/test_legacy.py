@@ -59,6 +59,7 @@ def test_it_is_tabulated_to_the_same_numbers(tmp_path, monkeypatch):
         assert (tmp_path / expected.name).read_bytes() == expected.read_bytes(), expected.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["digital", "hardware_aware"])
 def test_the_same_command_finds_it_done(old, training, capsys, monkeypatch):
     monkeypatch.setattr("analog_glue.commands.train.fit", None)

@@ -105,6 +105,7 @@ def test_a_checkpoint_fits_the_model_it_came_from_alone(encoder, other, tmp_path
     assert not same_network(made, other, None)
 
 
+@pytest.mark.slow
 def test_dropout_that_was_set_is_no_other_architecture(encoder, tmp_path):
     made, _ = run(tmp_path / "runs", encoder, dropout=0.3)
     assert load_checkpoint_model(made).model.config.hidden_dropout_prob == 0.3

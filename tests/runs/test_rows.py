@@ -148,6 +148,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
 
 
+@pytest.mark.slow
 def test_writers_at_once_lose_no_row(tmp_path):
     def write(first: int) -> None:
         for chip in range(first, first + 10):
@@ -216,6 +217,7 @@ def test_provenance_says_what_ran_and_nothing_of_who(monkeypatch, tmp_path):
     write_json_atomic(tmp_path / "run.json", facts)
 
 
+@pytest.mark.slow
 def test_rows_and_provenance_need_no_torch(tmp_path):
     code = (
         "import sys; from analog_glue.runs import rows, provenance; from analog_glue.reports import build, figures;"

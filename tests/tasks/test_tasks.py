@@ -397,6 +397,7 @@ def test_demo_ratings_follow_from_the_words_of_the_review(aspects):
         assert stars == sum(total >= threshold for threshold in THRESHOLDS[aspects])
 
 
+@pytest.mark.slow
 def test_demo_splits_share_no_review_in_any_order_and_ratings_are_balanced():
     raw = DemoTask(train_size=5000, validation_size=1000).load(None)
 

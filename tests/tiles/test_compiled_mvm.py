@@ -99,6 +99,7 @@ def test_cpus_without_the_fast_instruction_get_the_same_bits(shape, product, adc
         assert torch.equal(one, other)  # with noise too
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(vectors=st.integers(1, FEW_VECTORS), dac_bits=st.sampled_from([4, 8, 12, None]), **LAYERS)
 def test_float_products_of_as_many_vectors_at_a_time_give_the_same_bits(

@@ -79,6 +79,7 @@ def test_a_read_out_is_the_mean_answer_of_each_tile():
             assert read[r, c].item() == pytest.approx(tile.abs().mean().item(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "crossbar",
     [

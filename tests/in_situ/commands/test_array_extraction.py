@@ -82,6 +82,7 @@ def test_the_command_writes_rows_once_and_tables_draws_them(tmp_path, capsys):
     assert (tmp_path / "tables" / "figure6.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

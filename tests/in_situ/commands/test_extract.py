@@ -61,6 +61,7 @@ def test_the_command_extract_finds_the_weights_that_the_arrays_hold(digits_run, 
     assert "extracted, digital" in out and "extracted, fresh arrays" in out and "next: analog-glue extract" in out
 
 
+@pytest.mark.slow
 def test_the_arrays_score_as_at_the_end_of_training_and_digital_is_the_plain_network(digits_run):
     folder, record = extracted(digits_run)
     last = list(csv.DictReader((digits_run / "learning_curve.csv").open()))[-1]
@@ -174,6 +175,7 @@ def test_extraction_says_how_far_it_is(digits_run, monkeypatch, capsys):
     assert re.search(r"  extraction: 50 %, [\d,]+ products/s, [\d.]+ s left\n", said) and "  scores: 100 %" in said
 
 
+@pytest.mark.slow
 def test_one_hot_reads_are_worse_than_the_regression_and_say_so(digits_run):
     _, uniform = extracted(digits_run)
     _, one_hot = extracted(digits_run, "one_hot")

@@ -280,6 +280,7 @@ def test_slopes_and_exponents_spread_as_told_upwards_and_downwards_each_on_its_o
         check_independent(one, other)
 
 
+@pytest.mark.slow
 def test_normal_numbers_from_half_words_have_normal_moments():
     numbers = np.empty(128, np.float32)
     drawn = []

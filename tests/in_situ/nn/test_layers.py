@@ -302,6 +302,7 @@ def test_the_scores_of_other_arrays_leave_the_model_as_it_is():
     assert torch.equal(plain[4].weight, torch.from_numpy(network.arrays[1].weight()[:, :64]))
 
 
+@pytest.mark.slow
 def test_an_lstm_of_torch_learns_in_situ_to_count():
     torch.manual_seed(0)
     model = nn.Sequential()

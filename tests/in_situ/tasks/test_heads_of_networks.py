@@ -26,6 +26,7 @@ def trained(root, model, said=None, seed=0):
     ).run_dir
 
 
+@pytest.mark.slow
 def test_an_encoder_with_other_heads_has_features_and_runs_of_its_own(tmp_path):
     loaded = TINY.load(TASK.num_labels, 0, texts=TASK.load(None).train.texts)
     folders = [tmp_path / name for name in ("two", "four")]

@@ -72,6 +72,7 @@ def test_the_arrays_of_lenet5_are_those_of_the_paper_and_reads_count_pictures(pi
     assert [array.counts.tolist() for array in trainable.network.arrays] == [[576] * 2, [64] * 2, [1] * 2, [1] * 2]
 
 
+@pytest.mark.slow
 def test_lenet5_resumes_bit_for_bit(pictures, tmp_path):
     mode = TTv2(epochs=2, learning_rate=0.05, output_scale=1.0, transfer_every=1)
     task, runs = MnistLeNet5(train_images=8, test_images=5), {}
@@ -172,6 +173,7 @@ def test_a_dry_run_computes_no_features(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_the_uses_of_a_convolution(pictures, tmp_path, capsys):
     words = ["task=mnist_lenet5", "training=ttv2", "training.transfer_every=1", f"data.root={pictures}"]
     assert main(["train", *words, f"output_root={tmp_path}", "dry_run=true"]) == 0
@@ -226,6 +228,7 @@ def encoder_folder(root, kind):
     return PretrainedModel(name="none", revision="none", short=kind, path=str(root))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "albert", "roberta", "distilbert"])
 def test_the_heads_of_these_encoders_are_the_models_own(kind, tmp_path):
     model = encoder_folder(tmp_path / "model", kind)
@@ -242,6 +245,7 @@ def test_the_heads_of_these_encoders_are_the_models_own(kind, tmp_path):
         torch.testing.assert_close(outputs, own.model(**inputs).logits, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_encoder_with_an_unknown_head_is_refused_before_anything_runs(tmp_path, capsys):
     (tmp_path / "config.json").write_text('{"model_type": "electra"}')
     for file in ("model.safetensors", "tokenizer.json"):

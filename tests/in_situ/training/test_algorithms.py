@@ -274,6 +274,7 @@ def test_hadamard_vectors_are_orthogonal():
         assert np.array_equal(v.T @ v, len(v) * np.eye(n)) and len(v) < 2 * n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimum", [0.3])
 def test_ttv2_carries_c_to_the_optimum_of_a_linear_regression(optimum):
     random = np.random.default_rng(0)

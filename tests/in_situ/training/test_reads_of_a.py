@@ -108,6 +108,7 @@ def test_a_mode_without_an_a_refuses_settings_of_its_reads(mode, changes):
         mode(periphery=Periphery(**changes))
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_the_settings_where_there_is_an_a_alone(tmp_path, capsys):
     words = ["train", "task=digits", f"output_root={tmp_path}", "dry_run=true", "training.periphery.read_noise=0.006"]
     assert main([*words, "training=tiki_taka"]) == 0

@@ -103,6 +103,7 @@ def test_a_product_sent_while_training_is_the_product_of_the_array():
     assert np.mean(np.abs(averaging.sums[0].yx - sums.yx) < 1e-5) > 0.95
 
 
+@pytest.mark.slow
 def test_a_hadamard_read_beyond_the_bound_is_clipped_and_a_dry_run_says_from_where_on(tmp_path, capsys):
     quiet = Periphery(output_noise=0.0, adc_bits=0, output_bound=5.0)
     mode = TTv2(vectors="hadamard", transfer_every=1, transfer_rate=0.1, threshold=1e9, periphery=quiet)

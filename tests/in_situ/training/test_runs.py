@@ -130,6 +130,7 @@ def test_threads_do_not_change_a_run():
     assert all(np.array_equal(results[0][name], results[1][name]) for name in results[0])
 
 
+@pytest.mark.slow
 def test_digits_are_learnt_on_soft_bounds_by_ttv2_and_written_down(tmp_path):
     settings = RunSettings(output_root=str(tmp_path))
     mode = TTv2(epochs=4, learning_rate=0.1, output_scale=1.0, transfer_every=1, transfer_rate=0.1)
