@@ -21,7 +21,6 @@ class Found:
 
     folder: Path
     id: str  # in its name
-    adopted: bool = False  # made by version 0.1.0
 
     @property
     def name(self) -> str:
@@ -51,7 +50,11 @@ def find_run(
         return own
     old = root / f"{stem}-{legacy_id}"
     record = read_json(old / RUN_FILE)
-    return Found(old, legacy_id, adopted=True) if record and "identity" not in record and fits(old, record) else own
+    if "identity" in record:  # continued or made anew by this version, in the folder that it had
+        same = not differences(record["identity"], identity.payload)
+    else:
+        same = bool(record) and fits(old, record)
+    return Found(old, legacy_id) if same else own
 
 
 def nearest_run(root: Path, stem: str, identity: Identity) -> str:

@@ -93,6 +93,8 @@ def test_another_chip_joins_its_sweep_with_the_scores_that_it_would_have_had(old
     assert record["results_schema"] == 2 and record["identity"]["noise"] == "PCM"
     again = [f"checkpoint={run}", "noise=pcm", *words, f"output_root={old}", "evaluation.chips=3"]
     assert main(["evaluate", *again]) == 0  # found again by its payload, with the id of its rows
+    assert run_of(run, "pcm-*") == sweep
+    assert {row.chip for row in ResultsFile(sweep).rows() if row.stage == "chip"} == {0, 1, 2}
     assert len({row.hardware_id for row in ResultsFile(sweep).rows()}) == 1
 
 
