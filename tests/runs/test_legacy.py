@@ -113,6 +113,7 @@ def test_a_sweep_of_another_kernel_or_hardware_is_another_folder(old, other):
 def test_an_in_situ_run_goes_on_as_it_would_have_gone_on_and_is_extracted(old):
     run = run_of(old, "digits-*")
     assert main([*DIGITS, "training.epochs=2", f"output_root={old}"]) == 0
+    assert main([*DIGITS, "training.epochs=2", f"output_root={old}"]) == 0  # and is found again
     assert run_of(old, "digits-*") == run
     expected = FIXTURES / "continued_by_0_1_0"
     curves = [read_cells(folder / "learning_curve.csv") for folder in (run, expected)]
