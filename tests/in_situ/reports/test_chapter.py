@@ -1,10 +1,8 @@
 """In-situ tables come from the files of runs alone: seeds are averaged, published numbers stand beside ours or stay blank."""
 
 import csv
-import io
 import json
 
-import matplotlib.image
 import pytest
 import yaml
 
@@ -15,7 +13,6 @@ from analog_glue.in_situ.reports.groups import grouped, name_groups
 from analog_glue.in_situ.reports.published import published_lines
 from analog_glue.in_situ.reports.records import SHORTENING, find_runs
 from analog_glue.reports.build import build
-from analog_glue.reports.figures import Chart, Level, Line, line_figure
 from analog_glue.reports.grids import Grid, Picture
 
 DEVICE = {"_target_": "d.D", "dw_min": 0.001, "dw_min_std": 0.3, "w_max": 0.6}
@@ -482,22 +479,3 @@ def test_a_run_of_the_demo_asks_for_nothing_of_the_paper(tmp_path):
     write_run(tmp_path, [{"accuracy": 90.0}], task="digits")
     assert chapter(tmp_path).missing == []
     assert chapter(tmp_path / "nothing") is None
-
-
-@pytest.mark.slow
-def test_a_figure_of_lines_is_a_png_with_fixed_bytes():
-    lines = [Line("a", [1, 2], [0.5, 0.4], [None, 0.1]), Line("law", [1, 2], [0.5, 0.3], [], law=True)]
-    charts = [Chart("one", "x", "y", lines, [Level("level", 0.2)], log_x=True, log_y=True), Chart("two", "x", "y", lines[:1])]
-    first = line_figure(charts, "title", "note")
-    assert first.startswith(b"\x89PNG") and line_figure(charts, "title", "note") == first
-
-
-@pytest.mark.slow
-def test_no_text_of_a_figure_runs_over_the_edge_of_the_page():
-    long = "soft bounds TTv2, dw_min 0.1, output_noise 0.006, transfer_decay_every 2, transfer_rate 0.004"
-    lines = [Line(f"{long} {i}", [1, 2], [0.5, 0.4], [None, None]) for i in range(9)]
-    chart = Chart("one", "epoch", "y", lines, [Level("level", 0.45, told="0.45")])
-    for charts in ([chart], [chart, chart]):
-        png = line_figure(charts, f"Figure 6: {long} {long}", f"Seeds a curve: {long} {long}")
-        pixels = matplotlib.image.imread(io.BytesIO(png))
-        assert (pixels[:, -3:, :3] == 1).all()  # white
