@@ -1,6 +1,7 @@
 """One thread for torch in every test: sums are then the same on every machine, and small ones are quicker."""
 
 import gc
+import sys
 
 import pytest
 import torch
@@ -11,9 +12,22 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish():
+    _keep_what_is_imported()
+
+
+def pytest_runtest_teardown():
+    if len(sys.modules) > KEPT["modules"] + 50:
+        _keep_what_is_imported()
+
+
+KEPT = {"modules": 0}
+
+
+def _keep_what_is_imported():
     """What is imported by now stays: accelerate collects garbage after every training, and would walk through all of it."""
     gc.collect()
     gc.freeze()
+    KEPT["modules"] = len(sys.modules)
 
 
 @pytest.fixture(params=["reference", "compiled"])

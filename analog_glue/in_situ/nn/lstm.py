@@ -11,7 +11,7 @@ import numpy as np
 from analog_glue.in_situ.kernels.lanes import LANES
 from analog_glue.in_situ.kernels.lstm import sequence
 from analog_glue.in_situ.kernels.matvec import IO, transpose
-from analog_glue.in_situ.nn.learner import Learner, Stream, zeros
+from analog_glue.in_situ.nn.learner import Learner, Stream, together, zeros
 
 
 def shapes(symbols: int, hidden: int, layers: int) -> list[tuple[int, int]]:
@@ -88,8 +88,8 @@ class InSituCharacterLSTM:
         xs = tuple(zeros(steps, weight.shape[1]) for weight in weights)
         ds = tuple(zeros(steps, transposed.shape[1]) for transposed in self._transposed)
         loss = sequence(
-            text, self.symbols, self._transposed, weights, xs, ds, state, self.forward, self.backward, self.scale, learn, step,
-            stream.k0, stream.k1,
+            text, self.symbols, together(self._transposed), together(weights), together(xs), together(ds), state, self.forward,
+            self.backward, self.scale, learn, step, stream.k0, stream.k1,
         )  # fmt: skip
         return loss, xs, ds
 

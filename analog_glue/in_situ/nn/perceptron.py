@@ -11,7 +11,7 @@ import numpy as np
 from analog_glue.in_situ.kernels.lanes import LANES
 from analog_glue.in_situ.kernels.matvec import IO
 from analog_glue.in_situ.kernels.perceptron import sample, score
-from analog_glue.in_situ.nn.learner import Learner, Stream, zeros
+from analog_glue.in_situ.nn.learner import Learner, Stream, together, zeros
 
 
 def initial_weights(sizes: list[int], random: np.random.Generator) -> list[np.ndarray]:
@@ -31,21 +31,23 @@ class InSituPerceptron:
 
     def train(self, image: np.ndarray, target: int, rate: float, step: int) -> float:
         """Learn from one float32 image; its cross-entropy [nats]. `step` counts samples."""
-        weights = tuple(learner.weights() for learner in self.learners)
         loss, _ = sample(
-            image, target, weights, self._xs, self._ds, self.forward, self.backward, self.scale, True, step, self.stream.k0,
-            self.stream.k1,
-        )  # fmt: skip
+            image, target, *self._arrays(), self.forward, self.backward, self.scale, True, step, self.stream.k0, self.stream.k1
+        )
         for learner, x, d in zip(self.learners, self._xs, self._ds, strict=True):
             learner.update(x, d, rate, step)
         return loss
 
     def test(self, images: np.ndarray, targets: np.ndarray, step: int) -> tuple[float, float]:
         """Mean cross-entropy [nats] and share of right answers; nothing is learnt."""
-        weights = tuple(learner.weights() for learner in self.learners)
         stream = self.stream.for_tests()
-        loss, hits = score(images, targets, weights, self._xs, self._ds, self.forward, self.scale, step, stream.k0, stream.k1)
+        loss, hits = score(images, targets, *self._arrays(), self.forward, self.scale, step, stream.k0, stream.k1)
         return loss / len(images), hits / len(images)
+
+    def _arrays(self) -> tuple[int, tuple[np.ndarray, ...], tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """Their number, weights, inputs and errors."""
+        weights = together(learner.weights() for learner in self.learners)
+        return len(self.learners), weights, together(self._xs), together(self._ds)
 
 
 def make(
