@@ -1,4 +1,4 @@
-"""The run's own scalars, typed. Components (task, model, noise, tile, training) are built from their own yaml files.
+"""The run's own scalars, typed. Components (task, model, attention, noise, tile, training) are built from their own yaml files.
 
 No torch here: `seed=abc` is refused before anything heavy is imported.
 """
@@ -185,6 +185,7 @@ class RunSettings:
     seed: int = 0
     dry_run: bool = False  # print what would run, then stop
     force: bool = False  # measure and train again although it was done
+    ablate: bool = False  # evaluate: also score the hardware with each non-ideality alone, and with each left out
     output_root: str = OUTPUT_ROOT
     checkpoint: str | None = None  # evaluate, extract: the folder of a training run
     runtime: Runtime = field(default_factory=Runtime)
@@ -194,6 +195,7 @@ class RunSettings:
     extract: Extract = field(default_factory=Extract)
     task: Any = MISSING
     model: Any = MISSING
+    attention: Any = None  # null: as the checkpoint was trained
     noise: Any = MISSING
     tile: Any = MISSING
     device: Any = None  # pulsed devices of in-situ training

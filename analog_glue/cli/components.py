@@ -64,6 +64,11 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
         _refuse_what_is_unused(words, used, parts["training"].trains_on, composed)
     if command == "evaluate":  # its chips are those of this command
         used |= {"noise", "tile"}
+        if "attention" not in used and config["attention"] is not None:
+            raise UserError(
+                f"Setting `attention` must be left out for weights that were trained in situ, but is "
+                f"{composed.choices['attention']}. Their networks have attention in float32, or none."
+            )
     parts |= {group: built(group) for group in COMPONENTS if group in used - parts.keys() and config[group] is not None}
     if "device" in parts and "model" in parts:
         from analog_glue.in_situ.tasks.heads import HeadTask
@@ -115,6 +120,7 @@ def _take_over(config: dict[str, Any], composed: "Composed", command: str) -> Pa
 
         folder = checkpoint
         trained, groups = checkpoint_config(checkpoint), ["task"]
+        groups += ["attention"] if config["attention"] is None else []
     config |= {group: trained[group] for group in groups if group in trained}
     settings.data.root = settings.data.root or trained.get("data", {}).get("root")
     return folder
@@ -134,7 +140,7 @@ def _fitting(mode: Any, task: Any, composed: "Composed") -> Any:
 
 def _refuse_what_is_unused(words: list[str], used: set[str], trains_on: str, composed: "Composed") -> None:
     """Raises UserError for words of `train` that choose what its kind of training has not: it would be ignored silently."""
-    unused = {"model", "noise", "tile", "device", "hardware", "evaluation"} - used
+    unused = {"model", "attention", "noise", "tile", "device", "hardware", "evaluation"} - used
     for word in words:
         key = word.lstrip("+~").split("=")[0]
         if key.split(".")[0].split("@")[0] not in unused:

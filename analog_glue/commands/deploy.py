@@ -24,6 +24,7 @@ from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
 from analog_glue.kernels.matmul import route, taken
 from analog_glue.models import LoadedModel, load_checkpoint_model
+from analog_glue.nn.attention import FLOAT32, Attention
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import to_digital
@@ -51,6 +52,7 @@ class EvaluationJob:
 
     settings: RunSettings
     task: Task
+    attention: Attention
     placement: Placement
     computation: Computation
     config: dict[str, Any]
@@ -70,11 +72,13 @@ def prepare(
     config: dict[str, Any] | None = None,
     choices: dict[str, str] | None = None,
     overrides: Iterable[str] = (),
+    attention: Attention = FLOAT32,
 ) -> EvaluationJob:
     """Load what is needed to put the trained weights of `settings.checkpoint` on the hardware of this command.
 
     Args:
         task: The task that the checkpoint was trained on (`checkpoint_config` gives its configuration).
+        attention: How its products are computed; scales learned in training are used where it is that of the training.
 
     Raises:
         UserError: no finished training run in `settings.checkpoint`.
@@ -82,7 +86,7 @@ def prepare(
     hardware, computation = runtime(settings, device, tile)
     checkpoint = Path(str(settings.checkpoint))
     facts = read_run(checkpoint, "checkpoint")
-    config = config or config_of(noise=device, tile=tile)
+    config = config or config_of(attention=attention, noise=device, tile=tile)
     choices = facts["choices"] | {"noise": type(device).__name__.lower(), "tile": "custom"} | (choices or {})
     task.check(settings.data.root)
     raw = task.load(settings.data.root)
@@ -90,13 +94,15 @@ def prepare(
     placement = Placement.of(loaded.model, hardware)
     encoded = EncodedData.of(task, raw, loaded)
     return EvaluationJob(
-        settings, task, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded, checkpoint
+        settings, task, attention, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded, checkpoint
     )
 
 
 def run(job: EvaluationJob, log: Callable[[str], None] = print) -> RunSummary:
     """Score the weights on the job's hardware over time."""
-    subject = subject_of(job.settings, job.placement, job.task, job.raw, job.loaded, job.encoded, job.folder, log)
+    subject = subject_of(
+        job.settings, job.attention, job.placement, job.task, job.raw, job.loaded, job.encoded, job.folder, log
+    )
     return sweep(job.settings, job.placement, job.computation, subject, job.config, job.choices, job.overrides, log)
 
 
@@ -108,10 +114,11 @@ def evaluate(
     config: dict[str, Any] | None = None,
     choices: dict[str, str] | None = None,
     overrides: Iterable[str] = (),
+    attention: Attention = FLOAT32,
     log: Callable[[str], None] = print,
 ) -> RunSummary:
     """`prepare`, whose arguments these are, and `run`."""
-    return run(prepare(settings, task, device, tile, config, choices, overrides), log)
+    return run(prepare(settings, task, device, tile, config, choices, overrides, attention), log)
 
 
 @dataclass(frozen=True)
@@ -161,10 +168,12 @@ class Subject:
     data: dict[str, str]  # source, fingerprint
     checkpoint: Path
     folder: str  # of its sweeps, below `output_root`
+    attention: Attention = FLOAT32
 
 
 def subject_of(
     settings: RunSettings,
+    attention: Attention,
     placement: Placement,
     task: Task,
     raw: RawData,
@@ -182,6 +191,7 @@ def subject_of(
         {"source": raw.source, "fingerprint": raw.fingerprint},
         trained_in,
         facts["name"],
+        attention,
     )
 
 
@@ -198,7 +208,9 @@ def sweep(
     """Score a trained network on the hardware of this command over time; only what is not known is measured."""
     facts = subject.facts
     evaluation, hardware = settings.evaluation, placement.hardware
-    asked = SweepRequest(settings, hardware, computation, config, facts["train_id"], subject.data["fingerprint"])
+    asked = SweepRequest(
+        settings, subject.attention, hardware, computation, config, facts["train_id"], subject.data["fingerprint"]
+    )
     root, stem = Path(settings.output_root) / subject.folder, f"{choices['noise']}-{choices['tile']}"
     folder = asked.find(root, stem).folder
     results = ResultsFile(folder)
@@ -208,7 +220,7 @@ def sweep(
     # A folder keeps the hardware_id that it has, and rows join those that are there, which may be older than some columns.
     hardware_id = str(read_json(folder / RUN_FILE).get("hardware_id", asked.physics.id))
     data = subject.data.get("without_seed", subject.data["fingerprint"])  # an encoder that the seed draws is no data
-    of_all_rows = {"data": data, "recipe": str(facts.get("recipe", ""))}
+    of_all_rows = {"data": data, "recipe": str(facts.get("recipe", "")), "attention": subject.attention.precision}
     if any(not row.data for row in known):
         of_all_rows = {}
     measured = {(row.stage, row.chip, row.t_seconds, row.compensated) for row in known}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analog_glue.kernels.products import choose_product
+from analog_glue.nn.attention import Attention
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
 from analog_glue.runs import legacy
@@ -26,6 +27,7 @@ class TrainingRequest:
     task: Task
     model: Any  # models.PretrainedModel or models.TinyModel
     mode: TrainingMode
+    attention: Attention
     hardware: Hardware
     computation: Computation
     config: dict[str, Any]  # resolved yaml
@@ -41,6 +43,7 @@ class TrainingRequest:
             "data": self.data,
             **resolved("model", self.model),
             **({} if files is None else model_entries(files)),
+            **resolved("attention", self.attention),
             **resolved("training", self.mode),
             "seed": self.settings.seed,
         }
@@ -72,6 +75,8 @@ class TrainingRequest:
         )
 
         def fits(folder: Path, record: dict[str, Any]) -> bool:
+            if not self.attention.is_float32:  # version 0.1.0 had no other
+                return False
             if self.mode.uses_hardware and not _computed_alike(record, self.settings, self.hardware, self.computation):
                 return False
             return files is None or (is_done(folder) and same_network(folder, files, self.model.dropout))
@@ -84,6 +89,7 @@ class SweepRequest:
     """All that determines the rows of a drift sweep."""
 
     settings: RunSettings
+    attention: Attention
     hardware: Hardware
     computation: Computation
     config: dict[str, Any]  # resolved yaml
@@ -95,7 +101,8 @@ class SweepRequest:
         """What determines the chips, the same for every network put on them and however they are computed."""
         evaluation = self.settings.evaluation
         used = {"evaluation.chip_seed": evaluation.chip_seed, "evaluation.token_budget": evaluation.token_budget}
-        return Identity({**_on_paper(self.settings, self.hardware), "evaluation": "Evaluation", **used})
+        on_paper = {**resolved("attention", self.attention), **_on_paper(self.settings, self.hardware)}
+        return Identity({**on_paper, "evaluation": "Evaluation", **used})
 
     @property
     def identity(self) -> Identity:
@@ -114,7 +121,7 @@ class SweepRequest:
 
         def fits(folder: Path, record: dict[str, Any]) -> bool:
             alike = _computed_alike(record, self.settings, self.hardware, self.computation)
-            return alike and bool(record["data"]["fingerprint"] == self.data)
+            return self.attention.is_float32 and alike and bool(record["data"]["fingerprint"] == self.data)
 
         return find_run(root, stem, self.identity, before, fits)
 

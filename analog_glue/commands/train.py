@@ -27,6 +27,7 @@ from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
+from analog_glue.nn.attention import FLOAT32, Attention
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import fold_output_scales, learned_periphery
 from analog_glue.nn.noise_clock import NoiseClock
@@ -61,6 +62,7 @@ class TrainingJob:
     settings: RunSettings
     task: Task
     mode: TrainingMode
+    attention: Attention
     placement: Placement
     computation: Computation
     config: dict[str, Any]
@@ -90,6 +92,7 @@ def prepare(
     config: dict[str, Any] | None = None,
     choices: dict[str, str] | None = None,
     overrides: Iterable[str] = (),
+    attention: Attention = FLOAT32,
     log: Callable[[str], None] = print,
 ) -> TrainingJob:
     """Load what is needed to fine-tune `model` on `task`, put it on chips and score it over time.
@@ -99,6 +102,7 @@ def prepare(
         config: The resolved configuration, kept beside the results. None: made from the components.
         choices: Config group → option, for the names in tables. None: the components' own names.
         overrides: The words of the command line, kept beside the results.
+        attention: How its products are computed, in training and on chips.
 
     Raises:
         UserError: settings that cannot be run, before anything is downloaded or trained where that can be known.
@@ -106,14 +110,14 @@ def prepare(
     if not is_main_process():
         log = silent
     hardware, computation = runtime(settings, device, tile)
-    config = config or config_of(task=task, model=model, noise=device, tile=tile, training=mode)
+    config = config or config_of(task=task, model=model, attention=attention, noise=device, tile=tile, training=mode)
     choices = choices or _names_of(task, model, device, mode)
     task.check(settings.data.root)
     model.check()
     start = None if mode.start_from is None else read_run(Path(mode.start_from), "training.start_from")
     raw = task.load(settings.data.root)
 
-    asked = TrainingRequest(settings, task, model, mode, hardware, computation, config, raw.fingerprint, start)
+    asked = TrainingRequest(settings, task, model, mode, attention, hardware, computation, config, raw.fingerprint, start)
     found = asked.find(Path(settings.output_root), _stem(settings, choices))
     folder = found.folder
     done = is_done(folder) and not settings.force
@@ -129,7 +133,7 @@ def prepare(
     encoded = EncodedData.of(task, raw, loaded)
 
     return TrainingJob(
-        settings, task, mode, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded,
+        settings, task, mode, attention, placement, computation, config, choices, tuple(overrides), raw, loaded, encoded,
         asked.identity, asked.recipe, found, done,
     )  # fmt: skip
 
@@ -174,7 +178,7 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
         return RunSummary(folder, "")  # the sweep is the main process's work
     if not done:
         loaded = load_checkpoint_model(folder)
-    subject = subject_of(settings, placement, task, raw, loaded, encoded, folder, log)
+    subject = subject_of(settings, job.attention, placement, task, raw, loaded, encoded, folder, log)
     return sweep(settings, placement, computation, subject, config, choices, overrides, log)
 
 
@@ -188,10 +192,11 @@ def train(
     config: dict[str, Any] | None = None,
     choices: dict[str, str] | None = None,
     overrides: Iterable[str] = (),
+    attention: Attention = FLOAT32,
     log: Callable[[str], None] = print,
 ) -> RunSummary:
     """`prepare`, whose arguments these are, and `run`."""
-    return run(prepare(settings, task, model, device, tile, mode, config, choices, overrides, log), log)
+    return run(prepare(settings, task, model, device, tile, mode, config, choices, overrides, attention, log), log)
 
 
 def _train(

@@ -12,6 +12,7 @@ from analog_glue.settings import quoted
 COMPONENTS = (
     "task",
     "model",
+    "attention",
     "noise",
     "tile",
     "device",

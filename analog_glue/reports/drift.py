@@ -166,7 +166,7 @@ def drift_records(sections: Sequence[Section]) -> list[Record]:
                     continue
                 records.append(
                     {
-                        **section.bundle._asdict(),
+                        **section.bundle.columns(sections),
                         **section.score._asdict(),
                         "headline": section.headline,
                         "curve": variant.letter,
@@ -192,7 +192,7 @@ def drift_records(sections: Sequence[Section]) -> list[Record]:
 def difference_records(sections: Sequence[Section]) -> list[Record]:
     return [
         {
-            **section.bundle._asdict(),
+            **section.bundle.columns(sections),
             **section.score._asdict(),
             "headline": section.headline,
             "variant": one.title,
@@ -216,5 +216,6 @@ def _score_title(section: Section) -> str:
 
 def label_of(kind: str, section: Section) -> str:
     """Name of a file and a LaTeX label."""
-    parts = [kind, *section.bundle[:3], *filter(None, [section.hardware, section.data_title])]
+    parts = [kind, *section.bundle[:3]]
+    parts += filter(None, [section.bundle.attention.replace("fp32", ""), section.hardware, section.data_title])
     return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts)

@@ -104,7 +104,7 @@ def glue_records(tables: Iterable[Mapping[str, Section]], published: Sequence[Pu
                 for (task, metric), statistic in zip(columns, found, strict=True):
                     measured: Record = {
                         "origin": "measured",
-                        **bundle._asdict(),
+                        **bundle.columns(section for by_task in of_glue for section in by_task.values()),
                         "label": variant.title,
                         "kind": kind,
                         "t_seconds": t,

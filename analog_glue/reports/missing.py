@@ -48,20 +48,32 @@ def missing_commands(sections: Iterable[Section]) -> list[str]:
                     without = drifts and any(not compensated for _, compensated in lacking)
                     key = (bundle, training, tuple(sorted({s for s, _ in lacking})), without, chips, times)
                     wanted.setdefault(key, []).append(task)
-    ambiguous = [bundle[:3] for bundle in by_bundle]
+    ambiguous = [bundle.names for bundle in by_bundle]
     commands = []
     for (bundle, training, lacking_seeds, without, chips, times), names in wanted.items():
         words = ["analog-glue train"]
         words += ["-m"] if len(names) > 1 or len(lacking_seeds) > 1 else []
         words += [f"task={','.join(names)} model={bundle.model} noise={bundle.noise} tile={bundle.tile}"]
+        words += _attention_words(bundle.attention)
         words += [f"training={training} seed={','.join(map(str, lacking_seeds))}"]
         words += ["evaluation.compensation=[true,false]"] if without else []
         words += [f"evaluation.chips={chips}"] if chips != DEFAULT_CHIPS else []
         listed = ",".join(f"{t:.12g}" for t in times)
         words += [f"evaluation.times=[{listed}]"] if times != DEFAULT_TIMES else []
-        words += [f"# hardware {bundle.hardware_id}"] if ambiguous.count(bundle[:3]) > 1 else []
+        words += [f"# hardware {bundle.hardware_id}"] if ambiguous.count(bundle.names) > 1 else []
         commands.append(" ".join(words))
     return commands
+
+
+def _attention_words(precision: str) -> list[str]:
+    """What chooses the attention that rows call "int6 smooth"; nothing for the default."""
+    name, *more = precision.split()
+    if name == "fp32":
+        return []
+    bits = name.removeprefix("int")
+    words = [f"attention={name}" if name in ("bf16", "int10", "int8", "int6") else f"attention=int8 attention.bits={bits}"]
+    words += ["attention.signed_probabilities=true"] * ("signed" in more) + ["attention.smooth_keys=true"] * ("smooth" in more)
+    return words
 
 
 def _extracted(section: Section) -> bool:

@@ -48,6 +48,19 @@ class Bundle(NamedTuple):
     noise: str
     tile: str
     hardware_id: str
+    attention: str = "fp32"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """By which a reader knows it; bundles of the same names differ in their hardware."""
+        return self.model, self.noise, self.tile, self.attention
+
+    def columns(self, beside: Iterable[Section]) -> dict[str, str]:
+        """As columns of a table; attention among them where not all `beside` have it in float32."""
+        named = self._asdict()
+        if all(section.bundle.attention == "fp32" for section in beside):
+            del named["attention"]
+        return named
 
 
 class Score(NamedTuple):
@@ -123,7 +136,9 @@ class Section:
     @property
     def hardware_title(self) -> str:
         hardware = f" (hardware {self.hardware})" if self.hardware else ""
-        return f"{DEVICES.get(self.bundle.model, self.bundle.model)}, {self.bundle.noise} on {self.bundle.tile}{hardware}"
+        attention = "" if self.bundle.attention == "fp32" else f", attention in {self.bundle.attention}"
+        model = DEVICES.get(self.bundle.model, self.bundle.model)
+        return f"{model}, {self.bundle.noise} on {self.bundle.tile}{attention}{hardware}"
 
     @property
     def data_title(self) -> str:
@@ -203,13 +218,13 @@ def pivot(rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = 
     Args:
         settings: Of the trainings, by the name of the run, to say what trainings of one name differ in.
     """
-    rows, remarks = _distinct(rows)
+    rows, remarks = _distinct(row for row in rows if not row.ablation)
     trainings, ambiguous = trainings_of(rows, settings)
     sections: dict[tuple[Bundle, Scored], Section] = {}
     by_scored: dict[Scored, list[Section]] = defaultdict(list)
 
     def section(row: Measurement) -> Section:
-        bundle, scored = Bundle(row.model, row.noise, row.tile, row.hardware_id), _scored(row)
+        bundle, scored = Bundle(row.model, row.noise, row.tile, row.hardware_id, row.attention), _scored(row)
         if (bundle, scored) not in sections:
             sections[bundle, scored] = Section(bundle, scored.score, row.headline, row.data, row.examples)
             by_scored[scored].append(sections[bundle, scored])
@@ -230,17 +245,18 @@ def pivot(rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = 
     # Networks and data do not change with the hardware: their scores go to every section of the same score on the same data.
     for row in rows:
         if row.stage == "digital":
-            if not any(found.bundle.model == row.model for found in by_scored[_scored(row)]):
+            its = (row.model, row.attention)
+            if not any((found.bundle.model, found.bundle.attention) == its for found in by_scored[_scored(row)]):
                 section(row)  # trained, but not yet on any chip
             for found in by_scored[_scored(row)]:
-                if found.bundle.model == row.model:
+                if (found.bundle.model, found.bundle.attention) == its:
                     found.digital.setdefault(trainings[network(row)], {})[row.seed] = {Chip(0): row.value}
     for row in rows:
         if row.stage == "majority":
             for found in by_scored[_scored(row)]:
                 found.majority = row.value
     for found in sections.values():
-        namesakes = {bundle.hardware_id for bundle, _ in sections if bundle[:3] == found.bundle[:3]}
+        namesakes = {bundle.hardware_id for bundle, _ in sections if bundle.names == found.bundle.names}
         found.hardware = found.bundle.hardware_id[:8] if len(namesakes) > 1 else ""
         own = {scored for bundle, scored in sections if (bundle.model, scored.score) == (found.bundle.model, found.score)}
         found.several_data = len(own) > 1

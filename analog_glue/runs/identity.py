@@ -17,6 +17,7 @@ from analog_glue.runs.fingerprint import canonical, fingerprint
 from analog_glue.runs.recorded import recorded_defaults
 from analog_glue.settings import MISSING
 
+WHOLE = "run"  # the kind whose recorded defaults are groups that came after the first release
 Payload = dict[str, Any]  # key → text, number, true, false, null, or a list of these
 
 ID_LENGTH = 8
@@ -84,7 +85,7 @@ def _is_default(payload: Payload, key: str, value: Any) -> bool:
 def _defaults_beside(payload: Payload, key: str) -> tuple[dict[str, Any], str]:
     """Recorded defaults of the group that holds `key`, and the name in that group."""
     group, _, name = key.rpartition(".")
-    kind = payload.get(group)
+    kind = payload.get(group) if group else WHOLE
     return (recorded_defaults(kind) if isinstance(kind, str) else {}), name
 
 

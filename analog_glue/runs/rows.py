@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RESULTS_FILE = "results.csv"
-RESULTS_SCHEMA = 2  # of the columns, in run.json of a sweep (`results_schema`); 1, or none: without data … stream
+RESULTS_SCHEMA = (
+    3  # of the columns, in run.json of a sweep (`results_schema`); 2: without attention …; 1, or none: without data …
+)
 
 STAGES = ("digital", "majority", "ideal_devices", "chip")
 
@@ -64,6 +66,9 @@ class Measurement:
         recipe: Hash of what determined the training but the seed and what it draws: equal for seeds of one experiment.
         product: How products were computed ("int8_single": integers, weights of 8 bits); see kernels/products.py.
         stream: Where the noise came from ("threefry-4x32-13", "torch"); draws of two streams are not those of one chip.
+        attention: Precision of the products of attention, "fp32", "bf16", "int8"; see nn/attention.py.
+        attention_scales: Where the scales of integer attention come from: `learned` in training, or `calibrated` after it.
+        ablation: Which non-idealities of the hardware this sweep kept or left out; empty: it is what its names say.
     """
 
     run: str
@@ -91,6 +96,9 @@ class Measurement:
     recipe: str = ""
     product: str = ""
     stream: str = ""
+    attention: str = "fp32"
+    attention_scales: str = ""
+    ablation: str = ""
 
     def __post_init__(self) -> None:
         if self.stage not in STAGES:

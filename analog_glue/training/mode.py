@@ -43,7 +43,13 @@ class TrainingMode(ABC):
     start_from: str | None = None  # folder of a training run whose weights are the starting point; null: the pretrained model
 
     trains_on: ClassVar[str] = "tiles"  # what the weights are for, which a task must allow
-    sections: ClassVar[tuple[str, ...]] = ("noise", "tile", "hardware", "evaluation")  # of the configuration that it uses
+    sections: ClassVar[tuple[str, ...]] = (
+        "attention",
+        "noise",
+        "tile",
+        "hardware",
+        "evaluation",
+    )  # of the configuration that it uses
 
     name: ClassVar[str]
     uses_hardware: ClassVar[bool]  # whether noise and tile change the trained weights

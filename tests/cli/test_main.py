@@ -19,7 +19,7 @@ def calls(monkeypatch, tmp_path):
     """Stand-in for the command `train`: notes every job instead of running it; fails for seed 13."""
     noted = []
 
-    def prepare(settings, task, model, device, tile, mode, config, choices, overrides):
+    def prepare(settings, task, model, device, tile, mode, config, choices, overrides, attention):
         return SimpleNamespace(**locals(), folder=tmp_path / "run")
 
     def run(job):
@@ -106,7 +106,7 @@ def test_cfg_prints_the_configuration_that_would_run_with_flags_on_either_side(r
 
 MISTAKES = {
     "noise.g_maxx=3": ["`noise.g_maxx`", "g_max, noise_scale", "Did you mean `noise.g_max`?"],
-    "nois=pcm": ["`nois`", "Groups: task, model, noise, tile, device, training", "Did you mean `noise`?"],
+    "nois=pcm": ["`nois`", "Groups: task, model, attention, noise, tile, device, training", "Did you mean `noise`?"],
     "evaluation.chip=3": ["`evaluation.chip`", "chips, times", "Did you mean `evaluation.chips`?"],
     "extract.product=3": ["`extract.product`", "Did you mean `extract.products`?"],  # rather than runtime.product
     "extract.kernel=3": ["`extract.kernel`", "Did you mean `runtime.kernel`?"],

@@ -60,7 +60,7 @@ def test_values_are_set_as_hydra_sets_them(words, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", ["noise", "tile"])
+@pytest.mark.parametrize("group", ["attention", "noise", "tile"])
 def test_every_hardware_option_can_be_put_under_a_finished_run(group):
     for name, option in OPTIONS:
         if name == group:
@@ -94,6 +94,7 @@ def test_the_defaults_are_the_main_job():
     assert composed.choices == {
         "task": "mrpc",
         "model": "bert_base",
+        "attention": "fp32",
         "noise": "pcm",
         "tile": "spoon2021",
         "device": "soft_bounds",

@@ -10,7 +10,7 @@ from analog_glue.runs.recorded import recorded_defaults
 from analog_glue.runs.rows import RESULTS_FILE, Measurement, ResultsFile, find_rows, read_rows
 from tests.runs.test_rows import DIGITAL, on_chip
 
-NEW = ("data", "recipe", "product", "stream")
+NEW = ("data", "recipe", "product", "stream", "attention", "attention_scales", "ablation")
 
 
 def columns(file: ResultsFile) -> list[dict[str, str]]:

@@ -99,7 +99,7 @@ def test_a_file_of_other_columns_or_a_mangled_row_is_refused_by_name_and_line(tm
     with pytest.raises(ValueError, match=r"results\.csv`, line 2: Argument `examples` must be of type int"):
         file.rows()
     file.path.write_text(text[:-20])
-    with pytest.raises(ValueError, match=r"results\.csv`, line 3: It must have 25 cells"):
+    with pytest.raises(ValueError, match=r"results\.csv`, line 3: It must have 28 cells"):
         file.rows()
 
 

@@ -197,6 +197,6 @@ EMPTY = zeros(0, 0)
 
 
 def together(arrays: Iterable[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Arrays as a kernel takes them: in fours, filled up with empty ones, so that networks of up to 4 arrays share one compilation."""
+    """Arrays as a kernel takes them: in fours, filled up with empty ones, so that networks of up to 4 share a compilation."""
     arrays = tuple(arrays)
     return (*arrays, *(EMPTY for _ in range(-len(arrays) % 4)))
