@@ -17,7 +17,7 @@ class Attention:
 
     Integers: every operand is x ≈ s·code with one scale s per operand (Q, K, V, P) and layer, calibrated on training examples,
     learned where the network is trained with it, fixed at inference. Codes of Q, K and V lie in ±(2^(b−1) − 1), those of the
-    softmax output P in 0 … 2^b − 1, or with `signed_probabilities` in 0 … 2^(b−1) − 1, as a multiplier of signed numbers has it.
+    softmax output P in 0 … 2^b − 1, or with `signed_probabilities` in 0 … 2^(b−1) − 1, as on a signed multiplier.
 
     `smooth_keys` subtracts from every key the mean key of its sequence and head (over unmasked tokens) before rounding. That
     adds one number to all scores of a query, so the softmax stays what it is, while keys have a smaller range.
