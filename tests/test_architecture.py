@@ -46,6 +46,7 @@ MEETINGS = {
     ("in_situ.commands", "reports.grids"): "a run without devices is called by the word that tables know",
     ("in_situ.commands", "commands.summary"): "every command ends with the same words",
     ("in_situ.commands.deploy", "commands.deploy"): "weights trained in situ are put on chips of phase-change memory …",
+    ("in_situ.commands.deploy", "commands.calibrated"): "… with input ranges from training examples,",
     ("in_situ.commands.deploy", "devices"): "… with their devices,",
     ("in_situ.commands.deploy", "tiles"): "their tiles",
     ("in_situ.commands.deploy", "nn"): "and their layers,",

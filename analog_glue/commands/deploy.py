@@ -10,13 +10,14 @@ import shlex
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from analog_glue.commands.calibrated import attention_scales, periphery_of, put_in_attention
 from analog_glue.commands.naming import SweepRequest
 from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
@@ -25,9 +26,8 @@ from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_swe
 from analog_glue.kernels.matmul import route, taken
 from analog_glue.models import LoadedModel, load_checkpoint_model
 from analog_glue.nn.attention import FLOAT32, Attention
-from analog_glue.nn.calibration import calibrate_input_ranges
+from analog_glue.nn.attention_interface import products_of, require_supported
 from analog_glue.nn.computation import Computation
-from analog_glue.nn.convert import to_digital
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
@@ -35,14 +35,12 @@ from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
 from analog_glue.runs.configuration import config_of, scalars
 from analog_glue.runs.files import read_json
-from analog_glue.runs.folder import CONFIG_FILE, PERIPHERY_FILE, RUN_FILE, forget, read_run, recorded, working_in
+from analog_glue.runs.folder import CONFIG_FILE, RUN_FILE, forget, read_run, recorded, working_in
 from analog_glue.runs.lookup import nearest_run
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.rows import RESULTS_SCHEMA, Measurement, ResultsFile
-from analog_glue.runs.tensors import load_tensors
-from analog_glue.seeding import generator
-from analog_glue.settings import Calibration, RunSettings, output_root_typed, typed
-from analog_glue.tasks.task import Encoded, RawData, Task, encode, evaluation_batches
+from analog_glue.settings import RunSettings, output_root_typed, typed
+from analog_glue.tasks.task import Encoded, RawData, Task, encode
 from analog_glue.tiles.crossbar import Crossbar
 
 
@@ -91,6 +89,7 @@ def prepare(
     task.check(settings.data.root)
     raw = task.load(settings.data.root)
     loaded = load_checkpoint_model(checkpoint)
+    require_supported(attention, loaded.model.config.model_type)
     placement = Placement.of(loaded.model, hardware)
     encoded = EncodedData.of(task, raw, loaded)
     return EvaluationJob(
@@ -101,7 +100,16 @@ def prepare(
 def run(job: EvaluationJob, log: Callable[[str], None] = print) -> RunSummary:
     """Score the weights on the job's hardware over time."""
     subject = subject_of(
-        job.settings, job.attention, job.placement, job.task, job.raw, job.loaded, job.encoded, job.folder, log
+        job.settings,
+        job.attention,
+        job.computation.kernel,
+        job.placement,
+        job.task,
+        job.raw,
+        job.loaded,
+        job.encoded,
+        job.folder,
+        log,
     )
     return sweep(job.settings, job.placement, job.computation, subject, job.config, job.choices, job.overrides, log)
 
@@ -134,28 +142,6 @@ class EncodedData:
         return cls(tokens(raw.train), {name: tokens(split) for name, split in raw.validation.items()})
 
 
-def calibrated_ranges(model: nn.Module, placement: Placement, train: Encoded, calibration: Calibration) -> dict[str, Tensor]:
-    """Input range of every layer on tiles from the first training examples of a fixed order."""
-    chosen = torch.randperm(len(train), generator=generator("calibration examples"))[: calibration.examples].tolist()
-    device = next(model.parameters()).device
-    subset = Encoded(
-        [train.input_ids[i] for i in chosen],
-        None if train.token_type_ids is None else [train.token_type_ids[i] for i in chosen],
-        train.labels[chosen],
-        train.pad_id,
-    )
-    batches = []
-    for indices in evaluation_batches(subset, token_budget=4096):
-        batch = subset.batch(indices)
-        batches.append({name: tensor.to(device) for name, tensor in batch.items() if name != "labels"})
-    was_training = model.training
-    ranges = calibrate_input_ranges(
-        model.eval(), placement.layers(model), placement, batches, calibration.percentile, calibration.adc_headroom
-    )
-    model.train(was_training)
-    return ranges
-
-
 @dataclass(frozen=True)
 class Subject:
     """What is put on chips: a plain network, what it is scored on, and where both come from."""
@@ -169,11 +155,13 @@ class Subject:
     checkpoint: Path
     folder: str  # of its sweeps, below `output_root`
     attention: Attention = FLOAT32
+    attention_scales: str = ""  # "learned", "calibrated", or "" of attention in floats
 
 
 def subject_of(
     settings: RunSettings,
     attention: Attention,
+    kernel: str,
     placement: Placement,
     task: Task,
     raw: RawData,
@@ -183,15 +171,21 @@ def subject_of(
     log: Callable[[str], None],
 ) -> Subject:
     facts = read_run(trained_in, "checkpoint")
+
+    def prepared(model: Any) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:
+        put_in_attention(trained_in, model, attention, encoded.train, kernel, log)
+        return periphery_of(trained_in, model, placement, encoded.train, settings.hardware.calibration, log)
+
     return Subject(
         loaded.model,
-        lambda model: _periphery(trained_in, model, placement, encoded.train, settings, log),
+        prepared,
         Sentences(task, raw, encoded.validation, settings.evaluation.token_budget),
         facts,
         {"source": raw.source, "fingerprint": raw.fingerprint},
         trained_in,
         facts["name"],
         attention,
+        attention_scales(trained_in, attention),
     )
 
 
@@ -220,9 +214,10 @@ def sweep(
     # A folder keeps the hardware_id that it has, and rows join those that are there, which may be older than some columns.
     hardware_id = str(read_json(folder / RUN_FILE).get("hardware_id", asked.physics.id))
     data = subject.data.get("without_seed", subject.data["fingerprint"])  # an encoder that the seed draws is no data
-    of_all_rows = {"data": data, "recipe": str(facts.get("recipe", "")), "attention": subject.attention.precision}
+    of_all_rows = {"data": data, "recipe": str(facts.get("recipe", ""))}
     if any(not row.data for row in known):
         of_all_rows = {}
+    of_all_rows |= {"attention": subject.attention.precision, "attention_scales": subject.attention_scales}
     measured = {(row.stage, row.chip, row.t_seconds, row.compensated) for row in known}
     wanted = points(evaluation, hardware.device.drifts)
     missing = [p for p in wanted if (p.stage, p.chip, p.t, p.compensated) not in measured]
@@ -235,6 +230,7 @@ def sweep(
         ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
         configs = {
             "input_ranges.json": {"source": source, "input_ranges": ranges},
+            **_scales_record(model, subject.attention_scales),
             CONFIG_FILE: {**config, **scalars(settings)},
         }
         provenance_of_sweep = provenance(
@@ -284,45 +280,18 @@ def sweep(
     )
 
 
+def _scales_record(model: nn.Module, source: str) -> dict[str, Any]:
+    """The scales of integer attention as a file beside the rows; none where attention is of floats."""
+    scales = {name: asdict(layer.scales) for name, layer in products_of(model).items()} if source else {}
+    return {"attention_scales.json": {"source": source, "scales": scales}} if scales else {}
+
+
 def _computed(stage: str, computation: Computation) -> dict[str, str]:
     """The columns of a row that say how its noise and products came about; none for what is digital."""
     if stage not in ("ideal_devices", "chip"):
         return {}
     used = computation if stage == "chip" else computation.beside_noise(0.0)
     return {"product": used.product, "stream": used.stream}
-
-
-def _periphery(
-    trained_in: Path,
-    model: nn.Module,
-    placement: Placement,
-    train: Encoded,
-    settings: RunSettings,
-    log: Callable[[str], None],
-) -> tuple[nn.Module, dict[str, LayerPeriphery], str]:
-    """Input ranges and output scales: learned in training where the tiles fit, else calibrated on training batches.
-
-    Also the model that goes with them: learned scales of layers that do not lie on such tiles now are part of its weights.
-    """
-    calibration = settings.hardware.calibration
-    grids = placement.grids
-    learned: dict[str, LayerPeriphery] = {}
-    unfit: dict[str, LayerPeriphery] = {}
-    if (trained_in / PERIPHERY_FILE).exists():
-        tensors, _ = load_tensors(trained_in / PERIPHERY_FILE)
-        for name in sorted({key.rpartition(".")[0] for key in tensors}):
-            input_range = tensors[f"{name}.input_range"]
-            fits = name in grids and len(input_range) == len(grids[name].row_blocks)
-            (learned if fits else unfit)[name] = LayerPeriphery(input_range, tensors[f"{name}.output_scale"])
-    if unfit:
-        model = to_digital(model, unfit)
-    if len(learned) == len(grids):
-        return model, learned, "learned in training"
-    source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
-    log(f"Calibrating the input ranges of {len(grids) - len(learned)} layers: {source}")
-    ranges = calibrated_ranges(model, placement, train, calibration)
-    both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in grids}
-    return model, both, source + (" (others learned in training)" if learned else "")
 
 
 def _rows(

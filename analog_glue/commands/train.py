@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from analog_glue.commands.calibrated import calibrate_attention, calibrated_ranges
 from analog_glue.commands.deploy import (
     EncodedData,
-    calibrated_ranges,
     is_main_process,
     runtime,
     silent,
@@ -28,12 +28,14 @@ from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
 from analog_glue.nn.attention import FLOAT32, Attention
+from analog_glue.nn.attention_interface import products_of, put_in, require_supported, take_out
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import fold_output_scales, learned_periphery
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.placement import Placement
 from analog_glue.runs.configuration import config_of, scalars
 from analog_glue.runs.folder import (
+    ATTENTION_FILE,
     BEST,
     CONFIG_FILE_OF_RUN,
     PERIPHERY_FILE,
@@ -114,6 +116,7 @@ def prepare(
     choices = choices or _names_of(task, model, device, mode)
     task.check(settings.data.root)
     model.check()
+    require_supported(attention, model.kind())
     start = None if mode.start_from is None else read_run(Path(mode.start_from), "training.start_from")
     raw = task.load(settings.data.root)
 
@@ -170,7 +173,9 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
             log(f"Training {name} in {folder}")
         configs = {CONFIG_FILE_OF_RUN: {**config, **scalars(settings)}}
         with working_in(folder), recorded(folder, facts, configs, write=is_main_process()) as outcome:
-            outcome["history"] = _train(settings, task, mode, placement, computation, loaded, encoded, folder, log)
+            outcome["history"] = _train(
+                settings, task, mode, job.attention, placement, computation, loaded, encoded, folder, log
+            )
         if is_main_process():
             for state in (STATE, BEST):
                 (folder / state).unlink(missing_ok=True)
@@ -178,7 +183,7 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
         return RunSummary(folder, "")  # the sweep is the main process's work
     if not done:
         loaded = load_checkpoint_model(folder)
-    subject = subject_of(settings, job.attention, placement, task, raw, loaded, encoded, folder, log)
+    subject = subject_of(settings, job.attention, computation.kernel, placement, task, raw, loaded, encoded, folder, log)
     return sweep(settings, placement, computation, subject, config, choices, overrides, log)
 
 
@@ -203,6 +208,7 @@ def _train(
     settings: RunSettings,
     task: Task,
     mode: TrainingMode,
+    attention: Attention,
     placement: Placement,
     computation: Computation,
     loaded: LoadedModel,
@@ -216,7 +222,10 @@ def _train(
     def calibrate(model: nn.Module) -> dict[str, Tensor]:
         return calibrated_ranges(model, placement, encoded.train, calibration)
 
-    preparation = Preparation(placement, computation, NoiseClock(), calibrate)
+    put_in(loaded.model, attention, computation.kernel)
+    preparation = Preparation(
+        placement, computation, NoiseClock(), calibrate, lambda model: calibrate_attention(model, encoded.train)
+    )
     prepared = mode.prepare(loaded.model, preparation)
     data = TrainingData(
         order=lambda epoch: training_batches(len(encoded.train), mode.batch_size, settings.seed, epoch),
@@ -238,6 +247,8 @@ def _train(
         tensors = {f"{name}.input_range": p.input_range for name, p in periphery.items()}
         tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items() if p.output_scale is not None}
         save_tensors(folder / PERIPHERY_FILE, tensors)
+    if attention.bits is not None:
+        save_tensors(folder / ATTENTION_FILE, {name: layer.scale_tensor for name, layer in products_of(trained).items()})
     _save_plain(trained, loaded, folder)
     return asdict(history)
 
@@ -251,6 +262,7 @@ def _save_plain(trained: Any, loaded: LoadedModel, folder: Path) -> None:
             plain = nn.Linear(layer.in_features, layer.out_features, device="meta")
             plain.weight, plain.bias = layer.weight, layer.bias
             trained.set_submodule(name, plain)
+    take_out(trained)
     save_model(trained, loaded.tokenizer, folder)
 
 

@@ -65,14 +65,17 @@ def put_in(model: PreTrainedModel, attention: Attention, kernel: str = "referenc
     return placed
 
 
-def take_out(model: PreTrainedModel, implementation: str) -> None:
-    """Undo `put_in`: the model computes its attention itself again, as `implementation` ("sdpa", "eager")."""
+def take_out(model: PreTrainedModel) -> None:
+    """Undo `put_in`: the model computes its attention itself again; nothing where it does."""
+    if not products_of(model):
+        return
     for module in model.modules():
         if INSIDE in module._modules and isinstance(module._modules[INSIDE], AttentionProducts):
             del module._modules[INSIDE]
             if isinstance(module, _MPNet):
                 object.__setattr__(module, "__class__", MPNetSelfAttention)
-    model.set_attn_implementation(implementation)
+    if model.config.model_type != "mpnet":
+        model.set_attn_implementation("sdpa")  # what all the others have
 
 
 def products_of(model: nn.Module) -> dict[str, AttentionProducts]:

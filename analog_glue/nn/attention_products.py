@@ -97,9 +97,20 @@ class AttentionProducts(nn.Module):
         return p @ v, p
 
     @property
-    def scales(self) -> Scales:
+    def scale_tensor(self) -> Tensor:
+        """Scales of Q, K, V and P, float32 [4]."""
         assert self.log_scales is not None
-        return Scales(*self.log_scales.detach().exp().tolist())
+        return self.log_scales.detach().exp()
+
+    @property
+    def scales(self) -> Scales:
+        return Scales(*self.scale_tensor.tolist())
+
+    @torch.no_grad()
+    def set_scales(self, scales: Tensor) -> None:
+        """Args: scales: of Q, K, V and P, float32 [4]."""
+        assert self.log_scales is not None
+        self.log_scales.copy_(scales.log())
 
     @property
     def codes(self) -> Codes:

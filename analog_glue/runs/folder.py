@@ -16,6 +16,7 @@ RUN_FILE = "run.json"  # provenance, identity and status
 CONFIG_FILE = "config.json"  # of a sweep: its resolved configuration
 CONFIG_FILE_OF_RUN = "run_config.json"  # of a training run, whose config.json is the model's own
 EXTRACTION_FILE = "extraction.json"  # instead of run.json, of weights that were read out of arrays
+ATTENTION_FILE = "attention.safetensors"  # learned scales of integer attention, beside model.safetensors
 PERIPHERY_FILE = "analog.safetensors"  # learned input ranges and output scales, beside model.safetensors
 STATE, BEST = "state.safetensors", "best.safetensors"  # of a training run that goes on
 KEPT = "records"  # folder of measured runs that came with the source

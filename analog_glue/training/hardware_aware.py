@@ -48,7 +48,7 @@ class HardwareAware(TrainingMode):
     def __post_init__(self) -> None:
         TrainingMode.__post_init__(self)
         require_argument(
-            0 <= self.first_epoch_on_tiles < self.epochs,
+            0 <= self.first_epoch_on_hardware < self.epochs,
             "digital_epochs",
             f"be at least 0 and less than `epochs` = {self.epochs}, or null",
             self.digital_epochs,
@@ -59,7 +59,7 @@ class HardwareAware(TrainingMode):
         require_argument(rate is None or rate >= 0, "output_scale_learning_rate", "be at least 0 or null", rate)
 
     @property
-    def first_epoch_on_tiles(self) -> int:
+    def first_epoch_on_hardware(self) -> int:
         """Index of the epoch at whose beginning ranges are calibrated and noise sets in."""
         return self.epochs // 3 if self.digital_epochs is None else self.digital_epochs
 
@@ -77,18 +77,18 @@ class HardwareAware(TrainingMode):
     def begin_epoch(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:
         """Put the network on tiles at the epoch where noise begins, with ranges calibrated there and then."""
         layers = _analog_layers(model)
-        if epoch == self.first_epoch_on_tiles and not resumed:
+        if epoch == self.first_epoch_on_hardware and not resumed:
             for layer in layers:
                 layer.on_tiles = False
             for name, input_range in preparation.calibrate(model).items():
                 model.get_submodule(name).input_range = input_range
         for layer in layers:
-            layer.on_tiles = epoch >= self.first_epoch_on_tiles
+            layer.on_tiles = epoch >= self.first_epoch_on_hardware
         if not resumed:  # weights that were clipped have a narrower spread: clipping them once more would clip more
             self.after_step(model)
 
     def selectable(self, epoch: int) -> bool:
-        return epoch >= self.first_epoch_on_tiles
+        return epoch >= self.first_epoch_on_hardware
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         layers = _analog_layers(model)

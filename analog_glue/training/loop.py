@@ -130,6 +130,7 @@ def fit(
         while step < total:
             epoch = step // steps_per_epoch
             order = _micro_batches(data.order(epoch), mode.accumulate)
+            mode.begin_attention(plain, epoch, step > epoch * steps_per_epoch, preparation)
             mode.begin_epoch(plain, epoch, step > epoch * steps_per_epoch, preparation)
             done_in_epoch = (step - epoch * steps_per_epoch) * mode.accumulate * accelerator.num_processes
             loader = accelerator.prepare(DataLoader(_Indexed(data), batch_sampler=order[done_in_epoch:], collate_fn=_as_is))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from analog_glue.errors import require_argument
+from analog_glue.nn.attention_interface import products_of
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.placement import Placement
@@ -22,6 +23,7 @@ class Preparation:
     computation: Computation
     clock: NoiseClock
     calibrate: Callable[[nn.Module], dict[str, Tensor]]  # model → input range [row blocks] of each layer
+    calibrate_attention: Callable[[nn.Module], None] = lambda model: None  # sets the scales of integer attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,19 @@ class TrainingMode(ABC):
     def prepare(self, model: nn.Module, preparation: Preparation) -> nn.Module:
         """Make the digital `model` the one that is trained (swapping layers in place where the mode has its own)."""
 
+    @property
+    def first_epoch_on_hardware(self) -> int:
+        """Index of the first epoch in which the network computes as the accelerator does."""
+        return 0
+
+    def begin_attention(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:
+        """As `begin_epoch`, before it: attention takes its precision with the hardware, its scales calibrated there."""
+        layers = products_of(model).values()
+        if epoch == self.first_epoch_on_hardware and not resumed:
+            preparation.calibrate_attention(model)
+        for layer in layers:
+            layer.active = epoch >= self.first_epoch_on_hardware
+
     @abstractmethod
     def begin_epoch(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:
         """Called before the first step of every epoch, and again (`resumed`) when a run continues inside one."""
@@ -94,9 +109,19 @@ class TrainingMode(ABC):
 
 
 def weight_groups(model: nn.Module, learning_rate: float, weight_decay: float, excluded: set[int]) -> list[dict[str, Any]]:
-    """Weight matrices with decay; biases, norms and other vectors without. `excluded` holds ids of parameters left out."""
+    """Weight matrices with decay; biases, norms and other vectors without; the scales of integer attention at their own rate.
+
+    Args:
+        excluded: Ids of parameters that are left out.
+    """
+    layers = [layer for layer in products_of(model).values() if layer.log_scales is not None and layer.log_scales.requires_grad]
+    scales = [layer.log_scales for layer in layers]
+    excluded = excluded | {id(scale) for scale in scales}
     trained = [p for p in model.parameters() if p.requires_grad and id(p) not in excluded]
-    return [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.dim() >= 2], "lr": learning_rate, "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() < 2], "lr": learning_rate, "weight_decay": 0.0},
     ]
+    if layers:
+        groups.append({"params": scales, "lr": layers[0].attention.learning_rate, "weight_decay": 0.0})
+    return groups

@@ -50,7 +50,7 @@ def test_every_row_says_what_it_was_scored_on_and_computed_with(run):
     assert {(row.product, row.stream) for row in rows if row.stage in ("digital", "majority")} == {("", "")}
     trained = json.loads((folder.parent / "run.json").read_text())
     assert {row.recipe for row in rows} == {trained["recipe"]} and trained["recipe"] != trained["train_id"]
-    assert record["results_schema"] == 2
+    assert record["results_schema"] == 3
     assert record["identity"]["computation.stream"] == "torch" and record["identity"]["training_run"] == trained["train_id"]
 
 

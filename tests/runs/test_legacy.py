@@ -90,7 +90,7 @@ def test_another_chip_joins_its_sweep_with_the_scores_that_it_would_have_had(old
     assert len({(row.hardware_id, row.train_ids, row.data, row.recipe) for row in rows}) == 1
     assert {(row.stream, row.product) for row in rows[len(before) :]} == {("torch", "float32")}
     record = json.loads((sweep / "run.json").read_text())
-    assert record["results_schema"] == 2 and record["identity"]["noise"] == "PCM"
+    assert record["results_schema"] == 3 and record["identity"]["noise"] == "PCM"
     again = [f"checkpoint={run}", "noise=pcm", *words, f"output_root={old}", "evaluation.chips=3"]
     assert main(["evaluate", *again]) == 0  # found again by its payload, with the id of its rows
     assert run_of(run, "pcm-*") == sweep

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from analog_glue.commands.deploy import calibrated_ranges
+from analog_glue.commands.calibrated import calibrated_ranges
 from analog_glue.devices.pcm import PCM
 from analog_glue.evaluation import score
 from analog_glue.models import TinyModel

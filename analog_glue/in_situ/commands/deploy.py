@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from analog_glue.commands.deploy import EncodedData, Subject, calibrated_ranges, runtime, sweep
+from analog_glue.commands.calibrated import calibrated_ranges
+from analog_glue.commands.deploy import EncodedData, Subject, runtime, sweep
 from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
