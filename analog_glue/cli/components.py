@@ -73,7 +73,7 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
     if command == "train":
         _refuse_what_is_unused(words, used, parts["training"].trains_on, composed)
     if command == "evaluate":  # its chips are those of this command
-        used |= {"noise", "tile"}
+        used |= {"noise", "tile"} | ({"attention"} if config["device"] is None else set())
         if "attention" not in used and config["attention"] is not None:
             raise UserError(
                 f"Setting `attention` must be left out for weights that were trained in situ, but is "
