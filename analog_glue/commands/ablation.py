@@ -20,7 +20,7 @@ from typing import Any
 from torch import nn
 
 from analog_glue.commands import deploy
-from analog_glue.commands.deploy import EvaluationJob, Share, Subject, silent, subject_of, sweep, unmeasured
+from analog_glue.commands.deploy import EvaluationJob, Share, Subject, point_of, silent, subject_of, sweep, unmeasured
 from analog_glue.commands.naming import SweepRequest
 from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
@@ -80,10 +80,22 @@ class Part:
     asked: SweepRequest
     folder: Path
     wanted: list[Point]
+    ordinary: Path | None  # folder of an ordinary sweep of the same
 
     @property
     def missing(self) -> list[Point]:
-        return self.wanted if self.settings.force else unmeasured(self.wanted, ResultsFile(self.folder).rows())
+        if self.settings.force:
+            return self.wanted
+        return unmeasured(self.wanted, [*ResultsFile(self.folder).rows(), *self.known_elsewhere()])
+
+    def known_elsewhere(self) -> list[Measurement]:
+        """Rows of the ordinary sweep that hold for this one; not those that are older than some columns."""
+        if self.ordinary is None:
+            return []
+        name, label, own_id = f"{self.folder.parent.name}/{self.folder.name}", self.variant.label, self.asked.physics.id
+        wanted, rows = set(self.wanted), ResultsFile(self.ordinary).rows()
+        known = [row for row in rows if row.data and point_of(row) in wanted]
+        return [replace(row, ablation=label, sweep=name, hardware_id=own_id) for row in known]
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,9 @@ class AblationJob:
         folder = asked.find(self.below, stem_of(variant.label)).folder
         wanted = [point for point in points(evaluation, hardware.device.drifts) if point.stage in variant.stages]
         placement = replace(job.placement, hardware=hardware)
-        return Part(variant, settings, placement, computation, config, asked, folder, wanted)
+        same = variant.label == FULL or (variant.label == NONE and job.attention.is_float32)
+        ordinary = self.ordinary if same else None
+        return Part(variant, settings, placement, computation, config, asked, folder, wanted, ordinary)
 
     def _request(
         self,
@@ -187,13 +201,14 @@ def run(job: AblationJob, log: Callable[[str], None] = print) -> RunSummary:
         one.settings, one.attention, one.placement, one.task, one.raw, one.loaded, one.encoded, job.folder, log
     )
     subject = replace(subject, folder=f"{subject.folder}/{job.below.name}", periphery=_once(subject))
-    if not one.settings.force:
-        _take_over(job)
     missing, wanted = (sum(map(len, points)) for points in zip(*((p.missing, p.wanted) for p in job.parts), strict=True))
     if not missing:
         log(f"Already done: {job.below}")
     elif missing < wanted:
         log(f"Resuming the ablation: {wanted - missing:,} of {wanted:,} scores are measured.")
+    for part in job.parts:
+        if not one.settings.force and (known := part.known_elsewhere()):
+            ResultsFile(part.folder).append(known)
     with Progress("ablation", missing, "score", log=log) as progress:
         for part in job.parts:
             progress.begin(f"ablation, {part.variant.label}")
@@ -230,23 +245,3 @@ def _once(subject: Subject) -> Callable[[nn.Module], tuple[nn.Module, dict[str, 
         return found[0]
 
     return periphery
-
-
-def _take_over(job: AblationJob) -> None:
-    """Scores that the ordinary sweep of the full hardware has measured become rows of this ablation."""
-    rows = ResultsFile(job.ordinary).rows()
-    for part in job.parts:
-        same = part.variant.label == FULL or (part.variant.label == NONE and job.evaluation.attention.is_float32)
-        if not same:
-            continue
-        wanted = set(part.missing)
-        name = f"{part.folder.parent.name}/{part.folder.name}"
-        hardware_id = part.asked.physics.id
-        known = [row for row in rows if row.data and _point(row) in wanted]
-        ResultsFile(part.folder).append(
-            replace(row, ablation=part.variant.label, sweep=name, hardware_id=hardware_id) for row in known
-        )
-
-
-def _point(row: Measurement) -> Point:
-    return Point(row.stage, row.chip, row.t_seconds, row.compensated)

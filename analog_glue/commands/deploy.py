@@ -302,8 +302,12 @@ def sweep(
 
 def unmeasured(wanted: Iterable[Point], rows: Iterable[Measurement]) -> list[Point]:
     """Those points, in their order, that no row is a score of."""
-    measured = {Point(row.stage, row.chip, row.t_seconds, row.compensated) for row in rows}
+    measured = {point_of(row) for row in rows}
     return [point for point in wanted if point not in measured]
+
+
+def point_of(row: Measurement) -> Point:
+    return Point(row.stage, row.chip, row.t_seconds, row.compensated)
 
 
 def _computed(stage: str, computation: Computation) -> dict[str, str]:
