@@ -15,6 +15,8 @@ from analog_glue.nn.hardware import Hardware
 from analog_glue.runs.rows import find_rows
 from analog_glue.tiles.crossbar import Crossbar
 
+pytestmark = pytest.mark.slow
+
 CALIBRATION = "hardware.calibration.examples=16"
 SMALL = ["task.train_size=48", "task.validation_size=40", "model.hidden=16", "model.layers=1", "model.heads=2",
          "model.intermediate=24", "model.vocabulary_size=100", "training.max_steps=4", CALIBRATION]  # fmt: skip
@@ -159,6 +161,12 @@ def test_a_dry_run_counts_the_scores_and_writes_nothing(copy, scored, capsys):
     said = capsys.readouterr().out
     assert re.search(r"Ablation   63 scores at 1 s and 1 month, of which 61 would be measured", said)
     assert sorted(copy[0].rglob("*")) == before and scored["scores"] == 0
+
+
+def test_a_list_of_runs_has_one_line_for_it(ablated, capsys):
+    assert main(["list", "runs", str(ablated[0])]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "ablation-" in line)
+    assert re.fullmatch(r"  done        ablation-pcm-spoon2021-\w+: \d+ parts of the hardware", line)
 
 
 def test_tables_render_it(ablated, tmp_path, capsys):
