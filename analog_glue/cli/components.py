@@ -42,7 +42,17 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
                 "Write analog-glue extract +experiment=gokmen_figure6."
             )
         return Components(config, {})
+    if settings.ablate and command != "evaluate":
+        raise UserError(
+            f"Setting `ablate` must be false for `{command}`, but is True. It belongs to `analog-glue evaluate checkpoint=… "
+            "ablate=true`, which scores trained weights on the parts of a hardware."
+        )
     trained_in = None if command == "train" else _take_over(config, composed, command)
+    if settings.ablate and config["device"] is not None:
+        raise UserError(
+            "Setting `ablate` must be false for weights that were trained in situ, but is True. "
+            "Name the folder of a run of training=digital or training=hardware_aware as checkpoint."
+        )
     features = (Path(settings.output_root) if trained_in is None else trained_in.resolve().parent) / "features"
 
     def built(group: str) -> Any:
@@ -63,7 +73,7 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
     if command == "train":
         _refuse_what_is_unused(words, used, parts["training"].trains_on, composed)
     if command == "evaluate":  # its chips are those of this command
-        used |= {"noise", "tile"}
+        used |= {"noise", "tile"} | ({"attention"} if config["device"] is None else set())
         if "attention" not in used and config["attention"] is not None:
             raise UserError(
                 f"Setting `attention` must be left out for weights that were trained in situ, but is "

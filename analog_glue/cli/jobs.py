@@ -45,7 +45,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
 
 def _prepare(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:
     """`train` and `evaluate` for phase-change memory."""
-    from analog_glue.commands import deploy, dry_run, train
+    from analog_glue.commands import ablation, deploy, dry_run, train
     from analog_glue.nn.attention import Attention
 
     settings, choices, config, parts = composed.settings, composed.choices, components.config, components.parts
@@ -54,6 +54,9 @@ def _prepare(composed: "Composed", command: str, overrides: list[str], component
         task, model, mode = parts["task"], parts["model"], parts["training"]
         training = train.prepare(settings, task, model, *hardware, mode, config, choices, overrides, attention)
         return Job(training.folder, lambda: dry_run.describe(training), lambda: train.run(training))
+    if settings.ablate:
+        parted = ablation.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
+        return Job(parted.folder, lambda: dry_run.describe_ablation(parted), lambda: ablation.run(parted))
     evaluation = deploy.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
     return Job(evaluation.folder, lambda: dry_run.describe(evaluation), lambda: deploy.run(evaluation))
 

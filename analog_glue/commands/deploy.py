@@ -189,6 +189,20 @@ def subject_of(
     )
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a sweep scores where it is one of several that belong together (commands/ablation.py), in a folder of theirs."""
+
+    label: str  # column `ablation` of its rows
+    stem: str  # of its folder's name
+    stages: tuple[str, ...]  # that it scores
+    progress: Progress  # over all of them
+
+    def sweep_name(self, folder: Path) -> str:
+        """Column `sweep` of its rows: which several, and which of them."""
+        return f"{folder.parent.name}/{folder.name}"
+
+
 def sweep(
     settings: RunSettings,
     placement: Placement,
@@ -198,6 +212,7 @@ def sweep(
     choices: dict[str, str],
     overrides: Iterable[str],
     log: Callable[[str], None],
+    share: Share | None = None,
 ) -> RunSummary:
     """Score a trained network on the hardware of this command over time; only what is not known is measured."""
     facts = subject.facts
@@ -205,12 +220,13 @@ def sweep(
     asked = SweepRequest(
         settings, subject.attention, hardware, computation, config, facts["train_id"], subject.data["fingerprint"]
     )
-    root, stem = Path(settings.output_root) / subject.folder, f"{choices['noise']}-{choices['tile']}"
+    root, stem = Path(settings.output_root) / subject.folder, share.stem if share else f"{choices['noise']}-{choices['tile']}"
     folder = asked.find(root, stem).folder
     results = ResultsFile(folder)
     if settings.force:
         forget(folder)
     known = results.rows()
+    name = share.sweep_name(folder) if share else folder.name
     # A folder keeps the hardware_id that it has, and rows join those that are there, which may be older than some columns.
     hardware_id = str(read_json(folder / RUN_FILE).get("hardware_id", asked.physics.id))
     data = subject.data.get("without_seed", subject.data["fingerprint"])  # an encoder that the seed draws is no data
@@ -218,9 +234,10 @@ def sweep(
     if any(not row.data for row in known):
         of_all_rows = {}
     of_all_rows |= {"attention": subject.attention.precision, "attention_scales": subject.attention_scales}
-    measured = {(row.stage, row.chip, row.t_seconds, row.compensated) for row in known}
-    wanted = points(evaluation, hardware.device.drifts)
-    missing = [p for p in wanted if (p.stage, p.chip, p.t, p.compensated) not in measured]
+    if share:
+        of_all_rows["ablation"] = share.label
+    wanted = [p for p in points(evaluation, hardware.device.drifts) if not share or p.stage in share.stages]
+    missing = unmeasured(wanted, known)
     if not missing:
         log(f"Already done: {folder}")
     else:
@@ -251,20 +268,19 @@ def sweep(
             device=computation.where,
         )
         started = time.monotonic()
-
-        def is_known(point: Point) -> bool:
-            return (point.stage, point.chip, point.t, point.compensated) in measured
-
-        scored = drift_sweep(model, placement, computation, periphery, subject.workload, evaluation, is_known)
-        if len(measured):
+        to_do = set(missing)
+        scored = drift_sweep(
+            model, placement, computation, periphery, subject.workload, evaluation, lambda point: point not in to_do
+        )
+        if known:
             log(f"Resuming the sweep: {len(wanted) - len(missing)} of {len(wanted)} scores are measured.")
         with ExitStack() as stack:
             stack.enter_context(working_in(folder))
             outcome = stack.enter_context(recorded(folder, provenance_of_sweep, configs))
-            progress = stack.enter_context(Progress("drift sweep", len(missing), "score", log=log))
+            progress = share.progress if share else stack.enter_context(Progress("drift sweep", len(missing), "score", log=log))
             for one in scored:
                 more = of_all_rows | _computed(one.point.stage, computation)
-                results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, folder.name, more))
+                results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, name, more))
                 progress.update(1)
             outcome["seconds"] = time.monotonic() - started
     rows = [row for row in results.rows() if row.hardware_id == hardware_id]
@@ -284,6 +300,16 @@ def _scales_record(model: nn.Module, source: str) -> dict[str, Any]:
     """The scales of integer attention as a file beside the rows; none where attention is of floats."""
     scales = {name: asdict(layer.scales) for name, layer in products_of(model).items()} if source else {}
     return {"attention_scales.json": {"source": source, "scales": scales}} if scales else {}
+
+
+def unmeasured(wanted: Iterable[Point], rows: Iterable[Measurement]) -> list[Point]:
+    """Those points, in their order, that no row is a score of."""
+    measured = {point_of(row) for row in rows}
+    return [point for point in wanted if point not in measured]
+
+
+def point_of(row: Measurement) -> Point:
+    return Point(row.stage, row.chip, row.t_seconds, row.compensated)
 
 
 def _computed(stage: str, computation: Computation) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from analog_glue.commands.ablation import AblationJob
 from analog_glue.commands.deploy import EvaluationJob
 from analog_glue.commands.train import TrainingJob
 from analog_glue.costs import TileCount, count_tiles
@@ -57,6 +58,15 @@ def describe(job: TrainingJob | EvaluationJob) -> str:
     lines.append(f"Output     {job.folder}")
     lines += ["", *_tile_lines(placement, count), "", *_noise_lines(_probe(job), placement.hardware.crossbar, drifts)]
     return "\n".join(lines)
+
+
+def describe_ablation(job: AblationJob) -> str:
+    """`describe` of the full hardware, and how many scores its parts take."""
+    wanted, missing = (sum(map(len, points)) for points in zip(*((p.wanted, p.missing) for p in job.parts), strict=True))
+    times = " and ".join(time_label(t) for t in job.evaluation.settings.evaluation.times)
+    lines = ["", f"Ablation   {wanted:,} scores at {times}, of which {missing:,} would be measured, in {job.below}"]
+    lines += [f"  {len(part.wanted):>5} {part.variant.label}" for part in job.parts]
+    return "\n".join([describe(job.evaluation), *lines])
 
 
 def _words(compensation: list[bool]) -> str:

@@ -1,6 +1,7 @@
 """The interface of a memory device for inference: programmed once, read at any later time. µS and seconds."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -75,6 +76,15 @@ class Device(ABC):
     @abstractmethod
     def drifts(self) -> bool:
         """Whether conductances decay on average, so that drift compensation has something to compensate."""
+
+    @property
+    def non_idealities(self) -> Mapping[str, Mapping[str, float]]:
+        """What makes this device less than ideal: name → the fields, with their values, that take it away.
+
+        Only what it has as it is set. Without one of them a device draws the same numbers for all the others, and without any
+        it keeps what is written.
+        """
+        return {}
 
     @property
     def fitted_until(self) -> float:

@@ -6,9 +6,14 @@
 
 with ĝ = g_T / g_max, t counted from the end of programming, and ξ, ξ', ξ'' independent standard normal numbers per device
 (ξ'' anew at each time that the array is read out, then frozen).
+
+Each of the four can be scaled or taken away, and the numbers drawn for the others stay what they are: factors p on σ_prog,
+m on the mean exponent, s on its spread, f on Q_s. With ν = |μ_ν + s σ_ν ξ'| − (1 − m) μ_ν, m = 0 leaves how devices depart from
+the mean exponent of their conductance (some then rise), and s = 0 leaves that mean alone. The papers have 1 everywhere.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -81,18 +86,26 @@ class PCM(Device):
     noise_scale: float = 1.0
     t_c: float = 20.0  # [s] from the programming pulse to the first read; drift counts from here
     idle_noise: bool = False
+    programming: float = 1.0  # p, beside γ: factor on the programming noise
+    drift: float = 1.0  # m: factor on the mean drift exponent
+    drift_spread: float = 1.0  # s: factor on its spread over devices
+    one_over_f: float = 1.0  # f, beside γ: factor on the 1/f noise
 
     def __post_init__(self) -> None:
         require_argument(self.g_max > 0, "g_max", "be positive [µS]", self.g_max)
         require_argument(self.noise_scale >= 0, "noise_scale", "be at least 0", self.noise_scale)
         require_argument(self.t_c > 0, "t_c", "be positive [s]", self.t_c)
+        for name in ("programming", "drift", "drift_spread", "one_over_f"):
+            require_argument(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
 
     def program(self, g_target: Tensor, noise: NormalStream) -> ProgrammedArray:
         check_targets(g_target, self.g_max)
         ghat = g_target / self.g_max
-        error = noise.like(ghat).mul_(_relative_programming_std(ghat)).mul_(self.noise_scale * self.g_max)
-        nu, spread = drift_exponent_law(ghat)
-        nu.addcmul_(spread, noise.like(ghat)).abs_()
+        error = noise.like(ghat).mul_(_relative_programming_std(ghat)).mul_(self._programming_scale * self.g_max)
+        mean, spread = drift_exponent_law(ghat)
+        nu = torch.addcmul(mean, spread, noise.like(ghat), value=self.drift_spread).abs_()
+        if self.drift != 1:
+            nu.sub_(mean, alpha=1 - self.drift)
         if not self.idle_noise:
             error.mul_(g_target != 0)
         return ProgrammedArray(g_target, error.half(), nu.half())
@@ -101,10 +114,10 @@ class PCM(Device):
         nu = remembered(array.nu, "drift exponents")
         g = nu.to(torch.float32, copy=True).mul_(-math.log((t + self.t_c) / self.t_c))
         g.exp_().mul_(array.g_prog)
-        if self.noise_scale == 0:
+        if self.noise_scale * self.one_over_f == 0:
             return g
         fluctuation = noise.like(g).mul_(read_noise_amplitude(array.g_target / self.g_max))
-        fluctuation.mul_(self.noise_scale * self.accumulated_read_noise(t)).add_(1)
+        fluctuation.mul_(self.noise_scale * self.one_over_f * self.accumulated_read_noise(t)).add_(1)
         return g.mul_(fluctuation).clamp_(min=0)
 
     def accumulated_read_noise(self, t: float) -> float:
@@ -112,11 +125,26 @@ class PCM(Device):
         return math.sqrt(math.log((t + self.t_c + T_READ) / (2 * T_READ)))
 
     def programming_spread(self, ghat: Tensor) -> Tensor:
-        return _relative_programming_std(ghat).mul_(self.noise_scale)
+        return _relative_programming_std(ghat).mul_(self._programming_scale)
+
+    @property
+    def _programming_scale(self) -> float:
+        return self.noise_scale * self.programming
 
     @property
     def drifts(self) -> bool:
-        return True
+        """A spread alone counts: conductances that grow outweigh those that decay by as much."""
+        return self.drift > 0 or self.drift_spread > 0
+
+    @property
+    def non_idealities(self) -> Mapping[str, Mapping[str, float]]:
+        parts = {
+            "programming noise": ("programming", self._programming_scale),
+            "mean drift": ("drift", self.drift),
+            "drift spread": ("drift_spread", self.drift_spread),
+            "1/f noise": ("one_over_f", self.noise_scale * self.one_over_f),
+        }
+        return {name: {field: 0.0} for name, (field, strength) in parts.items() if strength > 0}
 
 
 def _relative_programming_std(ghat: Tensor) -> Tensor:

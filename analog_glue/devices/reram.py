@@ -7,6 +7,7 @@ and kept, so a device that came out high stays high, and asking for more times c
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +71,11 @@ class ReRAM(Device):
     @property
     def drifts(self) -> bool:
         return False
+
+    @property
+    def non_idealities(self) -> Mapping[str, Mapping[str, float]]:
+        """One law from programming on: its growth with time is part of it."""
+        return {"conductance spread": {"noise_scale": 0.0}} if self.noise_scale > 0 else {}
 
     @property
     def fitted_until(self) -> float:

@@ -1,6 +1,7 @@
 """The accelerator on paper."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from analog_glue.devices.device import Device
 from analog_glue.tiles.crossbar import Crossbar
@@ -17,3 +18,27 @@ class Hardware:
     device: Device
     crossbar: Crossbar
     layers: tuple[str, ...] = ("*",)
+
+    @property
+    def non_idealities(self) -> tuple[str, ...]:
+        """Of devices and periphery, by name."""
+        return (*self.device.non_idealities, *self.crossbar.non_idealities)
+
+    def without(self, name: str) -> "Hardware":
+        """The same with one of its `non_idealities` taken away."""
+        device: Any = self.device  # every concrete one is a dataclass
+        if name in device.non_idealities:
+            return replace(self, device=replace(device, **device.non_idealities[name]))
+        return replace(self, crossbar=replace(self.crossbar, **self.crossbar.non_idealities[name]))
+
+    def only(self, name: str) -> "Hardware":
+        """The same with all but one of its `non_idealities` taken away; for a name that is none of them, with all."""
+        bare = self
+        for other in self.non_idealities:
+            bare = bare if other == name else bare.without(other)
+        return bare
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether all chips give the same outputs at all times."""
+        return not self.device.non_idealities and not self.crossbar.is_noisy

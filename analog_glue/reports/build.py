@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analog_glue.errors import UserError
+from analog_glue.reports.ablation import ablation_chapter
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
 from analog_glue.reports.figures import drift_figure
 from analog_glue.reports.glue import glue_grid, glue_records
@@ -82,15 +83,20 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
     if commands:
         intro = "Each command measures only what is not there. Add the overrides that your other runs used."
         markdown.append("## Missing\n\n" + intro + "\n\n```\n" + "\n".join(commands) + "\n```")
-    if in_situ is not None:
-        markdown.append("# In-situ training")
-        for name, part in in_situ.parts:
+    ablation = ablation_chapter(rows, measured.settings)
+    chapters = [
+        (heading, chapter) for heading, chapter in (("# Ablations", ablation), ("# In-situ training", in_situ)) if chapter
+    ]
+    for heading, chapter in chapters:
+        markdown.append(heading)
+        for name, part in chapter.parts:
             if isinstance(part, Grid):
                 markdown.append(as_markdown(part))
                 latex.append(as_latex(part, name))
             else:
                 content[f"{name}.png"] = part.draw()
                 markdown.append(f"![{part.title}]({name}.png)")
+    if in_situ is not None:
         if in_situ.missing:
             intro = "What the paper shows and no run here has measured, each with the command that makes it."
             markdown.append("## Missing in-situ runs\n\n" + intro + "\n\n" + "\n".join(f"- {line}" for line in in_situ.missing))
@@ -105,7 +111,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         ("drift.csv", drift_records(sections)),
         ("differences.csv", difference_records(sections)),
         ("glue.csv", glue_records(tables, published)),
-        *(in_situ.records.items() if in_situ is not None else ()),
+        *(item for _, chapter in chapters for item in chapter.records.items()),
     ):
         if records:
             content[name] = as_csv(records)

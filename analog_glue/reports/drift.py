@@ -218,4 +218,9 @@ def label_of(kind: str, section: Section) -> str:
     """Name of a file and a LaTeX label."""
     parts = [kind, *section.bundle[:3]]
     parts += filter(None, [section.bundle.attention.replace("fp32", ""), section.hardware, section.data_title])
-    return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts)
+    return label_of_names(*parts)
+
+
+def label_of_names(*parts: str) -> str:
+    """Of what is named by `parts`, of which some may be empty."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_.-]+", "_", part) for part in parts if part)

@@ -103,6 +103,25 @@ class Chart:
     log_y: bool = False
 
 
+@dataclass(frozen=True)
+class Bar:
+    """One bar for every line of a chart, and its standard error; None where there is none."""
+
+    label: str
+    values: Sequence[float | None]
+    error: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class BarChart:
+    """Bars to the right, grouped by line; the first line stands on top."""
+
+    title: str
+    x_label: str
+    lines: Sequence[str]
+    bars: Sequence[Bar]
+
+
 def time_label(seconds: float) -> str:
     """A time as people say it: 1 s, 1 h, 1 day, 1 week, 1 month (30 days), 1 year (365 days)."""
     for name, unit in UNITS.items():
@@ -171,6 +190,37 @@ def line_figure(charts: Sequence[Chart], title: str, note: str) -> bytes:
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
         axes.set_xlabel(chart.x_label, color=INK)
         _trim(axes, chart.title, chart.y_label)
+
+    return _page(len(charts), title, note, legend, draw)
+
+
+def bar_figure(charts: Sequence[BarChart], title: str, note: str) -> bytes:
+    """PNG of charts of bars side by side, a bar of one label in the same colour in all of them; fixed bytes as above."""
+    labels = dict.fromkeys(bar.label for chart in charts for bar in chart.bars)
+    colours = dict(zip(labels, (STYLES["B"][0], SPARE_STYLES[1][0], STYLES["C"][0], SPARE_STYLES[0][0]), strict=False))
+
+    def legend() -> dict[str, Any]:
+        from matplotlib.patches import Patch
+
+        return {label: Patch(color=colour) for label, colour in colours.items()}
+
+    def draw(axes: Axes, i: int, width: float, lowest: bool) -> None:
+        chart = charts[i]
+        height = 0.8 / len(chart.bars)
+        for number, bar in enumerate(chart.bars):
+            known = [(place, value) for place, value in enumerate(bar.values) if value is not None and math.isfinite(value)]
+            places = [place + height * (number - (len(chart.bars) - 1) / 2) for place, _ in known]
+            values = [value for _, value in known]
+            axes.barh(places, values, height, color=colours[bar.label], zorder=2)
+            errors = [bar.error[place] or 0.0 for place, _ in known]
+            axes.errorbar(values, places, xerr=errors, fmt="none", ecolor=INK, elinewidth=0.9, capsize=1.5, zorder=3)
+        axes.axvline(0.0, color=GREY, lw=0.8, zorder=2)
+        axes.set_yticks(range(len(chart.lines)), chart.lines)
+        axes.set_ylim(len(chart.lines) - 0.5, -0.5)
+        axes.set_xlabel(chart.x_label, color=INK)
+        _trim(axes, chart.title, "")
+        axes.grid(visible=False, axis="y")
+        axes.grid(axis="x", color=FAINT, lw=0.7)
 
     return _page(len(charts), title, note, legend, draw)
 

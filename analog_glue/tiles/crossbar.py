@@ -1,6 +1,8 @@
 """A crossbar tile on paper (geometry, converters, noise of the periphery) and a programmed one (pairs of devices)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.tiles.converters import ADC, DAC
 from analog_glue.tiles.mapping import TileGrid, conductances_to_weights, weights_to_targets
+
+FINEST_BITS = 24  # of a converter: a float32 holds no finer codes
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Crossbar:
             require_argument(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         for name in ("dac_bits", "adc_bits"):
             bits = getattr(self, name)
-            require_argument(bits is None or 2 <= bits <= 24, name, "lie in 2 … 24, or be null (ideal)", bits)
+            fits = bits is None or 2 <= bits <= FINEST_BITS
+            require_argument(fits, name, f"lie in 2 … {FINEST_BITS}, or be null (ideal)", bits)
         require_argument(self.adc_bound > 0, "adc_bound", "be positive [full-on cells]", self.adc_bound)
         for name in ("output_noise", "read_noise", "ir_drop"):
             require_argument(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
@@ -55,6 +60,32 @@ class Crossbar:
     def is_noisy(self) -> bool:
         """Whether an output differs from one product to the next."""
         return self.output_noise > 0 or self.read_noise > 0
+
+    @property
+    def non_idealities(self) -> Mapping[str, Mapping[str, Any]]:
+        """What makes this periphery less than ideal: name → the fields, with their values, that take it away; as of a device.
+
+        The output noise stands before the ADC in whose LSB it is counted, so that taken away in this order no ADC is left.
+        """
+        parts: dict[str, tuple[bool, Mapping[str, Any]]] = {
+            "dac": (self.dac_bits is not None, {"dac_bits": None}),
+            "read noise": (self.read_noise > 0, {"read_noise": 0.0}),
+            "output noise": (self.output_noise > 0, {"output_noise": 0.0}),
+            "adc": (self.adc_bits is not None, self._without_adc()),
+            "ir drop": (self.ir_drop > 0, {"ir_drop": 0.0}),
+        }
+        return {name: fields for name, (there, fields) in parts.items() if there}
+
+    def _without_adc(self) -> Mapping[str, Any]:
+        """Where there is output noise an ADC stays that has an LSB: the finest one, which no current can saturate."""
+        if self.output_noise == 0:
+            return {"adc_bits": None}
+        finest = ADC(FINEST_BITS, float(self.rows))
+        return {
+            "adc_bits": finest.bits,
+            "adc_bound": finest.bound,
+            "output_noise": self.output_noise * self.adc.lsb / finest.lsb,
+        }
 
     def grid(self, outputs: int, inputs: int) -> TileGrid:
         return TileGrid.of(outputs, inputs, self.rows, self.columns)

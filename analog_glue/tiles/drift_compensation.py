@@ -44,16 +44,19 @@ def expected_magnitudes(blocks: Tensor, grid: TileGrid, crossbar: Crossbar) -> T
         E|k| = Σ_{n ≥ 0} P(|u + s ξ| > n + ½) = Σ_{n ≥ 0} Φ((u − n − ½) / s) + Φ((−u − n − ½) / s)
 
     Since |w| = |u| LSB, this is a function of |u| alone, tabulated as far as the noise can change a sign; beyond, E|k| = |u|
-    to 2·10⁻³ LSB. An ideal ADC leaves the folded mean s √(2/π) exp(−u² / 2s²) + u erf(u / √2 s).
+    to 2·10⁻³ LSB. An ideal ADC leaves the folded mean s √(2/π) exp(−u² / 2s²) + u erf(u / √2 s); so does one whose steps are
+    far smaller than its noise, but for the 1/12 LSB² that rounding adds to s².
     """
     if not crossbar.is_noisy:
         return one_hot_outputs(blocks, grid, crossbar, noise_key=0).abs_()
     current = one_hot_currents(blocks, grid, crossbar).abs_()
-    if crossbar.adc_bits is None:
-        s = (crossbar.read_noise * current.sqrt()).clamp_(min=1e-12)
+    if crossbar.adc_bits is None or crossbar.output_noise > SMOOTH:
+        lsb = crossbar.adc.lsb
+        fixed = 0.0 if crossbar.adc_bits is None else crossbar.output_noise**2 + 1 / 12
+        s = (current * (crossbar.read_noise**2 / lsb)).add_(fixed).sqrt_().clamp_(min=1e-12)
         ratio = current / s
         expected = torch.erf(ratio / math.sqrt(2)).mul_(current)
-        expected.addcmul_(s, ratio.square_().mul_(-0.5).exp_(), value=math.sqrt(2 / math.pi))
+        expected.addcmul_(s, ratio.square_().mul_(-0.5).exp_(), value=math.sqrt(2 / math.pi)).mul_(lsb)
     else:
         table = _expected_codes(crossbar).to(current)
         end = (len(table) - 1) / TABLE_STEPS
@@ -67,6 +70,7 @@ def expected_magnitudes(blocks: Tensor, grid: TileGrid, crossbar: Crossbar) -> T
 
 
 TABLE_STEPS = 32  # per LSB
+SMOOTH = 8.0  # [LSB] of output noise, in which the steps of an ADC vanish
 
 
 @cache

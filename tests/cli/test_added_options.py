@@ -86,7 +86,8 @@ def added(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, target, None)  # so that it is forgotten afterwards
         del sys.modules[target]
     monkeypatch.setattr("analog_glue.configuration.compose.conf_dir", lambda: conf)
-    monkeypatch.setattr("analog_glue.configuration.compose.SHIPPED", {})
+    for kept in ("SHIPPED", "SHIPPED_OPTIONS"):
+        monkeypatch.setattr(f"analog_glue.configuration.compose.{kept}", {})
     return conf
 
 

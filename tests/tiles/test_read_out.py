@@ -15,6 +15,7 @@ COARSE = Crossbar(adc_bits=6)
 IDEAL_ADC = Crossbar(adc_bits=None, output_noise=0.0)
 MUCH_READ_NOISE = Crossbar(read_noise=0.3)  # so that it turns signs around; at 0.0175 hardly any
 READ_NOISE_ALONE = Crossbar(adc_bits=None, output_noise=0.0, read_noise=0.3)
+FINEST_ADC = Crossbar(adc_bits=24, adc_bound=512.0, output_noise=160.0)  # instead of the one of `NOISY`
 QUIET = Crossbar(output_noise=0.0, read_noise=0.0)
 
 
@@ -25,8 +26,8 @@ def tile(scale, rows=200, columns=64):
 
 @pytest.mark.parametrize(
     "crossbar",
-    [NOISY, COARSE, IDEAL_ADC, MUCH_READ_NOISE, READ_NOISE_ALONE],
-    ids=["10 bits", "6 bits", "ideal ADC", "much read noise", "read noise alone"],
+    [NOISY, COARSE, IDEAL_ADC, MUCH_READ_NOISE, READ_NOISE_ALONE, FINEST_ADC],
+    ids=["10 bits", "6 bits", "ideal ADC", "much read noise", "read noise alone", "finest ADC"],
 )
 @pytest.mark.parametrize("scale", [0.3, 0.05, 0.01])  # down to weights far below an LSB, where the noise floor is everything
 def test_the_expected_read_out_is_the_mean_of_measured_ones(crossbar, scale):

@@ -178,6 +178,11 @@ def test_ideal_devices_behind_ideal_converters_give_the_digital_score(run):
 def test_what_an_extraction_does_not_hold_is_refused(run, capsys):
     assert main(["evaluate", f"checkpoint={run.extraction}", "evaluation.weights=averaged"]) == 2
     assert "training.average_products" in capsys.readouterr().err
+    for word in ("ablate=true", "attention=int8"):
+        capsys.readouterr()
+        assert main(["evaluate", f"checkpoint={run.extraction}", word]) == 2
+        said = capsys.readouterr().err
+        assert f"`{word.partition('=')[0]}` must be" in said and "weights that were trained in situ" in said
     assert main(["evaluate", f"checkpoint={run.folder}"]) == 2
     assert f"analog-glue extract checkpoint={run.folder}" in capsys.readouterr().err
     assert main(["evaluate", f"checkpoint={run.extraction}", "dry_run=true"]) == 0
