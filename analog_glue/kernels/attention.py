@@ -12,7 +12,7 @@ Half steps are rounded to even, and x is divided by s: a product with 1/s would 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -78,6 +78,22 @@ def attend(
     scores = exact_product(q_codes, k_codes.transpose(-2, -1), own * own).mul_(scales.q * scales.k * scaling)
     p_codes = to_codes(probabilities(scores, mask), scales.p, 0, p)
     return exact_product(p_codes, v_codes, p * own).mul_(scales.p * scales.v), p_codes.mul_(scales.p)
+
+
+@attend.compiled("cpu")
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, scales: Scales, codes: Codes
+) -> tuple[Tensor, Tensor]:
+    """Where the CPU multiplies integers; the reference elsewhere, and for what is not a number."""
+    from analog_glue.kernels import vnni
+
+    if vnni.available():
+        from analog_glue.kernels.attention_vnni import attend_heads
+
+        found = attend_heads(q, k, v, mask, scaling, astuple(scales), astuple(codes))
+        if found is not None:
+            return found
+    return attend(q, k, v, mask, scaling, scales, codes)
 
 
 def probabilities(scores: Tensor, mask: Tensor | None) -> Tensor:

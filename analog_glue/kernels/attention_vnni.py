@@ -1,0 +1,304 @@
+"""Attention in integers by the CPU instructions vpdpbusd and vpdpwssd (AVX-512 VNNI), for some of the heads at a time.
+
+    scores_of     Q, K and mask to scores                                   softmax is torch's own and stands between the two
+    outputs_of    probabilities and V to outputs; probabilities become multiples of their scale
+
+Both multiply rows with columns. A word of a row (codes of one query: Q, then P) meets the same word of 32 columns (keys, then
+entries of V): four unsigned with four signed codes of 8 bits, or two with two signed ones of 16 bits. Codes of Q are made
+unsigned by adding 128, so a sum comes out too large by 128 Σ k: it starts at −128 Σ k.
+
+Tensors [examples, heads, tokens, d] come as their flat memory with the steps from one example, head and token to the next, so
+that none is copied: a transformer hands over views in which heads and tokens are swapped.
+"""
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import float32, int32, int64, types
+from numba.extending import intrinsic
+from torch import Tensor
+
+from analog_glue.kernels.jit import exact
+from analog_glue.kernels.parallel import run
+from analog_glue.kernels.vnni import BYTE, LANES, LONG, SUMS, WORD, declared, spread
+
+HEIGHT = 8  # rows of a tile
+REGISTERS = 2  # of sums per row: 16 sums hide how long the instruction takes, and 32 columns divide 32, 64 and 128
+WIDTH = REGISTERS * LANES  # columns of a panel
+WORD_SIZE = 4  # [bytes]
+OFFSET = 128  # makes codes of 8 bits unsigned
+LARGEST_SUM = 2**31 - 1
+CACHE = 2**19  # [bytes] of scores at a time: softmax and the second product find them in the second-level cache
+
+
+def attend_heads(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    scales: tuple[float, float, float, float],
+    largest: tuple[int, int],
+) -> tuple[Tensor, Tensor] | None:
+    """See `attention.attend`; output and P have the memory order of a transformer's [examples, tokens, heads, d].
+
+    Args:
+        scales: Of Q, K, V and P.
+        largest: Largest code of Q, K and V, and that of P.
+
+    Returns:
+        None where a sum could exceed 32 bits, or where a number is not one.
+    """
+    examples, heads, tokens, d = q.shape
+    own, p_largest = largest
+    if own * max((own + OFFSET) * d, p_largest * tokens) > LARGEST_SUM:
+        return None
+    out = torch.empty(examples, tokens, heads, d)
+    p = torch.empty(examples * heads, tokens, tokens)
+    q_memory, k_memory, v_memory = (_memory(x) for x in (q, k, v))
+    nothing = np.empty(0, np.float32), (0, 0, 0)
+    mask_memory = nothing if mask is None else _memory(mask.expand(examples, heads, tokens, tokens))
+    out_memory = _memory(out.transpose(1, 2))
+    q_step, k_step, v_step, p_step = (np.float32(scale) for scale in scales)
+    before = np.float32(scales[0] * scales[1] * scaling)
+    after = np.float32(scales[3] * scales[2])
+    limits = np.float32(own), np.float32(p_largest)
+    kind, group = (np.uint8, 4) if own < 128 and p_largest < 256 else (np.int16, 2)
+    sound = True
+
+    def compute(first: int) -> None:
+        nonlocal sound
+        some = p[first : first + part]
+        rows = (np.empty((HEIGHT, -(-size // group) * group), kind) for size in (d, tokens))
+        scored = scores_of(
+            *q_memory, *k_memory, d, *mask_memory, (q_step, k_step), limits[0], before, heads, first, next(rows), some.numpy()
+        )
+        torch.softmax(some, -1, out=some)
+        summed = outputs_of(
+            some.numpy(), *v_memory, d, (p_step, v_step), limits[::-1], after, heads, first, next(rows), *out_memory
+        )
+        sound = sound and scored and summed
+
+    part = max(1, min(CACHE // (4 * tokens * tokens), -(-len(p) // torch.get_num_threads())))
+    run(compute, range(0, len(p), part))
+    return (out.transpose(1, 2), p.view(examples, heads, tokens, tokens)) if sound else None
+
+
+def _memory(x: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Flat memory of [examples, heads, tokens, …] with the steps along these, in which the last dimension lies densely."""
+    if x.stride(-1) != 1:
+        x = x.contiguous()
+    size = 1 + sum((length - 1) * step for length, step in zip(x.shape, x.stride(), strict=True))
+    return x.as_strided((size,), (1,)).numpy(), x.stride()[:3]
+
+
+@exact
+def _to_codes(numbers, step, lowest, largest, offset, codes):
+    """`attention.to_codes` of a row, plus `offset`. Returns whether all numbers are numbers."""
+    strange = int32(0)
+    for j in range(numbers.shape[0]):
+        number = numbers[j]
+        code = min(max(np.rint(number / step), lowest), largest)
+        codes[j] = int32(code + offset)
+        strange |= int32(number != number)
+    return strange == 0
+
+
+@exact
+def scores_of(q, q_steps, k, k_steps, d, mask, mask_steps, scales, largest, factor, heads, first, rows, out):
+    """Scores of some heads, from number `first` of all heads of all examples on.
+
+    Args:
+        q, k, mask: float32 memory; an empty `mask` hides nothing.
+        q_steps, k_steps, mask_steps: From one example, head and token (of `mask`: query) to the next.
+        scales: Of Q and of K, float32.
+        largest: Largest code, float32.
+        factor: What 1 in a sum of products is worth, float32.
+        heads: Of an example.
+        rows: [HEIGHT, d filled up to whole words], overwritten; uint8 for codes of 8 bits, int16 for wider ones.
+        out: float32 [some heads, tokens, tokens].
+
+    Returns:
+        Whether every number in Q and K is one; `out` has no meaning otherwise.
+    """
+    tokens, group = out.shape[1], WORD_SIZE // rows.itemsize
+    words = rows.shape[1] // group
+    panels = -(-tokens // WIDTH)
+    packed = np.empty((panels, words, WIDTH), np.int32)
+    key = np.zeros((1, rows.shape[1]), rows.dtype)
+    key_words = key.view(np.int32)
+    offset = float32(OFFSET) if rows.itemsize == 1 else float32(0)
+    starts, sums = np.zeros(panels * WIDTH, np.int32), np.empty((HEIGHT, panels * WIDTH), np.int32)
+    sound = True
+    for n in range(out.shape[0]):
+        example, head = divmod(first + n, heads)
+        q_at = example * q_steps[0] + head * q_steps[1]
+        k_at = example * k_steps[0] + head * k_steps[1]
+        mask_at = example * mask_steps[0] + head * mask_steps[1]
+        for t in range(tokens):
+            at = k_at + t * k_steps[2]
+            # Of 8 bits, codes are signed here, and `key` keeps their lowest 8 bits.
+            sound &= _to_codes(k[at : at + d], scales[1], -largest, largest, float32(0), key[0])
+            panel, column = divmod(t, WIDTH)
+            for w in range(words):
+                packed[panel, w, column] = key_words[0, w]
+            if offset > 0:
+                total = int32(0)
+                for j in range(d):
+                    total += int32(np.int8(key[0, j]))
+                starts[t] = int32(total * int32(-OFFSET))
+        for t in range(0, tokens, HEIGHT):
+            height = min(HEIGHT, tokens - t)
+            for v in range(height):
+                at = q_at + (t + v) * q_steps[2]
+                sound &= _to_codes(q[at : at + d], scales[0], -largest, largest, offset, rows[v])
+            for panel in range(panels):
+                _tile(words, rows, packed, panel * words * WIDTH, starts, panel * WIDTH, sums, panel * WIDTH, panels * WIDTH)
+            for v in range(height):
+                row, of_row = out[n, t + v], sums[v]
+                if mask.shape[0] > 0:
+                    at = mask_at + (t + v) * mask_steps[2]
+                    added = mask[at : at + tokens]
+                    for i in range(tokens):
+                        row[i] = float32(of_row[i]) * factor + added[i]
+                else:
+                    for i in range(tokens):
+                        row[i] = float32(of_row[i]) * factor
+    return sound
+
+
+@exact
+def outputs_of(p, v, v_steps, d, scales, largest, factor, heads, first, rows, out, out_steps):
+    """Outputs of some heads; `p` becomes multiples of its scale.
+
+    Args:
+        p: float32 [some heads, tokens, tokens], probabilities.
+        v, out: float32 memory; v_steps, out_steps: from one example, head and token to the next.
+        scales: Of P and of V, float32.
+        largest: Largest codes of P and of V, float32.
+        factor: What 1 in a sum of products is worth, float32.
+        heads, first: See `scores_of`.
+        rows: [HEIGHT, tokens filled up to whole words], overwritten; see `scores_of`.
+
+    Returns:
+        Whether every number in P and V is one; `out` has no meaning otherwise.
+    """
+    tokens, group = p.shape[1], WORD_SIZE // rows.itemsize
+    bits, kept = int32(8 * rows.itemsize), int32((1 << (8 * rows.itemsize)) - 1)
+    words = rows.shape[1] // group
+    panels = -(-d // WIDTH)
+    packed = np.empty((panels, words, WIDTH), np.int32)
+    codes = np.zeros((group, panels * WIDTH), np.int32)
+    starts, sums = np.zeros(WIDTH, np.int32), np.empty((HEIGHT, panels * WIDTH), np.int32)
+    sound = True
+    for n in range(p.shape[0]):
+        example, head = divmod(first + n, heads)
+        v_at = example * v_steps[0] + head * v_steps[1]
+        out_at = example * out_steps[0] + head * out_steps[1]
+        for w in range(words):
+            for r in range(group):
+                t = w * group + r
+                if t < tokens:
+                    at = v_at + t * v_steps[2]
+                    sound &= _to_codes(v[at : at + d], scales[1], -largest[1], largest[1], float32(0), codes[r])
+                else:
+                    codes[r] = 0
+            for panel in range(panels):
+                target = packed[panel, w]
+                for i in range(WIDTH):
+                    target[i] = 0
+                for r in range(group):
+                    source, shift = codes[r, panel * WIDTH : (panel + 1) * WIDTH], int32(bits * r)
+                    for i in range(WIDTH):
+                        target[i] |= int32(int32(source[i] & kept) << shift)
+        for t in range(0, tokens, HEIGHT):
+            height = min(HEIGHT, tokens - t)
+            for i in range(height):
+                row, code = p[n, t + i], rows[i]
+                sound &= _to_codes(row, scales[0], float32(0), largest[0], float32(0), code)
+                for j in range(tokens):
+                    row[j] = float32(code[j]) * scales[0]
+            for panel in range(panels):
+                _tile(words, rows, packed, panel * words * WIDTH, starts, 0, sums, panel * WIDTH, panels * WIDTH)
+            for i in range(height):
+                at = out_at + (t + i) * out_steps[2]
+                row, of_row = out[at : at + d], sums[i]
+                for j in range(d):
+                    row[j] = float32(of_row[j]) * factor
+    return sound
+
+
+@intrinsic
+def _tile(typing_context, words, rows, packed, packed_at, starts, start_at, sums, sum_at, sum_step):
+    """Sums of `HEIGHT` rows with one panel of columns; `…_at` are positions in the arrays seen as flat memory."""
+    assert all(isinstance(array, types.Array) and array.layout == "C" for array in (rows, packed, starts, sums))
+    signature = types.void(int64, rows, packed, int64, starts, int64, sums, int64, int64)
+
+    def emit(context, builder, signature, arguments):
+        def memory(index: int) -> ir.Value:
+            return context.make_array(signature.args[index])(context, builder, arguments[index]).data
+
+        def pointer(index: int) -> ir.Value:
+            return builder.gep(memory(index), [arguments[index + 1]])
+
+        tile = _tile_function(builder.module, 8 * context.get_abi_sizeof(context.get_data_type(rows.dtype)))
+        codes = builder.bitcast(memory(1), WORD.as_pointer())
+        builder.call(tile, [arguments[0], codes, pointer(2), pointer(4), pointer(6), arguments[8]])
+        return context.get_dummy_value()
+
+    return signature, emit
+
+
+def _tile_function(module: ir.Module, bits: int) -> ir.Function:
+    """The function (words, rows*, panel*, starts*, sums*, sum step) of a module, for codes of 8 or 16 bits."""
+    name = f"analog_glue_attention_tile_{bits}"
+    if name in module.globals:
+        return module.globals[name]
+    at = WORD.as_pointer()
+    tile = ir.Function(module, ir.FunctionType(ir.VoidType(), [LONG, at, at, at, at, LONG]), name)
+    tile.linkage = "internal"
+    tile.attributes.add("noinline")
+    tile.attributes.add("nounwind")
+    _emit_tile(tile, "vpdpbusd" if bits == 8 else "vpdpwssd")
+    return tile
+
+
+def _emit_tile(tile: ir.Function, instruction: str) -> None:
+    words, rows, panel, starts, sums_at, step = tile.args
+    dot = declared(tile.module, f"llvm.x86.avx512.{instruction}.512", SUMS, [SUMS, SUMS, SUMS])
+    builder = ir.IRBuilder(tile.append_basic_block("entry"))
+
+    def constant(number: int) -> ir.Constant:
+        return ir.Constant(LONG, number)
+
+    def registers(memory: ir.Value, position: ir.Value) -> list[ir.Value]:
+        return [
+            builder.bitcast(builder.gep(memory, [builder.add(position, constant(r * LANES))]), SUMS.as_pointer())
+            for r in range(REGISTERS)
+        ]
+
+    first = [builder.load(register, align=WORD_SIZE) for register in registers(starts, constant(0))]
+    row_of = [builder.gep(rows, [builder.mul(words, constant(v))]) for v in range(HEIGHT)]
+    before = builder.block
+    loop, after = tile.append_basic_block("loop"), tile.append_basic_block("after")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    word = builder.phi(LONG)
+    word.add_incoming(constant(0), before)
+    sums = [[builder.phi(SUMS) for _ in range(REGISTERS)] for _ in range(HEIGHT)]
+    columns = [builder.load(register, align=WORD_SIZE) for register in registers(panel, builder.mul(word, constant(WIDTH)))]
+    for v in range(HEIGHT):
+        codes = spread(builder, builder.load(builder.gep(row_of[v], [word]), align=1))
+        for r in range(REGISTERS):
+            added = builder.call(dot, [sums[v][r], codes, columns[r]])
+            sums[v][r].add_incoming(first[r], before)
+            sums[v][r].add_incoming(added, loop)
+            sums[v][r] = added
+    following = builder.add(word, constant(1))
+    word.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", following, words), loop, after)
+    builder.position_at_end(after)
+    for v in range(HEIGHT):
+        for r, register in enumerate(registers(sums_at, builder.mul(step, constant(v)))):
+            builder.store(sums[v][r], register, align=WORD_SIZE)
+    builder.ret_void()
