@@ -61,8 +61,15 @@ def exact_product(a: Tensor, b: Tensor, largest: int) -> Tensor:
 
 @operation
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, scales: Scales, codes: Codes
-) -> tuple[Tensor, Tensor]:
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    scales: Scales,
+    codes: Codes,
+    wants_p: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     """Attention of Q, K and V in integers.
 
     Args:
@@ -71,29 +78,37 @@ def attend(
         scaling: Factor of the scores, 1/√d.
 
     Returns:
-        Output, float32 [batch, heads, tokens, d], and P as multiples of its scale [batch, heads, tokens, tokens].
+        Output, float32 [batch, heads, tokens, d], and P as multiples of its scale [batch, heads, tokens, tokens] if wanted.
     """
     own, p = codes.operands, codes.probabilities
     q_codes, k_codes, v_codes = (to_codes(x, s, -own, own) for x, s in ((q, scales.q), (k, scales.k), (v, scales.v)))
     scores = exact_product(q_codes, k_codes.transpose(-2, -1), own * own).mul_(scales.q * scales.k * scaling)
     p_codes = to_codes(probabilities(scores, mask), scales.p, 0, p)
-    return exact_product(p_codes, v_codes, p * own).mul_(scales.p * scales.v), p_codes.mul_(scales.p)
+    out = exact_product(p_codes, v_codes, p * own).mul_(scales.p * scales.v)
+    return out, p_codes.mul_(scales.p) if wants_p else None
 
 
 @attend.compiled("cpu")
 def _attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, scales: Scales, codes: Codes
-) -> tuple[Tensor, Tensor]:
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    scales: Scales,
+    codes: Codes,
+    wants_p: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     """Where the CPU multiplies integers; the reference elsewhere, and for what is not a number."""
     from analog_glue.kernels import vnni
 
     if vnni.available():
         from analog_glue.kernels.attention_vnni import attend_heads
 
-        found = attend_heads(q, k, v, mask, scaling, astuple(scales), astuple(codes))
+        found = attend_heads(q, k, v, mask, scaling, astuple(scales), astuple(codes), wants_p)
         if found is not None:
             return found
-    return attend(q, k, v, mask, scaling, scales, codes)
+    return attend(q, k, v, mask, scaling, scales, codes, wants_p)
 
 
 def probabilities(scores: Tensor, mask: Tensor | None) -> Tensor:

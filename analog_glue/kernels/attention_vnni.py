@@ -1,7 +1,7 @@
 """Attention in integers by the CPU instructions vpdpbusd and vpdpwssd (AVX-512 VNNI), for some of the heads at a time.
 
     scores_of     Q, K and mask to scores                                   softmax is torch's own and stands between the two
-    outputs_of    probabilities and V to outputs; probabilities become multiples of their scale
+    outputs_of    probabilities and V to outputs, and to multiples of the scale
 
 Both multiply rows with columns. A word of a row (codes of one query: Q, then P) meets the same word of 32 columns (keys, then
 entries of V): four unsigned with four signed codes of 8 bits, or two with two signed ones of 16 bits. Codes of Q are made
@@ -20,13 +20,14 @@ from torch import Tensor
 
 from analog_glue.kernels.jit import exact
 from analog_glue.kernels.parallel import run
-from analog_glue.kernels.vnni import BYTE, LANES, LONG, SUMS, WORD, declared, spread
+from analog_glue.kernels.vnni import LANES, LONG, SUMS, WORD, declared, spread
 
 HEIGHT = 8  # rows of a tile
 REGISTERS = 2  # of sums per row: 16 sums hide how long the instruction takes, and 32 columns divide 32, 64 and 128
-WIDTH = REGISTERS * LANES  # columns of a panel
+WIDTH = REGISTERS * LANES  # columns of a tile
 WORD_SIZE = 4  # [bytes]
 OFFSET = 128  # makes codes of 8 bits unsigned
+BYTE_MASK, HALF_MASK = np.int32(0xFF), np.int32(0xFFFF)
 LARGEST_SUM = 2**31 - 1
 CACHE = 2**19  # [bytes] of scores at a time: softmax and the second product find them in the second-level cache
 
@@ -39,12 +40,14 @@ def attend_heads(
     scaling: float,
     scales: tuple[float, float, float, float],
     largest: tuple[int, int],
-) -> tuple[Tensor, Tensor] | None:
+    wants_p: bool,
+) -> tuple[Tensor, Tensor | None] | None:
     """See `attention.attend`; output and P have the memory order of a transformer's [examples, tokens, heads, d].
 
     Args:
         scales: Of Q, K, V and P.
         largest: Largest code of Q, K and V, and that of P.
+        wants_p: Whether P is handed back; memory for it costs more than a product.
 
     Returns:
         None where a sum could exceed 32 bits, or where a number is not one.
@@ -54,7 +57,8 @@ def attend_heads(
     if own * max((own + OFFSET) * d, p_largest * tokens) > LARGEST_SUM:
         return None
     out = torch.empty(examples, tokens, heads, d)
-    p = torch.empty(examples * heads, tokens, tokens)
+    count = examples * heads
+    p = torch.empty(count, tokens, tokens) if wants_p else None
     q_memory, k_memory, v_memory = (_memory(x) for x in (q, k, v))
     nothing = np.empty(0, np.float32), (0, 0, 0)
     mask_memory = nothing if mask is None else _memory(mask.expand(examples, heads, tokens, tokens))
@@ -68,20 +72,24 @@ def attend_heads(
 
     def compute(first: int) -> None:
         nonlocal sound
-        some = p[first : first + part]
-        rows = (np.empty((HEIGHT, -(-size // group) * group), kind) for size in (d, tokens))
+        size = min(part, count - first)
+        some = torch.empty(size, tokens, tokens) if p is None else p[first : first + size]
+        of_q, of_p = (np.empty((HEIGHT, -(-length // group) * group), kind) for length in (d, tokens))
+        tiles = some.numpy()
         scored = scores_of(
-            *q_memory, *k_memory, d, *mask_memory, (q_step, k_step), limits[0], before, heads, first, next(rows), some.numpy()
+            *q_memory, *k_memory, d, *mask_memory, (q_step, k_step), limits[0], before, heads, first, of_q, tiles
         )
         torch.softmax(some, -1, out=some)
         summed = outputs_of(
-            some.numpy(), *v_memory, d, (p_step, v_step), limits[::-1], after, heads, first, next(rows), *out_memory
+            tiles, *v_memory, d, (p_step, v_step), limits[::-1], after, heads, first, of_p, *out_memory, wants_p
         )
         sound = sound and scored and summed
 
-    part = max(1, min(CACHE // (4 * tokens * tokens), -(-len(p) // torch.get_num_threads())))
-    run(compute, range(0, len(p), part))
-    return (out.transpose(1, 2), p.view(examples, heads, tokens, tokens)) if sound else None
+    part = max(1, min(CACHE // (4 * tokens * tokens), -(-count // torch.get_num_threads())))
+    run(compute, range(0, count, part))
+    if not sound:
+        return None
+    return out.transpose(1, 2), None if p is None else p.view(examples, heads, tokens, tokens)
 
 
 def _memory(x: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -123,12 +131,12 @@ def scores_of(q, q_steps, k, k_steps, d, mask, mask_steps, scales, largest, fact
     """
     tokens, group = out.shape[1], WORD_SIZE // rows.itemsize
     words = rows.shape[1] // group
-    panels = -(-tokens // WIDTH)
-    packed = np.empty((panels, words, WIDTH), np.int32)
+    columns = -(-tokens // WIDTH) * WIDTH
+    packed = np.empty((words, columns), np.int32)
     key = np.zeros((1, rows.shape[1]), rows.dtype)
     key_words = key.view(np.int32)
     offset = float32(OFFSET) if rows.itemsize == 1 else float32(0)
-    starts, sums = np.zeros(panels * WIDTH, np.int32), np.empty((HEIGHT, panels * WIDTH), np.int32)
+    starts, sums = np.zeros(columns, np.int32), np.empty((HEIGHT, columns), np.int32)
     sound = True
     for n in range(out.shape[0]):
         example, head = divmod(first + n, heads)
@@ -139,9 +147,8 @@ def scores_of(q, q_steps, k, k_steps, d, mask, mask_steps, scales, largest, fact
             at = k_at + t * k_steps[2]
             # Of 8 bits, codes are signed here, and `key` keeps their lowest 8 bits.
             sound &= _to_codes(k[at : at + d], scales[1], -largest, largest, float32(0), key[0])
-            panel, column = divmod(t, WIDTH)
             for w in range(words):
-                packed[panel, w, column] = key_words[0, w]
+                packed[w, t] = key_words[0, w]
             if offset > 0:
                 total = int32(0)
                 for j in range(d):
@@ -152,8 +159,8 @@ def scores_of(q, q_steps, k, k_steps, d, mask, mask_steps, scales, largest, fact
             for v in range(height):
                 at = q_at + (t + v) * q_steps[2]
                 sound &= _to_codes(q[at : at + d], scales[0], -largest, largest, offset, rows[v])
-            for panel in range(panels):
-                _tile(words, rows, packed, panel * words * WIDTH, starts, panel * WIDTH, sums, panel * WIDTH, panels * WIDTH)
+            for i in range(0, columns, WIDTH):
+                _tile(words, rows, packed, starts, sums, i, columns)
             for v in range(height):
                 row, of_row = out[n, t + v], sums[v]
                 if mask.shape[0] > 0:
@@ -168,8 +175,8 @@ def scores_of(q, q_steps, k, k_steps, d, mask, mask_steps, scales, largest, fact
 
 
 @exact
-def outputs_of(p, v, v_steps, d, scales, largest, factor, heads, first, rows, out, out_steps):
-    """Outputs of some heads; `p` becomes multiples of its scale.
+def outputs_of(p, v, v_steps, d, scales, largest, factor, heads, first, rows, out, out_steps, wants_p):
+    """Outputs of some heads; where they are wanted, `p` becomes multiples of its scale.
 
     Args:
         p: float32 [some heads, tokens, tokens], probabilities.
@@ -184,12 +191,11 @@ def outputs_of(p, v, v_steps, d, scales, largest, factor, heads, first, rows, ou
         Whether every number in P and V is one; `out` has no meaning otherwise.
     """
     tokens, group = p.shape[1], WORD_SIZE // rows.itemsize
-    bits, kept = int32(8 * rows.itemsize), int32((1 << (8 * rows.itemsize)) - 1)
     words = rows.shape[1] // group
-    panels = -(-d // WIDTH)
-    packed = np.empty((panels, words, WIDTH), np.int32)
-    codes = np.zeros((group, panels * WIDTH), np.int32)
-    starts, sums = np.zeros(WIDTH, np.int32), np.empty((HEIGHT, panels * WIDTH), np.int32)
+    columns = -(-d // WIDTH) * WIDTH
+    packed = np.empty((words, columns), np.int32)
+    codes = np.zeros((group, columns), np.int32)
+    starts, sums = np.zeros(columns, np.int32), np.empty((HEIGHT, columns), np.int32)
     sound = True
     for n in range(p.shape[0]):
         example, head = divmod(first + n, heads)
@@ -203,23 +209,26 @@ def outputs_of(p, v, v_steps, d, scales, largest, factor, heads, first, rows, ou
                     sound &= _to_codes(v[at : at + d], scales[1], -largest[1], largest[1], float32(0), codes[r])
                 else:
                     codes[r] = 0
-            for panel in range(panels):
-                target = packed[panel, w]
-                for i in range(WIDTH):
-                    target[i] = 0
-                for r in range(group):
-                    source, shift = codes[r, panel * WIDTH : (panel + 1) * WIDTH], int32(bits * r)
-                    for i in range(WIDTH):
-                        target[i] |= int32(int32(source[i] & kept) << shift)
+            target = packed[w]
+            if group == 4:
+                low, second, third, high = codes[0], codes[1], codes[2], codes[3]
+                for i in range(columns):
+                    lower = int32(low[i] & BYTE_MASK) | int32(int32(second[i] & BYTE_MASK) << int32(8))
+                    target[i] = lower | int32(int32(third[i] & BYTE_MASK) << int32(16)) | int32(high[i] << int32(24))
+            else:
+                low, high = codes[0], codes[1]
+                for i in range(columns):
+                    target[i] = int32(low[i] & HALF_MASK) | int32(high[i] << int32(16))
         for t in range(0, tokens, HEIGHT):
             height = min(HEIGHT, tokens - t)
             for i in range(height):
                 row, code = p[n, t + i], rows[i]
                 sound &= _to_codes(row, scales[0], float32(0), largest[0], float32(0), code)
-                for j in range(tokens):
-                    row[j] = float32(code[j]) * scales[0]
-            for panel in range(panels):
-                _tile(words, rows, packed, panel * words * WIDTH, starts, 0, sums, panel * WIDTH, panels * WIDTH)
+                if wants_p:
+                    for j in range(tokens):
+                        row[j] = float32(code[j]) * scales[0]
+            for i in range(0, columns, WIDTH):
+                _tile(words, rows, packed, starts, sums, i, columns)
             for i in range(height):
                 at = out_at + (t + i) * out_steps[2]
                 row, of_row = out[at : at + d], sums[i]
@@ -229,28 +238,26 @@ def outputs_of(p, v, v_steps, d, scales, largest, factor, heads, first, rows, ou
 
 
 @intrinsic
-def _tile(typing_context, words, rows, packed, packed_at, starts, start_at, sums, sum_at, sum_step):
-    """Sums of `HEIGHT` rows with one panel of columns; `…_at` are positions in the arrays seen as flat memory."""
+def _tile(typing_context, words, rows, packed, starts, sums, first, columns):
+    """Sums of `HEIGHT` rows with the `WIDTH` columns from `first` on."""
     assert all(isinstance(array, types.Array) and array.layout == "C" for array in (rows, packed, starts, sums))
-    signature = types.void(int64, rows, packed, int64, starts, int64, sums, int64, int64)
+    signature = types.void(int64, rows, packed, starts, sums, int64, int64)
 
     def emit(context, builder, signature, arguments):
         def memory(index: int) -> ir.Value:
             return context.make_array(signature.args[index])(context, builder, arguments[index]).data
 
-        def pointer(index: int) -> ir.Value:
-            return builder.gep(memory(index), [arguments[index + 1]])
-
         tile = _tile_function(builder.module, 8 * context.get_abi_sizeof(context.get_data_type(rows.dtype)))
         codes = builder.bitcast(memory(1), WORD.as_pointer())
-        builder.call(tile, [arguments[0], codes, pointer(2), pointer(4), pointer(6), arguments[8]])
+        from_first = [builder.gep(memory(index), [arguments[5]]) for index in (2, 3, 4)]
+        builder.call(tile, [arguments[0], codes, *from_first, arguments[6]])
         return context.get_dummy_value()
 
     return signature, emit
 
 
 def _tile_function(module: ir.Module, bits: int) -> ir.Function:
-    """The function (words, rows*, panel*, starts*, sums*, sum step) of a module, for codes of 8 or 16 bits."""
+    """The function (words, rows*, packed*, starts*, sums*, columns) of a module, for codes of 8 or 16 bits."""
     name = f"analog_glue_attention_tile_{bits}"
     if name in module.globals:
         return module.globals[name]
@@ -264,7 +271,7 @@ def _tile_function(module: ir.Module, bits: int) -> ir.Function:
 
 
 def _emit_tile(tile: ir.Function, instruction: str) -> None:
-    words, rows, panel, starts, sums_at, step = tile.args
+    words, rows, packed, starts, sums_at, step = tile.args
     dot = declared(tile.module, f"llvm.x86.avx512.{instruction}.512", SUMS, [SUMS, SUMS, SUMS])
     builder = ir.IRBuilder(tile.append_basic_block("entry"))
 
@@ -286,7 +293,7 @@ def _emit_tile(tile: ir.Function, instruction: str) -> None:
     word = builder.phi(LONG)
     word.add_incoming(constant(0), before)
     sums = [[builder.phi(SUMS) for _ in range(REGISTERS)] for _ in range(HEIGHT)]
-    columns = [builder.load(register, align=WORD_SIZE) for register in registers(panel, builder.mul(word, constant(WIDTH)))]
+    columns = [builder.load(register, align=WORD_SIZE) for register in registers(packed, builder.mul(word, step))]
     for v in range(HEIGHT):
         codes = spread(builder, builder.load(builder.gep(row_of[v], [word]), align=1))
         for r in range(REGISTERS):
