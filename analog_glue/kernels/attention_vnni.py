@@ -20,11 +20,12 @@ from torch import Tensor
 
 from analog_glue.kernels.jit import exact
 from analog_glue.kernels.parallel import run
-from analog_glue.kernels.vnni import LANES, LONG, SUMS, WORD, declared, spread
+from analog_glue.kernels.vnni import BYTE, LANES, LONG, SUMS, WORD, declared, spread
 
 HEIGHT = 8  # rows of a tile
 REGISTERS = 2  # of sums per row: 16 sums hide how long the instruction takes, and 32 columns divide 32, 64 and 128
 WIDTH = REGISTERS * LANES  # columns of a tile
+LINE = 16  # numbers of a cache line
 WORD_SIZE = 4  # [bytes]
 OFFSET = 128  # makes codes of 8 bits unsigned
 BYTE_MASK, HALF_MASK = np.int32(0xFF), np.int32(0xFFFF)
@@ -100,6 +101,28 @@ def _memory(x: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
     return x.as_strided((size,), (1,)).numpy(), x.stride()[:3]
 
 
+@intrinsic
+def _fetch(typing_context, memory, at):
+    """Bring the cache line of memory[at] near; nothing happens where there is no such number."""
+
+    def emit(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), BYTE.as_pointer())
+        fetch = declared(builder.module, "llvm.prefetch.p0", ir.VoidType(), [BYTE.as_pointer(), WORD, WORD, WORD])
+        to_read, second_level, of_data = (ir.Constant(WORD, number) for number in (0, 2, 1))
+        builder.call(fetch, [place, to_read, second_level, of_data])
+        return context.get_dummy_value()
+
+    return types.void(memory, int64), emit
+
+
+@exact
+def _next_head(memory, at, step, d):
+    """A row of the next head, beside the one that is read now, so that no head waits for its rows, which lie far apart."""
+    for j in range(at + step, at + step + d, LINE):
+        _fetch(memory, j)
+
+
 @exact
 def _to_codes(numbers, step, lowest, largest, offset, codes):
     """`attention.to_codes` of a row, plus `offset`. Returns whether all numbers are numbers."""
@@ -145,6 +168,7 @@ def scores_of(q, q_steps, k, k_steps, d, mask, mask_steps, scales, largest, fact
         mask_at = example * mask_steps[0] + head * mask_steps[1]
         for t in range(tokens):
             at = k_at + t * k_steps[2]
+            _next_head(k, at, k_steps[1], d)
             # Of 8 bits, codes are signed here, and `key` keeps their lowest 8 bits.
             sound &= _to_codes(k[at : at + d], scales[1], -largest, largest, float32(0), key[0])
             for w in range(words):
@@ -158,6 +182,7 @@ def scores_of(q, q_steps, k, k_steps, d, mask, mask_steps, scales, largest, fact
             height = min(HEIGHT, tokens - t)
             for v in range(height):
                 at = q_at + (t + v) * q_steps[2]
+                _next_head(q, at, q_steps[1], d)
                 sound &= _to_codes(q[at : at + d], scales[0], -largest, largest, offset, rows[v])
             for i in range(0, columns, WIDTH):
                 _tile(words, rows, packed, starts, sums, i, columns)
@@ -206,6 +231,7 @@ def outputs_of(p, v, v_steps, d, scales, largest, factor, heads, first, rows, ou
                 t = w * group + r
                 if t < tokens:
                     at = v_at + t * v_steps[2]
+                    _next_head(v, at, v_steps[1], d)
                     sound &= _to_codes(v[at : at + d], scales[1], -largest[1], largest[1], float32(0), codes[r])
                 else:
                     codes[r] = 0
