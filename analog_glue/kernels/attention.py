@@ -129,34 +129,66 @@ def without_mean_key(k: Tensor, unmasked: Tensor) -> Tensor:
     return k - mean
 
 
-def learned_step(x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor) -> Tensor:
+def learned_step(
+    x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor, kernel: str = "reference"
+) -> Tensor:
     """x rounded to a multiple of `step` within lowest … largest, with the gradients of LSQ.
 
     Args:
         step: Positive scalar.
         count: N, how many entries of x count.
+        kernel: "reference" or "compiled".
     """
-    result: Tensor = _LearnedStep.apply(x, step, lowest, largest, count)
+    result: Tensor = _LearnedStep.apply(x, step, lowest, largest, count, kernel)
     return result
+
+
+@operation
+def to_multiples(x: Tensor, step: Tensor, lowest: int, largest: int) -> Tensor:
+    """The code of x times `step`."""
+    return to_codes(x, step.item(), lowest, largest).mul_(step)
+
+
+@operation
+def gradients_of_multiples(
+    gradient: Tensor, x: Tensor, step: Tensor, lowest: int, largest: int
+) -> tuple[Tensor, Tensor]:
+    """The gradient of x, from `gradient` with respect to its multiple, and Σ of Eq. 3 over all x."""
+    ratio = x / step
+    codes = ratio.round().clamp_(lowest, largest)
+    inside = (ratio >= lowest) & (ratio <= largest)
+    return gradient * inside, (gradient * torch.where(inside, codes - ratio, codes)).sum()
+
+
+@to_multiples.compiled("cpu")
+def _to_multiples(x: Tensor, step: Tensor, lowest: int, largest: int) -> Tensor:
+    from analog_glue.kernels.learned_step import forward
+
+    return forward(x, step, lowest, largest)
+
+
+@gradients_of_multiples.compiled("cpu")
+def _gradients_of_multiples(
+    gradient: Tensor, x: Tensor, step: Tensor, lowest: int, largest: int
+) -> tuple[Tensor, Tensor]:
+    from analog_glue.kernels.learned_step import backward
+
+    return backward(gradient, x, step, lowest, largest)
 
 
 class _LearnedStep(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor, kernel: str) -> Tensor:
         ctx.save_for_backward(x, step, count)
-        ctx.range = lowest, largest
-        return to_codes(x, step.item(), lowest, largest).mul_(step)
+        ctx.range, ctx.kernel = (lowest, largest), kernel
+        return to_multiples.by(kernel, x.device)(x, step, lowest, largest)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = gradients
         x, step, count = ctx.saved_tensors
         lowest, largest = ctx.range
-        ratio = x / step
-        codes = ratio.round().clamp_(lowest, largest)
-        inside = (ratio >= lowest) & (ratio <= largest)
-        of_step = (gradient * torch.where(inside, codes - ratio, codes)).sum() / math.sqrt(largest) / count.sqrt()
-        return gradient * inside, of_step, None, None, None
+        of_x, total = gradients_of_multiples.by(ctx.kernel, x.device)(*gradients, x, step, lowest, largest)
+        return of_x, total / math.sqrt(largest) / count.sqrt(), None, None, None, None
 
 
 class Rounded(torch.autograd.Function):

@@ -90,9 +90,10 @@ class AttentionProducts(nn.Module):
         s, own = self.log_scales.exp(), self.codes.operands
         tokens = unmasked_keys(mask, k).sum(dim=(1, 2, 3)).float()
         entries = tokens.sum() * q.shape[1] * q.shape[3]
-        q, k, v = (learned_step(x, s[i], -own, own, entries) for i, x in enumerate((q, k, v)))
+        q, k, v = (learned_step(x, s[i], -own, own, entries, self.kernel) for i, x in enumerate((q, k, v)))
         p = probabilities(q @ k.transpose(-2, -1) * scaling, mask)
-        p = learned_step(p, s[3], 0, self.codes.probabilities, tokens.square().sum() * q.shape[1])
+        pairs = tokens.square().sum() * q.shape[1]
+        p = learned_step(p, s[3], 0, self.codes.probabilities, pairs, self.kernel)
         p = F.dropout(p, dropout)
         return p @ v, p
 
