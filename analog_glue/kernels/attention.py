@@ -129,9 +129,7 @@ def without_mean_key(k: Tensor, unmasked: Tensor) -> Tensor:
     return k - mean
 
 
-def learned_step(
-    x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor, kernel: str = "reference"
-) -> Tensor:
+def learned_step(x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor, kernel: str = "reference") -> Tensor:
     """x rounded to a multiple of `step` within lowest … largest, with the gradients of LSQ.
 
     Args:
@@ -150,9 +148,7 @@ def to_multiples(x: Tensor, step: Tensor, lowest: int, largest: int) -> Tensor:
 
 
 @operation
-def gradients_of_multiples(
-    gradient: Tensor, x: Tensor, step: Tensor, lowest: int, largest: int
-) -> tuple[Tensor, Tensor]:
+def gradients_of_multiples(gradient: Tensor, x: Tensor, step: Tensor, lowest: int, largest: int) -> tuple[Tensor, Tensor]:
     """The gradient of x, from `gradient` with respect to its multiple, and Σ of Eq. 3 over all x."""
     ratio = x / step
     codes = ratio.round().clamp_(lowest, largest)
@@ -168,9 +164,7 @@ def _to_multiples(x: Tensor, step: Tensor, lowest: int, largest: int) -> Tensor:
 
 
 @gradients_of_multiples.compiled("cpu")
-def _gradients_of_multiples(
-    gradient: Tensor, x: Tensor, step: Tensor, lowest: int, largest: int
-) -> tuple[Tensor, Tensor]:
+def _gradients_of_multiples(gradient: Tensor, x: Tensor, step: Tensor, lowest: int, largest: int) -> tuple[Tensor, Tensor]:
     from analog_glue.kernels.learned_step import backward
 
     return backward(gradient, x, step, lowest, largest)
@@ -185,9 +179,10 @@ class _LearnedStep(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
         x, step, count = ctx.saved_tensors
         lowest, largest = ctx.range
-        of_x, total = gradients_of_multiples.by(ctx.kernel, x.device)(*gradients, x, step, lowest, largest)
+        of_x, total = gradients_of_multiples.by(ctx.kernel, x.device)(gradient, x, step, lowest, largest)
         return of_x, total / math.sqrt(largest) / count.sqrt(), None, None, None, None
 
 

@@ -1,7 +1,7 @@
 """Attention in integers by the CPU instructions vpdpbusd and vpdpwssd (AVX-512 VNNI), for some of the heads at a time.
 
-    scores_of     Q, K and mask to scores                                   softmax is torch's own and stands between the two
-    outputs_of    probabilities and V to outputs, and to multiples of the scale
+    scores_of     from Q, K and mask to scores
+    outputs_of    from softmax(scores) and V to outputs; softmax is torch's own, since the least bit of it may change a code
 
 Both multiply rows with columns. A word of a row (codes of one query: Q, then P) meets the same word of 32 columns (keys, then
 entries of V): four unsigned with four signed codes of 8 bits, or two with two signed ones of 16 bits. Codes of Q are made
@@ -51,11 +51,12 @@ def attend_heads(
         wants_p: Whether P is handed back; memory for it costs more than a product.
 
     Returns:
-        None where a sum could exceed 32 bits, or where a number is not one.
+        None where a sum could exceed 32 bits, where a number is not one, or where shapes differ.
     """
     examples, heads, tokens, d = q.shape
     own, p_largest = largest
-    if own * max((own + OFFSET) * d, p_largest * tokens) > LARGEST_SUM:
+    alike = q.shape == k.shape == v.shape and q.numel() > 0
+    if not alike or own * max((own + OFFSET) * d, p_largest * tokens) > LARGEST_SUM:
         return None
     out = torch.empty(examples, tokens, heads, d)
     count = examples * heads
@@ -84,7 +85,8 @@ def attend_heads(
         summed = outputs_of(
             tiles, *v_memory, d, (p_step, v_step), limits[::-1], after, heads, first, of_p, *out_memory, wants_p
         )
-        sound = sound and scored and summed
+        if not (scored and summed):
+            sound = False
 
     part = max(1, min(CACHE // (4 * tokens * tokens), -(-count // torch.get_num_threads())))
     run(compute, range(0, count, part))
@@ -95,10 +97,10 @@ def attend_heads(
 
 def _memory(x: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Flat memory of [examples, heads, tokens, …] with the steps along these, in which the last dimension lies densely."""
-    if x.stride(-1) != 1:
-        x = x.contiguous()
-    size = 1 + sum((length - 1) * step for length, step in zip(x.shape, x.stride(), strict=True))
-    return x.as_strided((size,), (1,)).numpy(), x.stride()[:3]
+    x = x.detach() if x.stride(-1) == 1 else x.detach().contiguous()
+    steps = x.stride()
+    size = 1 + sum((length - 1) * step for length, step in zip(x.shape, steps, strict=True))
+    return x.as_strided((size,), (1,)).numpy(), (steps[0], steps[1], steps[2])
 
 
 @intrinsic

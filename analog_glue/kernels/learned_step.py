@@ -13,7 +13,7 @@ from analog_glue.kernels.jit import exact
 from analog_glue.kernels.parallel import run
 
 CHUNK = 2**15  # numbers
-LANES = 16  # sums that a chunk is added up in
+LANES = 256  # sums that a chunk is added up in: as many as make a loop worth its start
 
 
 @exact
