@@ -12,7 +12,7 @@ Half steps are rounded to even, and x is divided by s: a product with 1/s would 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -61,8 +61,15 @@ def exact_product(a: Tensor, b: Tensor, largest: int) -> Tensor:
 
 @operation
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, scales: Scales, codes: Codes
-) -> tuple[Tensor, Tensor]:
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    scales: Scales,
+    codes: Codes,
+    wants_p: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     """Attention of Q, K and V in integers.
 
     Args:
@@ -71,13 +78,37 @@ def attend(
         scaling: Factor of the scores, 1/√d.
 
     Returns:
-        Output, float32 [batch, heads, tokens, d], and P as multiples of its scale [batch, heads, tokens, tokens].
+        Output, float32 [batch, heads, tokens, d], and P as multiples of its scale [batch, heads, tokens, tokens] if wanted.
     """
     own, p = codes.operands, codes.probabilities
     q_codes, k_codes, v_codes = (to_codes(x, s, -own, own) for x, s in ((q, scales.q), (k, scales.k), (v, scales.v)))
     scores = exact_product(q_codes, k_codes.transpose(-2, -1), own * own).mul_(scales.q * scales.k * scaling)
     p_codes = to_codes(probabilities(scores, mask), scales.p, 0, p)
-    return exact_product(p_codes, v_codes, p * own).mul_(scales.p * scales.v), p_codes.mul_(scales.p)
+    out = exact_product(p_codes, v_codes, p * own).mul_(scales.p * scales.v)
+    return out, p_codes.mul_(scales.p) if wants_p else None
+
+
+@attend.compiled("cpu")
+def _attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    scales: Scales,
+    codes: Codes,
+    wants_p: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """Where the CPU multiplies integers; the reference elsewhere, and for what is not a number."""
+    from analog_glue.kernels import vnni
+
+    if vnni.available():
+        from analog_glue.kernels.attention_vnni import attend_heads
+
+        found = attend_heads(q, k, v, mask, scaling, astuple(scales), astuple(codes), wants_p)
+        if found is not None:
+            return found
+    return attend(q, k, v, mask, scaling, scales, codes, wants_p)
 
 
 def probabilities(scores: Tensor, mask: Tensor | None) -> Tensor:
@@ -98,34 +129,61 @@ def without_mean_key(k: Tensor, unmasked: Tensor) -> Tensor:
     return k - mean
 
 
-def learned_step(x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor) -> Tensor:
+def learned_step(x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor, kernel: str = "reference") -> Tensor:
     """x rounded to a multiple of `step` within lowest … largest, with the gradients of LSQ.
 
     Args:
         step: Positive scalar.
         count: N, how many entries of x count.
+        kernel: "reference" or "compiled".
     """
-    result: Tensor = _LearnedStep.apply(x, step, lowest, largest, count)
+    result: Tensor = _LearnedStep.apply(x, step, lowest, largest, count, kernel)
     return result
+
+
+@operation
+def to_multiples(x: Tensor, step: Tensor, lowest: int, largest: int) -> Tensor:
+    """The code of x times `step`."""
+    return to_codes(x, step.item(), lowest, largest).mul_(step)
+
+
+@operation
+def gradients_of_multiples(gradient: Tensor, x: Tensor, step: Tensor, lowest: int, largest: int) -> tuple[Tensor, Tensor]:
+    """The gradient of x, from `gradient` with respect to its multiple, and Σ of Eq. 3 over all x."""
+    ratio = x / step
+    codes = ratio.round().clamp_(lowest, largest)
+    inside = (ratio >= lowest) & (ratio <= largest)
+    return gradient * inside, (gradient * torch.where(inside, codes - ratio, codes)).sum()
+
+
+@to_multiples.compiled("cpu")
+def _to_multiples(x: Tensor, step: Tensor, lowest: int, largest: int) -> Tensor:
+    from analog_glue.kernels.learned_step import forward
+
+    return forward(x, step, lowest, largest)
+
+
+@gradients_of_multiples.compiled("cpu")
+def _gradients_of_multiples(gradient: Tensor, x: Tensor, step: Tensor, lowest: int, largest: int) -> tuple[Tensor, Tensor]:
+    from analog_glue.kernels.learned_step import backward
+
+    return backward(gradient, x, step, lowest, largest)
 
 
 class _LearnedStep(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, step: Tensor, lowest: int, largest: int, count: Tensor, kernel: str) -> Tensor:
         ctx.save_for_backward(x, step, count)
-        ctx.range = lowest, largest
-        return to_codes(x, step.item(), lowest, largest).mul_(step)
+        ctx.range, ctx.kernel = (lowest, largest), kernel
+        return to_multiples.by(kernel, x.device)(x, step, lowest, largest)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         x, step, count = ctx.saved_tensors
         lowest, largest = ctx.range
-        ratio = x / step
-        codes = ratio.round().clamp_(lowest, largest)
-        inside = (ratio >= lowest) & (ratio <= largest)
-        of_step = (gradient * torch.where(inside, codes - ratio, codes)).sum() / math.sqrt(largest) / count.sqrt()
-        return gradient * inside, of_step, None, None, None
+        of_x, total = gradients_of_multiples.by(ctx.kernel, x.device)(gradient, x, step, lowest, largest)
+        return of_x, total / math.sqrt(largest) / count.sqrt(), None, None, None, None
 
 
 class Rounded(torch.autograd.Function):

@@ -239,20 +239,15 @@ def _tile_function(module: ir.Module) -> ir.Function:
 
 def _emit_tile(builder: ir.IRBuilder, height: int, groups, codes, panel, starts, out, stride, columns) -> None:
     # LLVM 22 takes <64 x i8> here and translates this older form, which all versions know.
-    dot = _declared(builder.module, "llvm.x86.avx512.vpdpbusd.512", SUMS, [SUMS, SUMS, SUMS])
+    dot = declared(builder.module, "llvm.x86.avx512.vpdpbusd.512", SUMS, [SUMS, SUMS, SUMS])
     sums_at = SUMS.as_pointer()
 
     def constant(number: int) -> ir.Constant:
         return ir.Constant(LONG, number)
 
-    def spread(word) -> ir.Value:
-        """One 32-bit number in all lanes."""
-        single = builder.insert_element(ir.Constant(SUMS, ir.Undefined), word, ir.Constant(WORD, 0))
-        return builder.shuffle_vector(single, ir.Constant(SUMS, ir.Undefined), ir.Constant(SUMS, [0] * LANES))
-
     length = builder.mul(groups, constant(GROUP))
     row_of = [builder.gep(codes, [builder.mul(length, constant(v))]) for v in range(height)]
-    first = [spread(builder.load(builder.gep(starts, [constant(v)]))) for v in range(height)]
+    first = [spread(builder, builder.load(builder.gep(starts, [constant(v)]))) for v in range(height)]
     before = builder.block
     loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
     builder.branch(loop)
@@ -270,7 +265,7 @@ def _emit_tile(builder: ir.IRBuilder, height: int, groups, codes, panel, starts,
     added = []
     for v in range(height):
         four = builder.load(builder.bitcast(builder.gep(row_of[v], [row_start]), WORD.as_pointer()), align=1)
-        code = spread(four)
+        code = spread(builder, four)
         added.append([builder.call(dot, [sums[v][r], weights[r], code]) for r in range(REGISTERS)])
     for v in range(height):
         for r in range(REGISTERS):
@@ -285,7 +280,7 @@ def _emit_tile(builder: ir.IRBuilder, height: int, groups, codes, panel, starts,
 def _emit_stores(builder: ir.IRBuilder, sums: list[list[ir.Value]], out, stride, columns) -> None:
     """Sums into memory, as far as the columns go."""
     sums_at = SUMS.as_pointer()
-    store = _declared(builder.module, "llvm.masked.store.v16i32.p0", ir.VoidType(), [SUMS, sums_at, WORD, MASK])
+    store = declared(builder.module, "llvm.masked.store.v16i32.p0", ir.VoidType(), [SUMS, sums_at, WORD, MASK])
     lanes = ir.Constant(ir.VectorType(LONG, LANES), list(range(LANES)))
     undefined = ir.Constant(lanes.type, ir.Undefined)
     single = builder.insert_element(undefined, columns, ir.Constant(WORD, 0))
@@ -298,7 +293,14 @@ def _emit_stores(builder: ir.IRBuilder, sums: list[list[ir.Value]], out, stride,
             builder.call(store, [of_vector[r], builder.bitcast(place, sums_at), ir.Constant(WORD, 4), mask])
 
 
-def _declared(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+def spread(builder: ir.IRBuilder, word) -> ir.Value:
+    """One 32-bit number in all lanes."""
+    single = builder.insert_element(ir.Constant(SUMS, ir.Undefined), word, ir.Constant(WORD, 0))
+    return builder.shuffle_vector(single, ir.Constant(SUMS, ir.Undefined), ir.Constant(SUMS, [0] * LANES))
+
+
+def declared(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+    """An instruction by its name in LLVM."""
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
 
 

@@ -44,17 +44,26 @@ class AttentionProducts(nn.Module):
             self.log_scales = nn.Parameter(torch.zeros(4), requires_grad=attention.learning_rate > 0)
 
     def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, dropout: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        scaling: float,
+        dropout: float = 0.0,
+        wants_p: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
         """
         Args:
             q, k, v: [batch, heads, tokens, d].
             mask: Added to the scores; None where no token is hidden.
             dropout: Probability; of the rounded P, since it belongs to training and not to the hardware.
+            wants_p: Whether P is handed back; inference in integers is quicker where it is not.
 
         Returns:
-            Output [batch, tokens, heads, d], contiguous, and P [batch, heads, tokens, tokens].
+            Output [batch, tokens, heads, d], contiguous, and P [batch, heads, tokens, tokens] if wanted.
         """
+        p: Tensor | None
         dtype = q.dtype
         q, k, v = q.float(), k.float(), v.float()
         mask = None if mask is None else mask.float()
@@ -72,8 +81,8 @@ class AttentionProducts(nn.Module):
             out, p = self._in_multiples(q, k, v, mask, scaling, dropout)
         else:
             how = attend.by(self.kernel, q.device)
-            out, p = how(q, k, v, mask, scaling, self.scales, self.codes)
-        return out.transpose(1, 2).contiguous().to(dtype), p.to(dtype)
+            out, p = how(q, k, v, mask, scaling, self.scales, self.codes, wants_p)
+        return out.transpose(1, 2).contiguous().to(dtype), p.to(dtype) if wants_p and p is not None else None
 
     @staticmethod
     def _in_floats(
@@ -90,9 +99,10 @@ class AttentionProducts(nn.Module):
         s, own = self.log_scales.exp(), self.codes.operands
         tokens = unmasked_keys(mask, k).sum(dim=(1, 2, 3)).float()
         entries = tokens.sum() * q.shape[1] * q.shape[3]
-        q, k, v = (learned_step(x, s[i], -own, own, entries) for i, x in enumerate((q, k, v)))
+        q, k, v = (learned_step(x, s[i], -own, own, entries, self.kernel) for i, x in enumerate((q, k, v)))
         p = probabilities(q @ k.transpose(-2, -1) * scaling, mask)
-        p = learned_step(p, s[3], 0, self.codes.probabilities, tokens.square().sum() * q.shape[1])
+        pairs = tokens.square().sum() * q.shape[1]
+        p = learned_step(p, s[3], 0, self.codes.probabilities, pairs, self.kernel)
         p = F.dropout(p, dropout)
         return p @ v, p
 
