@@ -102,12 +102,13 @@ def _compute(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    output_attentions: bool = False,
     **_: Any,
-) -> tuple[Tensor, Tensor]:
-    """An attention function of the library."""
+) -> tuple[Tensor, Tensor | None]:
+    """An attention function of the library; P is handed back where it is asked for."""
     products: AttentionProducts = module.products
-    out: tuple[Tensor, Tensor] = products(
-        query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling, dropout
+    out: tuple[Tensor, Tensor | None] = products(
+        query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling, dropout, output_attentions
     )
     return out
 
@@ -130,7 +131,7 @@ class _MPNet(MPNetSelfAttention):
         added = [part for part in (position_bias, attention_mask) if part is not None]
         mask = sum(added[1:], start=added[0]) if added else None
         dropout = self.dropout.p if self.training else 0.0
-        out, p = self.products(q, k, v, mask, self.attention_head_size**-0.5, dropout)
+        out, p = self.products(q, k, v, mask, self.attention_head_size**-0.5, dropout, output_attentions)
         projected: Tensor = self.o(out.flatten(2))
         return (projected, p) if output_attentions else (projected,)
 

@@ -112,7 +112,7 @@ def test_what_the_ordinary_sweep_knows_is_taken_over(copy, scored, capsys):
     rows = parts_of(root)
     (digital,) = (row for row in rows if row.ablation == "none")
     assert digital.value == known["digital", None, None]
-    assert [row.value for row in rows if row.ablation == "full"][0] == known["chip", 0, 1.0]
+    assert next(row.value for row in rows if row.ablation == "full") == known["chip", 0, 1.0]
     assert scored["scores"] == len(rows) - 2
     assert "Resuming the ablation: 2 of" in capsys.readouterr().out
 
