@@ -1,8 +1,8 @@
 """Encoders with a classification head: from the hub, from a local folder, made on the spot, or from a
 checkpoint.
 
-All come out as plain Hugging Face `*ForSequenceClassification` models: float32 master weights, sdpa
-attention, eval mode. Whatever is newly drawn (a head, a whole tiny encoder) depends on the seed alone and
+All come out as plain Hugging Face `*ForSequenceClassification` models: float32 master weights, the fused
+attention of torch (sdpa) where the architecture has it, eval mode. Whatever is newly drawn (a head, a whole tiny encoder) depends on the seed alone and
 leaves torch's global random state as it was.
 """
 
@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from analog_glue import seeding
 from analog_glue.errors import UserError, require_argument
@@ -26,9 +26,8 @@ from analog_glue.runs.model_files import set_dropout
 from analog_glue.settings import without_tilde
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-ATTENTION = "sdpa"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")  # any one of them
 HUB_FILES = (
@@ -170,8 +169,19 @@ class TinyModel:
             **head,
         )
         with _seeded(seed, "tiny model"):
-            model = BertForSequenceClassification._from_config(config, attn_implementation=ATTENTION)
+            model = BertForSequenceClassification._from_config(config, attn_implementation=attention_of(config))
         return LoadedModel(model.float().eval(), tokenizer, "made on the spot")
+
+
+def attention_of(config: PreTrainedConfig) -> Literal["sdpa", "eager"]:
+    """How an architecture computes attention: fused in torch, or written out where its class knows no other way.
+
+    Only these two names are safe everywhere: architectures that write attention out (MPNet, RoFormer, ConvBERT,
+    SqueezeBERT, …) take any other name without a word and then lose their padding mask.
+    """
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    return "sdpa" if MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]._supports_sdpa else "eager"
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -259,7 +269,7 @@ def _from_folder(folder: Path, num_labels: int | None, dropout: float | None, se
             folder,
             config=config,
             dtype=torch.float32,  # not the checkpoint's own: these are master weights
-            attn_implementation=ATTENTION,
+            attn_implementation=attention_of(config),
             local_files_only=True,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
