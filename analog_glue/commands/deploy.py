@@ -10,7 +10,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
 from analog_glue.kernels.matmul import route, taken
-from analog_glue.models import LoadedModel, load_checkpoint_model
+from analog_glue.models import LoadedModel, load_checkpoint_model, positions_of
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import to_digital
@@ -121,6 +121,14 @@ class EncodedData:
 
     @classmethod
     def of(cls, task: Task, raw: RawData, loaded: LoadedModel) -> "EncodedData":
+        """
+        Raises:
+            UserError: texts may be longer than the model has positions.
+        """
+        positions = positions_of(loaded.model)
+        fits = positions is None or task.max_length <= positions
+        require(fits, "task.max_length", f"be at most {positions}, the positions of the model", task.max_length)
+
         def tokens(split: Any) -> Encoded:
             return encode(split, loaded.tokenizer, task.max_length, task.num_labels)
 
@@ -131,11 +139,11 @@ def calibrated_ranges(model: nn.Module, placement: Placement, train: Encoded, ca
     """Input range of every layer on tiles from the first training examples of a fixed order."""
     chosen = torch.randperm(len(train), generator=generator("calibration examples"))[: calibration.examples].tolist()
     device = next(model.parameters()).device
-    subset = Encoded(
-        [train.input_ids[i] for i in chosen],
-        None if train.token_type_ids is None else [train.token_type_ids[i] for i in chosen],
-        train.labels[chosen],
-        train.pad_id,
+    subset = replace(
+        train,
+        input_ids=[train.input_ids[i] for i in chosen],
+        token_type_ids=None if train.token_type_ids is None else [train.token_type_ids[i] for i in chosen],
+        labels=train.labels[chosen],
     )
     batches = []
     for indices in evaluation_batches(subset, token_budget=4096):
