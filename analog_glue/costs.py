@@ -1,6 +1,9 @@
-"""What a model costs on an accelerator: here the tiles that its layers take."""
+"""What a model costs on an accelerator: here the tiles that its layers take, and what finds no place on any."""
 
+from collections import Counter
 from dataclasses import dataclass
+
+from torch import nn
 
 from analog_glue.nn.placement import Placement
 
@@ -30,3 +33,24 @@ def count_tiles(placement: Placement) -> TileCount:
         sum(shares) / len(shares),
         sum(share * count for share, count in zip(shares, tiles, strict=True)) / sum(tiles),
     )
+
+
+def beside_tiles(model: nn.Module) -> str:
+    """The matrix products that no tile can take, since they are no `nn.Linear`: "8 Conv1D (99.6 % of …)"; "" without any.
+
+    They are the parameters with two or more dimensions of other modules, by the class of their module (a convolution, a
+    matrix of XLNet). Embeddings are looked up, not multiplied, and what is named a bias is added.
+    """
+    kinds: Counter[str] = Counter()
+    weights = {True: 0, False: 0}  # by whether a tile can take them
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            continue
+        own = module.named_parameters(recurse=False)
+        matrices = [p for name, p in own if p.dim() >= 2 and "bias" not in name and "embed" not in name]
+        linear = isinstance(module, nn.Linear)
+        weights[linear] += sum(parameter.numel() for parameter in matrices)
+        kinds[type(module).__name__] += 0 if linear else len(matrices)
+    share = 100 * weights[False] / max(sum(weights.values()), 1)
+    named = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if number)
+    return f"{named} ({share:.1f} % of the weights of matrix products)" if named else ""

@@ -1,8 +1,8 @@
 """Encoders with a classification head: from the hub, from a local folder, made on the spot, or from a
 checkpoint.
 
-All come out as plain Hugging Face `*ForSequenceClassification` models: float32 master weights, sdpa
-attention, eval mode. Whatever is newly drawn (a head, a whole tiny encoder) depends on the seed alone and
+All come out as plain Hugging Face `*ForSequenceClassification` models: float32 master weights, the fused
+attention of torch (sdpa) where the architecture has it, eval mode. Whatever is newly drawn (a head, a whole tiny encoder) depends on the seed alone and
 leaves torch's global random state as it was.
 """
 
@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from analog_glue import seeding
 from analog_glue.errors import UserError, require_argument
@@ -26,11 +26,16 @@ from analog_glue.runs.model_files import set_dropout
 from analog_glue.settings import without_tilde
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-ATTENTION = "sdpa"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")  # any one of them
+# Architectures that initialise a new head as BERT does. Others (ModernBERT) have a law for each of its layers.
+HEADS_OF_ONE_LAW = frozenset({
+    "albert", "bert", "camembert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "gpt2", "mobilebert", "mpnet",
+    "roberta", "roformer", "squeezebert", "xlm-roberta", "xlnet",
+})  # fmt: skip
+POSITION_EMBEDDINGS = ("position_embeddings", "embed_positions", "wpe")  # modules of BERT and the like, RoFormer, GPT-2
 HUB_FILES = (
     CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES,
     "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
@@ -97,8 +102,7 @@ class PretrainedModel:
     def load(self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None) -> LoadedModel:
         """The encoder with a head of `num_labels` outputs (1: regression).
 
-        A head that the folder holds in the right size is kept; otherwise a new one is drawn from (seed,
-        "head").
+        A head that the folder holds in the right size is kept; otherwise a new one is drawn from the seed.
 
         Args:
             texts: Not used; a model made on the spot takes its vocabulary from them.
@@ -108,7 +112,7 @@ class PretrainedModel:
         """
         folder = self.folder()
         source = self.path or f"{self.name}@{self.revision}"
-        model, new = _from_folder(folder, num_labels, self.dropout, "model.path")
+        model, new = _from_folder(folder, num_labels, self.dropout, "model.path", seed)
         _draw_head(model, new, seed)
         return LoadedModel(model, _tokenizer(folder, model), source)
 
@@ -170,8 +174,31 @@ class TinyModel:
             **head,
         )
         with _seeded(seed, "tiny model"):
-            model = BertForSequenceClassification._from_config(config, attn_implementation=ATTENTION)
+            model = BertForSequenceClassification._from_config(config, attn_implementation=attention_of(config))
         return LoadedModel(model.float().eval(), tokenizer, "made on the spot")
+
+
+def attention_of(config: PreTrainedConfig) -> Literal["sdpa", "eager"]:
+    """How an architecture computes attention: fused in torch, or written out where its class knows no other way.
+
+    Only these two names are safe everywhere: architectures that write attention out (MPNet, RoFormer, ConvBERT,
+    SqueezeBERT, …) take any other name without a word and then lose their padding mask.
+    """
+    from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    return "sdpa" if MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]._supports_sdpa else "eager"
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """The longest text that the model has position embeddings for [tokens]; None where positions are relative only."""
+    from torch.nn import Embedding
+
+    for name, module in model.named_modules():
+        if isinstance(module, Embedding) and name.rpartition(".")[2] in POSITION_EMBEDDINGS:
+            # RoBERTa and MPNet count from behind the number of the padding token.
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - unused
+    return None
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -202,7 +229,7 @@ def load_checkpoint_model(folder: Path) -> LoadedModel:
         UserError: A file is missing, or the weights of a layer are.
     """
     _check_folder(folder, "checkpoint")
-    model, new = _from_folder(folder, None, None, "checkpoint")
+    model, new = _from_folder(folder, None, None, "checkpoint", 0)
     if new:
         raise UserError(f"Setting `checkpoint` must lead to a complete model, but {folder} lacks {sorted(new)[:5]}.")
     return LoadedModel(model, _tokenizer(folder, model), str(folder))
@@ -242,8 +269,13 @@ def _problem_type(num_labels: int) -> str:
     return "regression" if num_labels == 1 else "single_label_classification"
 
 
-def _from_folder(folder: Path, num_labels: int | None, dropout: float | None, setting: str) -> tuple[PreTrainedModel, set[str]]:
-    """The model of a folder, and the parameters that the folder does not hold in the right shape."""
+def _from_folder(
+    folder: Path, num_labels: int | None, dropout: float | None, setting: str, seed: int
+) -> tuple[PreTrainedModel, set[str]]:
+    """The model of a folder, and the parameters that the folder does not hold in the right shape.
+
+    Those are as the architecture itself initialises them, drawn from (seed, "new parameters").
+    """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -254,18 +286,19 @@ def _from_folder(folder: Path, num_labels: int | None, dropout: float | None, se
         config.problem_type = _problem_type(num_labels)
     if dropout is not None:
         set_dropout(config, dropout)
-    with _quiet(), torch.random.fork_rng():  # what is missing is initialised from the global generator
+    with _quiet(), _seeded(seed, "new parameters"):  # what is missing is initialised from the global generator
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,  # not the checkpoint's own: these are master weights
-            attn_implementation=ATTENTION,
+            attn_implementation=attention_of(config),
             local_files_only=True,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
     new = set(report["missing_keys"]) | {name for name, *_ in report["mismatched_keys"]}
+    _check_every_dropout(model, dropout)
     encoder = model.base_model_prefix + "."
     if lost := sorted(name for name in new if name.startswith(encoder) and ".pooler" not in name):
         raise UserError(
@@ -276,16 +309,33 @@ def _from_folder(folder: Path, num_labels: int | None, dropout: float | None, se
     return model.eval(), new
 
 
-def _draw_head(model: PreTrainedModel, names: set[str], seed: int) -> None:
-    """Draws the parameters `names` as these encoders' own heads are: N(0, `initializer_range`) weights, zero
-    biases.
+def _check_every_dropout(model: PreTrainedModel, dropout: float | None) -> None:
+    """Raises UserError where a dropout of the network has not the probability that was asked for."""
+    from torch.nn import Dropout
 
-    One stream per parameter, so the draw depends neither on order nor on what the library drew before.
+    rates = {name: module.p for name, module in model.named_modules() if isinstance(module, Dropout)}
+    other = sorted(name for name, rate in rates.items() if dropout is not None and rate != dropout)
+    if other:
+        raise UserError(
+            f"Setting `model.dropout` must reach every dropout of the network, but {other[0]} of {model.config.model_type} "
+            f"stays at {rates[other[0]]:g}. Leave it null and set the probabilities in {CONFIG_FILE}."
+        )
+
+
+def _draw_head(model: PreTrainedModel, names: set[str], seed: int) -> None:
+    """Draws the linear layers among the parameters `names` again, where they are to be N(0, `initializer_range`)
+    with zero biases.
+
+    One stream per parameter, so the draw depends neither on order nor on how the library draws.
     """
     import torch
 
+    if model.config.model_type not in HEADS_OF_ONE_LAW:
+        return
     with torch.no_grad():
         for name in names:
+            if not isinstance(model.get_submodule(name.rpartition(".")[0]), torch.nn.Linear):
+                continue
             parameter = model.get_parameter(name)
             if parameter.dim() == 1:
                 parameter.zero_()
@@ -294,7 +344,7 @@ def _draw_head(model: PreTrainedModel, names: set[str], seed: int) -> None:
 
 
 def _tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    """The folder's tokenizer, told whether this encoder has segment embeddings.
+    """The folder's tokenizer, told whether this encoder has segment embeddings and where it is padded.
 
     The library's list is by tokenizer class, and wrong for ALBERT, which has two segments.
     """
@@ -305,6 +355,9 @@ def _tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:
     accepted = inspect.signature(model.forward).parameters
     segments = "token_type_ids" in accepted and getattr(model.config, "type_vocab_size", 0) > 1
     tokenizer.model_input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]
+    # XLNet's head reads the last position, where a text must therefore end.
+    reads_last = hasattr(model, "sequence_summary") and model.config.summary_type == "last"
+    tokenizer.padding_side = "left" if reads_last else "right"
     return tokenizer
 
 

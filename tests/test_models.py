@@ -324,6 +324,7 @@ def test_every_model_option_pins_a_commit_and_says_how_it_is_used():
         "roberta_base",
         "distilbert",
         "albert_base",
+        "mpnet_base",
         "minilm",
         "tiny",
     }

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 def calibration_batches(train: Encoded, examples: int, device: torch.device) -> list[dict[str, Tensor]]:
     """The first `examples` training examples of a fixed order, without their labels."""
     chosen = torch.randperm(len(train), generator=generator("calibration examples"))[:examples].tolist()
-    subset = Encoded(
-        [train.input_ids[i] for i in chosen],
-        None if train.token_type_ids is None else [train.token_type_ids[i] for i in chosen],
-        train.labels[chosen],
-        train.pad_id,
+    subset = replace(
+        train,
+        input_ids=[train.input_ids[i] for i in chosen],
+        token_type_ids=None if train.token_type_ids is None else [train.token_type_ids[i] for i in chosen],
+        labels=train.labels[chosen],
     )
     batches = (subset.batch(indices) for indices in evaluation_batches(subset, token_budget=4096))
     return [{name: tensor.to(device) for name, tensor in batch.items() if name != "labels"} for batch in batches]

@@ -24,7 +24,7 @@ from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
 from analog_glue.kernels.matmul import route, taken
-from analog_glue.models import LoadedModel, load_checkpoint_model
+from analog_glue.models import LoadedModel, load_checkpoint_model, positions_of
 from analog_glue.nn.attention import FLOAT32, Attention
 from analog_glue.nn.attention_interface import products_of, require_supported
 from analog_glue.nn.computation import Computation
@@ -136,6 +136,14 @@ class EncodedData:
 
     @classmethod
     def of(cls, task: Task, raw: RawData, loaded: LoadedModel) -> "EncodedData":
+        """
+        Raises:
+            UserError: texts may be longer than the model has positions.
+        """
+        positions = positions_of(loaded.model)
+        fits = positions is None or task.max_length <= positions
+        require(fits, "task.max_length", f"be at most {positions}, the positions of the model", task.max_length)
+
         def tokens(split: Any) -> Encoded:
             return encode(split, loaded.tokenizer, task.max_length, task.num_labels)
 

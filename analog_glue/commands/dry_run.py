@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from analog_glue.commands.ablation import AblationJob
 from analog_glue.commands.deploy import EvaluationJob
 from analog_glue.commands.train import TrainingJob
-from analog_glue.costs import TileCount, count_tiles
+from analog_glue.costs import TileCount, beside_tiles, count_tiles
 from analog_glue.kernels.block_product import Float32Product
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.calibration import calibrate_input_ranges
@@ -43,6 +43,8 @@ def describe(job: TrainingJob | EvaluationJob) -> str:
     share = 100 * count.weights / parameters
     on_tiles = f"{count.weights:,} of them on tiles ({share:.1f} %)"
     lines.append(f"Model      {parameters:,} parameters, {on_tiles}  ({job.loaded.source})")
+    if beside := beside_tiles(model):
+        lines.append(f"           not on tiles: {beside}")
     if isinstance(job, TrainingJob):
         mode = job.mode
         steps = math.ceil(len(raw.train) / mode.batch_size)

@@ -23,6 +23,7 @@ from analog_glue.commands.deploy import (
 )
 from analog_glue.commands.naming import TrainingRequest
 from analog_glue.commands.summary import RunSummary
+from analog_glue.costs import beside_tiles
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
@@ -171,6 +172,8 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
             elif not folder.exists() and (nearest := nearest_run(folder.parent, _stem(settings, choices), job.identity)):
                 log(nearest)
             log(f"Training {name} in {folder}")
+            if beside := beside_tiles(loaded.model):
+                log(f"Not on tiles: {beside}")
         configs = {CONFIG_FILE_OF_RUN: {**config, **scalars(settings)}}
         with working_in(folder), recorded(folder, facts, configs, write=is_main_process()) as outcome:
             outcome["history"] = _train(

@@ -22,11 +22,7 @@ NAMES = frozenset({
 })  # fmt: skip
 # Of tokenizer.json and tokenizer_config.json: names, and a length that every task sets itself.
 NAMES_OF_TOKENIZER = frozenset({"name_or_path", "tokenizer_file", "transformers_version", "truncation", "padding"})
-# Dropout probabilities in the configurations of BERT, RoBERTa, ALBERT and DistilBERT.
-DROPOUT_FIELDS = (
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "classifier_dropout_prob",
-    "dropout", "attention_dropout", "seq_classif_dropout",
-)  # fmt: skip
+DROPOUT_FIELDS = ("dropout", "pdrop")  # how probabilities of dropout are called, in part: hidden_dropout_prob, attn_pdrop
 
 
 def model_entries(folder: Path) -> dict[str, Any]:
@@ -96,7 +92,8 @@ def same_network(made: Path, source: Path, dropout: float | None) -> bool:
 
 
 def set_dropout(config: Any, dropout: float) -> None:
-    """Give every dropout of the network this probability."""
-    for name in DROPOUT_FIELDS:
-        if hasattr(config, name):
+    """Give every dropout of the network this probability, whatever its architecture calls them."""
+    for name, value in config.to_dict().items():
+        probability = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        if probability and any(part in name for part in DROPOUT_FIELDS):
             setattr(config, name, dropout)

@@ -134,6 +134,7 @@ class Encoded:
     token_type_ids: list[list[int]] | None  # None for encoders without segment embeddings
     labels: torch.Tensor  # (examples,) int64 class indices, or float32 grades
     pad_id: int
+    pad_left: bool = False  # for a head that reads the last position
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -153,10 +154,11 @@ class Encoded:
         attention_mask = np.zeros(shape, dtype=np.int64)
         for row, i in enumerate(indices):
             length = len(self.input_ids[i])
-            input_ids[row, :length] = self.input_ids[i]
-            attention_mask[row, :length] = 1
+            text = slice(shape[1] - length, None) if self.pad_left else slice(length)
+            input_ids[row, text] = self.input_ids[i]
+            attention_mask[row, text] = 1
             if self.token_type_ids is not None:
-                token_type_ids[row, :length] = self.token_type_ids[i]
+                token_type_ids[row, text] = self.token_type_ids[i]
         arrays = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.token_type_ids is not None:
             arrays["token_type_ids"] = token_type_ids
@@ -191,6 +193,7 @@ def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int, nu
         token_type_ids=token_type_ids if segments else None,
         labels=torch.tensor(split.labels, dtype=torch.float32 if num_labels == 1 else torch.int64),
         pad_id=tokenizer.pad_token_id,
+        pad_left=tokenizer.padding_side == "left",
     )
 
 
