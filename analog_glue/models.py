@@ -1,9 +1,9 @@
 """Encoders with a classification head: from the hub, from a local folder, made on the spot, or from a
 checkpoint.
 
-All come out as plain Hugging Face `*ForSequenceClassification` models: float32 master weights, attention fused by torch where the
-architecture has that and written out elsewhere, eval mode. Whatever is newly drawn (a head, a whole tiny encoder) depends on the
-seed alone and leaves torch's global random state as it was.
+All come out as plain Hugging Face `*ForSequenceClassification` models: float32 master weights, attention fused by torch where
+the architecture has that and written out elsewhere, eval mode. Whatever is newly drawn (a head, a whole tiny encoder) depends
+on the seed alone and leaves torch's global random state as it was.
 """
 
 from __future__ import annotations

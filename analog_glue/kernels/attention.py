@@ -44,7 +44,8 @@ class Codes:
 
 def to_codes(x: Tensor, step: float, lowest: int, largest: int) -> Tensor:
     """round(x / step) within lowest … largest, as float32 of whole numbers."""
-    return torch.div(x, step).round_().clamp_(lowest, largest)
+    # A step on the device of x: a GPU multiplies by the reciprocal of a plain number.
+    return torch.div(x, torch.tensor(step, device=x.device)).round_().clamp_(lowest, largest)
 
 
 def exact_product(a: Tensor, b: Tensor, largest: int) -> Tensor:
