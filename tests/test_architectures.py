@@ -122,8 +122,8 @@ def test_no_padding_and_nothing_in_it_moves_a_score(kind, folder):
         other = dict(together)
         other["input_ids"] = together["input_ids"].masked_fill(padding, 7)
         filled = loaded.model(**other).logits
-    # ConvBERT: 0.06 % of a score in an encoder of this size.
-    limit = 3e-3 if kind == "convbert" else 1e-5
+    # Measured: 1.2e-5 for ConvBERT with these random weights, whose convolutions are weak; at most 2.7e-7 for all others.
+    limit = 1e-4 if kind == "convbert" else 1e-5
     assert (scores - alone).norm() < limit * alone.norm()
     assert (alone[0] - alone[1]).norm() > 10 * (scores - alone).norm()  # what the texts differ by is seen
     # GPT-2 knows the last word of a text by the padding behind it.
