@@ -22,22 +22,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from analog_glue import seeding
 from analog_glue.errors import UserError, require_argument
-from analog_glue.runs.model_files import set_dropout
+from analog_glue.runs.model_files import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, set_dropout, weight_files
 from analog_glue.settings import without_tilde
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")  # any one of them
 # Architectures that initialise a new head as BERT does. Others (ModernBERT) have a law for each of its layers.
 HEADS_OF_ONE_LAW = frozenset({
     "albert", "bert", "camembert", "convbert", "deberta", "deberta-v2", "distilbert", "electra", "gpt2", "mobilebert", "mpnet",
     "roberta", "roformer", "squeezebert", "xlm-roberta", "xlnet",
 })  # fmt: skip
+PICKLED_FILE = "pytorch_model.bin"
 POSITION_EMBEDDINGS = ("position_embeddings", "embed_positions", "wpe")  # modules of BERT and the like, RoFormer, GPT-2
 HUB_FILES = (
-    CONFIG_FILE, WEIGHTS_FILE, *TOKENIZER_FILES,
+    CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE, "model-*-of-*.safetensors", *TOKENIZER_FILES,
     "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
 )  # fmt: skip
 
@@ -246,7 +246,7 @@ def _check_dropout(dropout: float | None) -> None:
 
 
 def _missing_files(folder: Path) -> list[str]:
-    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+    missing = [file.name for file in (folder / CONFIG_FILE, *weight_files(folder)) if not file.is_file()]
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         missing.append(TOKENIZER_FILES[0])
     return missing
@@ -262,8 +262,20 @@ def _check_folder(folder: Path, setting: str) -> None:
     if missing := _missing_files(folder):
         raise UserError(
             f"Setting `{setting}` must be a folder with {CONFIG_FILE}, {WEIGHTS_FILE} and a tokenizer, "
-            f"but {folder} lacks {' and '.join(missing)}."
+            f"but {folder} lacks {' and '.join(missing)}.{_conversion(folder) if WEIGHTS_FILE in missing else ''}"
         )
+
+
+def _conversion(folder: Path) -> str:
+    """How weights that lie there as a pickle, which may run any code when it is read, become safetensors."""
+    if not (folder / PICKLED_FILE).is_file():
+        return ""
+    return (
+        f" {PICKLED_FILE} is a pickle, which is not read here. In that folder, this converts it without running its code: "
+        'python -c "import torch, safetensors.torch as s; '
+        f"w = torch.load('{PICKLED_FILE}', map_location='cpu', weights_only=True); "
+        f"s.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, '{WEIGHTS_FILE}', metadata={{'format': 'pt'}})\""
+    )
 
 
 def _problem_type(num_labels: int) -> str:
@@ -302,10 +314,10 @@ def _from_folder(
     _check_every_dropout(model, dropout)
     encoder = model.base_model_prefix + "."
     if lost := sorted(name for name in new if name.startswith(encoder) and ".pooler" not in name):
+        files = weight_files(folder)
         raise UserError(
             f"Setting `{setting}` must lead to a complete {config.model_type} encoder, "
-            f"but {folder / WEIGHTS_FILE} "
-            f"lacks {len(lost)} of its tensors, {lost[0]} for one."
+            f"but {files[0] if len(files) == 1 else folder} lacks {len(lost)} of its tensors, {lost[0]} for one."
         )
     return model.eval(), new
 

@@ -93,7 +93,10 @@ def _tile_lines(placement: Placement, count: TileCount) -> list[str]:
 
 
 def _noise_lines(probes: list[dict[str, float]], crossbar: Crossbar, drifts: bool) -> list[str]:
-    """Every noise in LSB, full-on cells and percent of a typical output: medians over the layers."""
+    """Every noise in LSB, full-on cells and percent of a typical output: medians over the layers that put out anything."""
+    probes = [probe for probe in probes if probe["typical"] > 0]
+    if not probes:
+        return ["Every layer puts out zeros on the examples looked at: nothing that noise could be compared with."]
     lsb = crossbar.adc.lsb if crossbar.adc_bits is not None else math.nan
     typical = _median([probe["typical"] for probe in probes])
     lines = [f"{'at the output of a tile':<44} {'LSB of ADC':>11} {'full-on cells':>14} {'% of typical':>13}"]

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from analog_glue.runs.aliases import KEYS, kind_of_target
-from analog_glue.runs.fingerprint import canonical, fingerprint_of_file
+from analog_glue.runs.fingerprint import canonical
 from analog_glue.runs.identity import ID_LENGTH, NO_RESULT, Payload
-from analog_glue.runs.model_files import WEIGHTS_FILE
+from analog_glue.runs.model_files import fingerprint_of_weights
 from analog_glue.runs.recorded import recorded_sections
 from analog_glue.settings import Extract, HardwareSettings
 
@@ -56,7 +56,7 @@ def training_id(
     try:
         model = _node(config["model"])
         if weights is not None:
-            model = {"weights": fingerprint_of_file(weights / WEIGHTS_FILE), "dropout": model.get("dropout")}
+            model = {"weights": fingerprint_of_weights(weights), "dropout": model.get("dropout")}
         model.pop("path", None)
         training = _node(config["training"])
         training.pop("save_every", None)

@@ -9,9 +9,10 @@ from typing import Any
 from analog_glue.runs.fingerprint import LENGTH, canonical, fingerprint_of_file, fingerprint_of_parts
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"  # of weights in several files
 OF_TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.txt", "vocab.json", "merges.txt", "spiece.model",
+    "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "bpe.codes",
 )  # fmt: skip
 # Keys of config.json that say who made a model and what it is called, and those that a task or this package sets.
 NAMES = frozenset({
@@ -33,10 +34,24 @@ def model_entries(folder: Path) -> dict[str, Any]:
     """
     architecture = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     return {
-        "model.weights": fingerprint_of_file(folder / WEIGHTS_FILE)[:LENGTH],
+        "model.weights": fingerprint_of_weights(folder)[:LENGTH],
         "model.tokenizer": fingerprint_of_tokenizer(folder),
         **architecture_entries(architecture),
     }
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights, there or not: one, or those that the index of several names."""
+    if (folder / WEIGHTS_FILE).is_file() or not (folder / INDEX_FILE).is_file():
+        return [folder / WEIGHTS_FILE]
+    named = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"]
+    return [folder / name for name in sorted(set(named.values()))]
+
+
+def fingerprint_of_weights(folder: Path) -> str:
+    """Of the one file that holds a model's weights, or of its parts in the order of their names."""
+    prints = [fingerprint_of_file(file) for file in weight_files(folder)]
+    return prints[0] if len(prints) == 1 else fingerprint_of_parts(prints)
 
 
 def architecture_entries(config: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +98,10 @@ def same_network(made: Path, source: Path, dropout: float | None) -> bool:
         return architecture_of(config.to_dict())
 
     def tokenizer(folder: Path) -> str:
-        compiled = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+        read = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if not read.is_fast:  # version 0.1.0 could not use it
+            return ""
+        compiled = read.backend_tokenizer
         compiled.no_padding()
         compiled.no_truncation()
         return str(compiled.to_str())

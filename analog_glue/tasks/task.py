@@ -171,23 +171,35 @@ def encode(split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int, nu
 
     Segment ids are kept where the tokenizer lists them among its model inputs (`analog_glue.models` sets that
     list by what the encoder has). The tokenizer's compiled part is called directly: half the time of the
-    wrapper.
+    wrapper. A tokenizer without one (BERTweet's) is called itself.
     """
     import torch
 
-    compiled = tokenizer.backend_tokenizer
+    compiled = tokenizer.backend_tokenizer if tokenizer.is_fast else None
     segments = "token_type_ids" in tokenizer.model_input_names
     input_ids: list[list[int]] = []
     token_type_ids: list[list[int]] = []
-    compiled.no_padding()
-    compiled.enable_truncation(max_length, strategy="longest_first")
+    if compiled is not None:
+        compiled.no_padding()
+        compiled.enable_truncation(max_length, strategy="longest_first")
     for start in range(0, len(split), TOKENIZED_AT_ONCE):
-        texts = split.texts[start : start + TOKENIZED_AT_ONCE]
-        encodings = compiled.encode_batch_fast([text[0] if len(text) == 1 else text for text in texts])
+        texts = [text[0] if len(text) == 1 else text for text in split.texts[start : start + TOKENIZED_AT_ONCE]]
+        if compiled is None:
+            for text in texts:
+                sentences = (text,) if isinstance(text, str) else text
+                encoding = tokenizer(
+                    *sentences, truncation="longest_first", max_length=max_length, return_token_type_ids=segments
+                )
+                input_ids.append(encoding["input_ids"])
+                if segments:
+                    token_type_ids.append(encoding["token_type_ids"])
+            continue
+        encodings = compiled.encode_batch_fast(texts)
         input_ids.extend(encoding.ids for encoding in encodings)
         if segments:
             token_type_ids.extend(encoding.type_ids for encoding in encodings)
-    compiled.no_truncation()  # a tokenizer saved later must not carry this task's length
+    if compiled is not None:
+        compiled.no_truncation()  # a tokenizer saved later must not carry this task's length
     return Encoded(
         input_ids=input_ids,
         token_type_ids=token_type_ids if segments else None,
