@@ -9,6 +9,8 @@ from pathlib import Path
 
 from analog_glue.errors import UserError
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
+from analog_glue.reports.figure6 import figure6
+from analog_glue.reports.figure8 import figure8
 from analog_glue.reports.figures import drift_figure
 from analog_glue.reports.glue import glue_grid, glue_records
 from analog_glue.reports.grids import (
@@ -71,26 +73,26 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
             latex.append(as_latex(grid, label_of("glue", next(iter(glue.values())))))
         drawn = [section for section in by_task.values() if section.cells]
         if drawn:
-            name, title = label_of("drift", drawn[0]) + ".png", drawn[0].hardware_title
-            content[name] = drift_figure([panel_of(s) for s in drawn], title, figure_note(drawn))
-            markdown.append(f"![Scores over time: {title}]({name})")
+            name, title = label_of("drift", drawn[0]), drawn[0].hardware_title
+            content |= drift_figure([panel_of(s) for s in drawn], title, figure_note(drawn)).files(name)
+            markdown.append(f"![Scores over time: {title}]({name}.png)")
     for section in sections:
         grid = drift_grid(section)
         markdown.append(as_markdown(grid))
         latex.append(as_latex(grid, label_of("-".join(("drift", *section.score)), section)))
+    chapters = [figure6(tables, rows, published), figure8(rows, measured.settings)]
+    for made in chapters:
+        _set(made, markdown, latex, content)
+        if made.missing:
+            markdown.append("\n".join(["Missing cells, each with the command that measures it:", "", *(f"- {m}" for m in made.missing)]))
     commands = missing_commands(sections)
     if commands:
         intro = "Each command measures only what is not there. Add the overrides that your other runs used."
         markdown.append("## Missing\n\n" + intro + "\n\n```\n" + "\n".join(commands) + "\n```")
     if in_situ is not None:
+        chapters.append(in_situ)
         markdown.append("# In-situ training")
-        for name, part in in_situ.parts:
-            if isinstance(part, Grid):
-                markdown.append(as_markdown(part))
-                latex.append(as_latex(part, name))
-            else:
-                content[f"{name}.png"] = part.draw()
-                markdown.append(f"![{part.title}]({name}.png)")
+        _set(in_situ, markdown, latex, content)
         if in_situ.missing:
             intro = "What the paper shows and no run here has measured, each with the command that makes it."
             markdown.append("## Missing in-situ runs\n\n" + intro + "\n\n" + "\n".join(f"- {line}" for line in in_situ.missing))
@@ -105,7 +107,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         ("drift.csv", drift_records(sections)),
         ("differences.csv", difference_records(sections)),
         ("glue.csv", glue_records(tables, published)),
-        *(in_situ.records.items() if in_situ is not None else ()),
+        *(item for made in chapters for item in made.records.items()),
     ):
         if records:
             content[name] = as_csv(records)
@@ -113,6 +115,17 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
     for name, data in sorted(content.items()):
         write_bytes_atomic(folder / name, data)
     return Report(paths=[folder / name for name in sorted(content)], markdown=report)
+
+
+def _set(chapter: Chapter, markdown: list[str], latex: list[str], content: dict[str, bytes]) -> None:
+    """Add the tables and figures of a chapter to what is written."""
+    for name, part in chapter.parts:
+        if isinstance(part, Grid):
+            markdown.append(as_markdown(part))
+            latex.append(as_latex(part, name))
+        else:
+            content |= part.draw().files(name)
+            markdown.append(f"![{part.title}]({name}.png)")
 
 
 def _by_task(sections: Sequence[Section]) -> list[dict[str, Section]]:

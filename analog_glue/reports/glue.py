@@ -71,24 +71,37 @@ def _glue_lines(
 
 
 def _with_average(statistics: list[Statistic | None]) -> list[Statistic | None]:
-    """The eight tasks and their plain mean, where all are there; errors of tasks add in variance."""
+    """The eight tasks and their plain mean, where all are there."""
+    average, tasks = average_of(statistics)
+    return [*statistics, average if tasks == len(GLUE) else None]
+
+
+def average_of(statistics: Sequence[Statistic | None]) -> tuple[Statistic | None, int]:
+    """The plain mean of the tasks that are there, and how many these are; errors of tasks add in variance."""
     found = [statistic for statistic in statistics if statistic is not None]
-    if len(found) < len(GLUE):
-        return [*statistics, None]
+    if not found:
+        return None, 0
 
     def combined(errors: list[float | None]) -> float | None:
         known = [error for error in errors if error is not None]
-        return math.sqrt(sum(e * e for e in known)) / len(GLUE) if len(known) == len(GLUE) else None
+        return math.sqrt(sum(e * e for e in known)) / len(found) if len(known) == len(found) else None
 
     average = Statistic(
-        mean=sum(s.mean for s in found) / len(GLUE),
+        mean=sum(s.mean for s in found) / len(found),
         error=combined([s.error for s in found]),
         error_chips=combined([s.error_chips for s in found]),
         chips=min(s.chips for s in found),
         most_chips=max(s.most_chips for s in found),
         seeds=min(s.seeds for s in found),
     )
-    return [*statistics, average]
+    return average, len(found)
+
+
+def change_cells(statistics: Sequence[Statistic | None]) -> list[str]:
+    """Changes of the eight tasks, and their average; one over fewer says over how many."""
+    average, tasks = average_of(statistics)
+    told = f" ({tasks} of {len(GLUE)} tasks)" if 0 < tasks < len(GLUE) else ""
+    return [*(score_cell(s, signed=True) for s in statistics), score_cell(average, signed=True) + told]
 
 
 def glue_records(tables: Iterable[Mapping[str, Section]], published: Sequence[Published]) -> list[Record]:

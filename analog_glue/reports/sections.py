@@ -99,6 +99,15 @@ def _devices(chips: Chips) -> dict[tuple[int, str], float]:
     return {device: sum(values) / len(values) for device, values in found.items()}
 
 
+def difference_of(ours: Seeds, theirs: Seeds) -> Statistic | None:
+    """Ours minus theirs on the chips and seeds that both have."""
+    paired: Seeds = {}
+    for seed in ours.keys() & theirs.keys():
+        chips = ours[seed].keys() & theirs[seed].keys()
+        paired[seed] = {chip: ours[seed][chip] - theirs[seed][chip] for chip in chips}
+    return summarise({seed: _devices(chips) for seed, chips in paired.items()})
+
+
 @dataclass
 class Section:
     """All rows of one score of one data on one hardware, pivoted.
@@ -176,12 +185,7 @@ class Section:
 
     def difference(self, one: Variant, other: Variant, t: float) -> Statistic | None:
         """`one` minus `other` on the chips and seeds that both have at this time."""
-        ours, theirs = self.chips(one, t), self.chips(other, t)
-        paired: Seeds = {}
-        for seed in ours.keys() & theirs.keys():
-            chips = ours[seed].keys() & theirs[seed].keys()
-            paired[seed] = {chip: ours[seed][chip] - theirs[seed][chip] for chip in chips}
-        return summarise({seed: _devices(chips) for seed, chips in paired.items()})
+        return difference_of(self.chips(one, t), self.chips(other, t))
 
     def unpaired(self, one: Variant, other: Variant) -> tuple[int, set[tuple[str, str]]]:
         """Chips (of all seeds) that both have, but not from the same noise stream and product; and which these are."""
