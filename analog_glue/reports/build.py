@@ -10,6 +10,7 @@ from pathlib import Path
 from analog_glue.errors import UserError
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
 from analog_glue.reports.figure6 import figure6
+from analog_glue.reports.figure7 import figure7
 from analog_glue.reports.figure8 import figure8
 from analog_glue.reports.figures import drift_figure
 from analog_glue.reports.glue import glue_grid, glue_records
@@ -80,7 +81,11 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         grid = drift_grid(section)
         markdown.append(as_markdown(grid))
         latex.append(as_latex(grid, label_of("-".join(("drift", *section.score)), section)))
-    chapters = [figure6(tables, rows, published), figure8(rows, measured.settings)]
+    chapters = [
+        figure6(rows, measured.settings, published),
+        figure7(rows),
+        figure8(rows, measured.settings),
+    ]
     for made in chapters:
         _set(made, markdown, latex, content)
         if made.missing:

@@ -17,8 +17,9 @@ from analog_glue.reports.glue import average_of, change_cells
 from analog_glue.reports.grids import GLUE, NAMES, Chapter, Grid, Picture, Record
 from analog_glue.reports.missing import how_often, most_chips, train_command
 from analog_glue.reports.published import Published
-from analog_glue.reports.sections import Section, Variant
+from analog_glue.reports.sections import Section, Variant, pivot
 from analog_glue.reports.statistics import Statistic, repeated_over
+from analog_glue.runs.identity import Payload
 from analog_glue.runs.rows import Measurement
 
 GAMMAS = {"pcm": "1", "pcm_reduced": "0.5"}  # option of `noise` → γ
@@ -30,7 +31,7 @@ class Line(NamedTuple):
     """Chips of one γ under networks of one training."""
 
     noise: str
-    hardware: str  # what tells it from other hardware of the same names
+    hardware: str  # what tells it and its data from others of the same names
     variant: Variant
 
     @property
@@ -39,29 +40,29 @@ class Line(NamedTuple):
         return f"γ = {GAMMAS[self.noise]}" + (f" [{apart}]" if apart else "")
 
 
-def figure6(tables: Sequence[Mapping[str, Section]], rows: Sequence[Measurement], published: Sequence[Published]) -> Chapter:
+def figure6(
+    rows: Sequence[Measurement], settings: Mapping[str, Payload] | None, published: Sequence[Published]
+) -> Chapter:
     """For every model and tile that hardware-aware networks of a GLUE task were put on PCM with: table, picture, records.
 
     Args:
-        tables: Headline sections by task, one mapping for each hardware.
-        rows: Whatever the sections came from, for the names of the runs in the commands.
+        settings: Of the trainings, by the name of the run, to say what trainings of one name differ in.
         published: Numbers of the literature.
     """
     made = Chapter()
-    by_names: dict[tuple[str, str], list[Mapping[str, Section]]] = defaultdict(list)
-    for by_task in tables:
-        found = next(iter(by_task.values()))
-        own = {task: section for task, section in by_task.items() if task in GLUE}
-        if found.bundle.noise in GAMMAS and found.bundle.attention == "fp32" and any(map(_aware, own.values())):
-            by_names[found.bundle.model, found.bundle.tile].append(own)
+    # Pivoted by themselves: networks that were trained with integer attention are not what these are told apart from.
+    own = [row for row in rows if row.task in GLUE and row.training == "hardware_aware" and row.attention == "fp32"]
+    by_names: dict[tuple[str, str], list[Section]] = defaultdict(list)
+    for section in pivot(own, settings)[0]:
+        if section.headline and section.bundle.noise in GAMMAS and _compensated(section):
+            by_names[section.bundle.model, section.bundle.tile].append(section)
     records: list[Record] = []
     for (model, tile), found in by_names.items():
         lines = _lines(found)
-        over = [section for by_task in found for section in by_task.values() if _aware(section)]
         name, title = f"spoon2021_figure6-{model}-{tile}", f"Figure 6: change from digital, {model} on {tile}, hardware-aware, compensated"
-        made.parts.append((name, _grid(title, lines, over, published)))
-        made.parts.append((name, Picture(title, partial(drift_figure, _panels(lines, published), title, figure_note(over)))))
-        made.missing += _missing(lines, over, rows)
+        made.parts.append((name, _grid(title, lines, found, published)))
+        made.parts.append((name, Picture(title, partial(drift_figure, _panels(lines, published), title, figure_note(found)))))
+        made.missing += _missing(lines, found, own)
         records += _records(model, tile, lines)
     if records:
         blank = dict.fromkeys(records[0])
@@ -73,18 +74,17 @@ def figure6(tables: Sequence[Mapping[str, Section]], rows: Sequence[Measurement]
     return made
 
 
-def _aware(section: Section) -> list[Variant]:
-    return [v for v in section.variants if v.compensated and v.training.name == "hardware_aware"]
+def _compensated(section: Section) -> list[Variant]:
+    return [variant for variant in section.variants if variant.compensated]
 
 
-def _lines(tables: Iterable[Mapping[str, Section]]) -> dict[Line, dict[str, Section]]:
+def _lines(sections: Iterable[Section]) -> dict[Line, dict[str, Section]]:
     """Lines by γ from 1 down, each with its sections by task."""
     lines: dict[Line, dict[str, Section]] = defaultdict(dict)
-    for by_task in tables:
-        for task, section in by_task.items():
-            for variant in _aware(section):
-                apart = ", ".join(filter(None, [section.hardware, section.data_title]))
-                lines[Line(section.bundle.noise, apart, variant)][task] = section
+    for section in sections:
+        for variant in _compensated(section):
+            apart = ", ".join(filter(None, [section.hardware, section.data_title]))
+            lines[Line(section.bundle.noise, apart, variant)][section.score.task] = section
     return dict(sorted(lines.items(), key=lambda item: (list(GAMMAS).index(item[0].noise), item[0])))
 
 
@@ -109,7 +109,7 @@ def _grid(
         numbers = {number.task: number for number in published if number.line == name}
         sources += [number.source for number in numbers.values()]
         rows.append([f"Spoon 2021: γ = {gamma}, 1 month", *(numbers[task].text for task in [*GLUE, "average"])])
-    errors = repeated_over(section.statistic(v, t) for section in over for v in _aware(section) for t in section.times)
+    errors = repeated_over(section.statistic(v, t) for section in over for v in _compensated(section) for t in section.times)
     note = (
         f"Score on chips minus the digital score of the same networks [points], mean ± standard error {errors}. An average over "
         f"fewer than the eight tasks says so. Published changes are to a baseline that could not be recovered; blank: nor could "
@@ -173,12 +173,12 @@ def _missing(
 ) -> list[str]:
     """Cells that no row fills, by γ, each with the command that measures them."""
     bundle = over[0].bundle
-    seeds = sorted({seed for s in over for v in _aware(s) for at in s.cells[v].values() for seed in at})
+    seeds = sorted({seed for s in over for v in _compensated(s) for at in s.cells[v].values() for seed in at})
     times = tuple(sorted({t for section in over for t in section.times}))
     more = how_often(max(map(most_chips, over)), times)
     trained: dict[str, set[str]] = defaultdict(set)  # runs on chips, by task
     for row in rows:
-        if row.stage == "chip" and (row.model, row.training, row.tile) == (bundle.model, "hardware_aware", bundle.tile):
+        if row.stage == "chip" and (row.model, row.tile) == (bundle.model, bundle.tile):
             trained[row.task].add(row.run)
     said = []
     for noise, gamma in GAMMAS.items():
@@ -197,7 +197,7 @@ def _missing(
             cells = ", ".join(NAMES[task] for task in untrained)
             if noise == "pcm":
                 command = " ".join([train_command(untrained, bundle._replace(noise=noise), "hardware_aware", seeds), *more])
-                said.append(f"Figure 6, γ = 1, {cells}: `{command}`")
+                said.append(f"Figure 6, γ = {gamma}, {cells}: `{command}`")
             else:
-                said.append(f"Figure 6, γ = {gamma}, {cells}: `analog-glue evaluate checkpoint=… {hardware}` of the runs above")
+                said.append(f"Figure 6, γ = {gamma}, {cells}: `analog-glue evaluate checkpoint=… {hardware}`, of the runs above")
     return said
