@@ -17,7 +17,7 @@ from analog_glue.runs.rows import Measurement
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)  # [tokens]
 PUBLISHED_SHARE = {128: 5.0}  # tokens → share of attention [%], "about"
-SOURCE = "Spoon et al., Front. Comput. Neurosci. 15, 675741 (2021), Sec. 2.4, 3.2 and Fig. 7"
+SOURCE = "Spoon et al., Front. Comput. Neurosci. 15, 675741 (2021), Sec. 3.2 and Fig. 7"
 TITLE = "Figure 7: share of attention in the multiply-adds of a sequence"
 
 
@@ -99,5 +99,5 @@ def _drawn(models: Sequence[str]) -> Drawn:
     shares = {model: [ENCODERS[model].attention_share(length) for length in LENGTHS] for model in models}
     lines = [Drawing(model, LENGTHS, share, [None] * len(LENGTHS)) for model, share in shares.items()]
     told = [Drawing("Spoon 2021, about", list(PUBLISHED_SHARE), list(PUBLISHED_SHARE.values()), [None], joined=False)]
-    chart = Chart("", "sequence length [tokens]", "share of QKᵀ and PV [%]", [*lines, *told], log_x=True)
+    chart = Chart("", "sequence length [tokens]", "share of QKᵀ and PV [%]", [*lines, *told], log_x=True, ticks=LENGTHS)
     return line_figure([chart], TITLE, "Multiply-adds of the encoder, counted, not measured")

@@ -163,7 +163,9 @@ def _drawn(lines: Table, t: float, title: str) -> Drawn:
                 Drawing(label, list(points), [s.mean for s in points.values()], [s.error for s in points.values()])
             )
         level = Level("attention in float32", 0.0, dotted=True)
-        charts.append(Chart(NAMES.get(task, name), "attention [bits]", "change from float32 [points]", curves, [level]))
+        ticks = sorted({line.bits for line in changes})
+        label = "change from float32 [points]"
+        charts.append(Chart(NAMES.get(task, name), "attention [bits]", label, curves, [level], ticks=ticks))
     over = repeated_over(s for by_task in changes.values() for s in by_task.values())
     return line_figure(charts, title, f"Bars: ± 1 standard error {over}, of differences on the same chips")
 

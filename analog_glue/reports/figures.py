@@ -103,7 +103,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over anything; the labels of the axes name the units."""
+    """Lines over anything; the labels of the axes name the units. `ticks` are the values named along x; none: as it suits."""
 
     title: str
     x_label: str
@@ -112,6 +112,7 @@ class Chart:
     levels: Sequence[Level] = ()
     log_x: bool = False
     log_y: bool = False
+    ticks: Sequence[float] = ()
 
 
 def time_label(seconds: float) -> str:
@@ -180,6 +181,9 @@ def line_figure(charts: Sequence[Chart], title: str, note: str) -> Drawn:
             from matplotlib.ticker import MaxNLocator
 
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        if chart.ticks:
+            axes.set_xticks(chart.ticks, [f"{tick:g}" for tick in chart.ticks])
+            axes.minorticks_off()
         axes.set_xlabel(chart.x_label, color=INK)
         _trim(axes, chart.title, chart.y_label)
 

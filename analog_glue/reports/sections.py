@@ -200,6 +200,13 @@ class Section:
                 streams |= {(chip.stream, chip.product) for chip in alone}
         return len(left_out), streams
 
+    def alone_on_chips(self, training: Training) -> int | None:
+        """The one seed that was put on chips where others have a digital score, as `best_of` leaves them; None elsewhere."""
+        cells = [by_time for variant, by_time in self.cells.items() if variant.training == training]
+        seeds = {seed for by_time in cells for by_seed in by_time.values() for seed in by_seed}
+        digital = self.digital.get(training, {})
+        return next(iter(seeds)) if len(seeds) == 1 and seeds < digital.keys() else None
+
     def pairs(self) -> list[tuple[Variant, Variant]]:
         """What compensation gives to a network, and what a training gives over the digital one."""
         pairs = []
