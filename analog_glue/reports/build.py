@@ -26,6 +26,7 @@ from analog_glue.reports.measured import find_measured
 from analog_glue.reports.missing import missing_commands
 from analog_glue.reports.published import published_numbers
 from analog_glue.reports.sections import Bundle, Section, pivot
+from analog_glue.reports.variance import variance
 from analog_glue.runs.files import write_bytes_atomic
 
 
@@ -85,6 +86,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         figure6(rows, measured.settings, published),
         figure7(rows),
         figure8(rows, measured.settings),
+        variance(sections),
     ]
     for made in chapters:
         _set(made, markdown, latex, content)

@@ -91,7 +91,7 @@ Chips = dict[Chip, float]  # chip → score [points]
 Seeds = dict[int, Chips]  # training seed → its chips
 
 
-def _devices(chips: Chips) -> dict[tuple[int, str], float]:
+def devices_of(chips: Chips) -> dict[tuple[int, str], float]:
     """One score for every chip that has noise of its own, the mean over the products that it was scored with."""
     found: dict[tuple[int, str], list[float]] = defaultdict(list)
     for chip, value in sorted(chips.items()):
@@ -105,7 +105,7 @@ def difference_of(ours: Seeds, theirs: Seeds) -> Statistic | None:
     for seed in ours.keys() & theirs.keys():
         chips = ours[seed].keys() & theirs[seed].keys()
         paired[seed] = {chip: ours[seed][chip] - theirs[seed][chip] for chip in chips}
-    return summarise({seed: _devices(chips) for seed, chips in paired.items()})
+    return summarise({seed: devices_of(chips) for seed, chips in paired.items()})
 
 
 @dataclass
@@ -170,14 +170,14 @@ class Section:
         return self.cells.get(variant, {}).get(t, {})
 
     def statistic(self, variant: Variant, t: float) -> Statistic | None:
-        return summarise({seed: _devices(chips) for seed, chips in self.chips(variant, t).items()})
+        return summarise({seed: devices_of(chips) for seed, chips in self.chips(variant, t).items()})
 
     def change(self, variant: Variant, t: float) -> Statistic | None:
         """Score minus the digital score of the same network."""
         digital = self.digital.get(variant.training, {})
         return summarise(
             {
-                seed: {chip: value - digital[seed][Chip(0)] for chip, value in _devices(chips).items()}
+                seed: {chip: value - digital[seed][Chip(0)] for chip, value in devices_of(chips).items()}
                 for seed, chips in self.chips(variant, t).items()
                 if seed in digital
             }

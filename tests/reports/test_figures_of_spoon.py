@@ -110,6 +110,7 @@ def test_figure_8_needs_another_attention_than_float32():
     assert figure8(with_attention("mrpc", "fp32", "", FLOAT)).parts == []
 
 
+@pytest.mark.slow
 def test_what_the_figures_lack_stands_there_as_a_command_that_is_understood():
     rows = [*on_pcm("mrpc", 4.0), *with_attention("mrpc", "int8", "calibrated", [85.0, 86.0, 87.0])]
     said = [*figure6(rows, None, published_numbers()).missing, *figure8(rows).missing]
