@@ -150,7 +150,7 @@ def count_operations(
     return found
 
 
-# Spoon et al. (2021), Sec. 3.2.1, Fig. 7B: bfloat16 multiply-add → INT6 multiply-add with an adder wide enough for 64 terms, 14 nm.
+# Spoon et al. (2021), Sec. 3.2.1, Fig. 7B: bfloat16 → INT6 multiply-add, adders wide enough for 64 terms, 14 nm.
 INT6_ENERGY_GAIN, INT6_AREA_GAIN = 11.3, 4.7
 
 
@@ -158,7 +158,8 @@ def integer_energy(bits: int) -> float:
     """Energy of one multiply-add of integers in a 45 nm process [pJ]: 0.0031 n² + 0.0033 (2n + 6).
 
     A product grows with the square of the digits, an addition with the digits of the accumulator, which holds 64 products of 2n
-    digits. The factors are fitted to INT8 and INT32 of Horowitz, ISSCC (2014): products of 0.2 and 3.1 pJ, sums of 0.03 and 0.1 pJ.
+    digits. The factors are fitted to INT8 and INT32 of Horowitz, ISSCC (2014): products of 0.2 and 3.1 pJ, sums of 0.03 and
+    0.1 pJ.
     """
     return 0.0031 * bits**2 + 0.0033 * (2 * bits + 6)
 

@@ -62,7 +62,7 @@ def test_every_multiply_add_is_one_that_pytorch_counts(kind, tokens):
 
 
 def test_an_unknown_architecture_is_refused():
-    with pytest.raises(UserError, match="bert, roberta, mpnet, albert, distilbert.*gpt2"):
+    with pytest.raises(UserError, match=r"bert, roberta, mpnet, albert, distilbert.*gpt2"):
         Encoder.of({"model_type": "gpt2"})
 
 

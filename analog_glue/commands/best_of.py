@@ -1,8 +1,8 @@
 """The setting `best_of`: networks of several seeds are trained, and the best on validation alone goes on chips.
 
-Spoon et al. (2021), Sec. 2.3: "we train 5 models per task per condition and choose the best model for inference simulation". Every
-seed is a training run of its own and gets its digital scores and those of ideal devices; the chosen one gets the chips. Everything is
-found again: the same command measures nothing new, and more seeds or chips add what is not there.
+Spoon et al. (2021), Sec. 2.3: "we train 5 models per task per condition and choose the best model for inference simulation".
+Every seed is a training run of its own and gets its digital scores and those of ideal devices; the chosen one gets the chips.
+Everything is found again: the same command measures nothing new, and more seeds or chips add what is not there.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class Selection:
             return RunSummary(folders[self.seeds[0]], "")  # chips are the main process's work
         scores = {seed: validation_score(folder, headline) for seed, folder in folders.items()}
         chosen = best(scores)
-        said = f"Best of {len(scores)} seeds by {headline} on validation: seed {chosen} with {scores[chosen]:.2f}; " + ", ".join(
-            f"seed {seed} {score:.2f}" for seed, score in scores.items() if seed != chosen
+        said = (
+            f"Best of {len(scores)} seeds by {headline} on validation: seed {chosen} with {scores[chosen]:.2f}; "
+            + ", ".join(f"seed {seed} {score:.2f}" for seed, score in scores.items() if seed != chosen)
         )
         log(said)
         for seed, folder in folders.items():

@@ -91,7 +91,9 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
     for made in chapters:
         _set(made, markdown, latex, content)
         if made.missing:
-            markdown.append("\n".join(["Missing cells, each with the command that measures it:", "", *(f"- {m}" for m in made.missing)]))
+            markdown.append(
+                "\n".join(["Missing cells, each with the command that measures it:", "", *(f"- {m}" for m in made.missing)])
+            )
     commands = missing_commands(sections)
     if commands:
         intro = "Each command measures only what is not there. Add the overrides that your other runs used."

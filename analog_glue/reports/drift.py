@@ -62,7 +62,9 @@ def drift_grid(section: Section) -> Grid:
     note += f". {section.examples:,} examples of {section.score.split}."
     for label, (one, other) in zip(labels, pairs, strict=True):
         note += _left_out(label, *section.unpaired(one, other))
-    note += choice_note({training.title: (seed, len(section.digital[training])) for training, seed in alone.items() if seed is not None})
+    note += choice_note(
+        {training.title: (seed, len(section.digital[training])) for training, seed in alone.items() if seed is not None}
+    )
     if section.extrapolated:
         note += " * beyond the measurements behind the device model."
     legend = [f"{key}: {variant.title}" for variant, key in keys.items()]
@@ -81,9 +83,9 @@ def choice_note(chosen: Mapping[str, tuple[int, int]]) -> str:
         return ""
     said = ", ".join(f"{name}: seed {seed} of {number}" for name, (seed, number) in chosen.items())
     return (
-        f" One network of several is on chips ({said}), the digital score is the mean of all. Where it was chosen by its score on the "
-        "validation set (`best_of`), the scores here are those of the best network on the examples it was chosen by: higher than "
-        "of a typical one, the more so the smaller the task."
+        f" One network of several is on chips ({said}), the digital score is the mean of all. Where it was chosen by its score "
+        "on the validation set (`best_of`), the scores here are those of the best network on the examples it was chosen by: "
+        "higher than of a typical one, the more so the smaller the task."
     )
 
 

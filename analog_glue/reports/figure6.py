@@ -1,7 +1,7 @@
 """Figure 6 of Spoon et al. (2021): what chips of two qualities lose against the digital networks, over the tasks of GLUE.
 
-Hardware-aware training, drift compensated (curve C). γ scales programming and read noise of the chips alone: 1 is noise=pcm, 0.5
-noise=pcm_reduced; the paper applies 0.5 "during inference" (Sec. 3.1), so both are measured on the same networks.
+Hardware-aware training, drift compensated (curve C). γ scales programming and read noise of the chips alone: 1 is noise=pcm,
+0.5 noise=pcm_reduced; the paper applies 0.5 "during inference" (Sec. 3.1), so both are measured on the same networks.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ class Line(NamedTuple):
         return f"γ = {GAMMAS[self.noise]}" + (f" [{apart}]" if apart else "")
 
 
-def figure6(
-    rows: Sequence[Measurement], settings: Mapping[str, Payload] | None, published: Sequence[Published]
-) -> Chapter:
+def figure6(rows: Sequence[Measurement], settings: Mapping[str, Payload] | None, published: Sequence[Published]) -> Chapter:
     """For every model and tile that hardware-aware networks of a GLUE task were put on PCM with: table, picture, records.
 
     Args:
@@ -59,7 +57,10 @@ def figure6(
     records: list[Record] = []
     for (model, tile), found in by_names.items():
         lines = _lines(found)
-        name, title = f"spoon2021_figure6-{model}-{tile}", f"Figure 6: change from digital, {model} on {tile}, hardware-aware, compensated"
+        name, title = (
+            f"spoon2021_figure6-{model}-{tile}",
+            f"Figure 6: change from digital, {model} on {tile}, hardware-aware, compensated",
+        )
         made.parts.append((name, _grid(title, lines, found, published)))
         made.parts.append((name, Picture(title, partial(drift_figure, _panels(lines, published), title, figure_note(found)))))
         made.missing += _missing(lines, found, own)
@@ -111,9 +112,9 @@ def _grid(
         rows.append([f"Spoon 2021: γ = {gamma}, 1 month", *(numbers[task].text for task in [*GLUE, "average"])])
     errors = repeated_over(section.statistic(v, t) for section in over for v in _compensated(section) for t in section.times)
     note = (
-        f"Score on chips minus the digital score of the same networks [points], mean ± standard error {errors}. An average over "
-        f"fewer than the eight tasks says so. Published changes are to a baseline that could not be recovered; blank: nor could "
-        f"these. Source: {'; '.join(dict.fromkeys(sources))}."
+        f"Score on chips minus the digital score of the same networks [points], mean ± standard error {errors}. An average "
+        f"over fewer than the eight tasks says so. Published changes are to a baseline that could not be recovered; blank: nor "
+        f"could these. Source: {'; '.join(dict.fromkeys(sources))}."
     )
     return Grid(title, note, ["", *(NAMES[task] for task in GLUE), "average"], rows)
 
@@ -168,9 +169,7 @@ def _records(model: str, tile: str, lines: Mapping[Line, Mapping[str, Section]])
     return records
 
 
-def _missing(
-    lines: Mapping[Line, Mapping[str, Section]], over: Sequence[Section], rows: Sequence[Measurement]
-) -> list[str]:
+def _missing(lines: Mapping[Line, Mapping[str, Section]], over: Sequence[Section], rows: Sequence[Measurement]) -> list[str]:
     """Cells that no row fills, by γ, each with the command that measures them."""
     bundle = over[0].bundle
     seeds = sorted({seed for s in over for v in _compensated(s) for at in s.cells[v].values() for seed in at})
@@ -199,5 +198,7 @@ def _missing(
                 command = " ".join([train_command(untrained, bundle._replace(noise=noise), "hardware_aware", seeds), *more])
                 said.append(f"Figure 6, γ = {gamma}, {cells}: `{command}`")
             else:
-                said.append(f"Figure 6, γ = {gamma}, {cells}: `analog-glue evaluate checkpoint=… {hardware}`, of the runs above")
+                said.append(
+                    f"Figure 6, γ = {gamma}, {cells}: `analog-glue evaluate checkpoint=… {hardware}`, of the runs above"
+                )
     return said

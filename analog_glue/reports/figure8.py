@@ -1,8 +1,8 @@
 """Figure 8 of Spoon et al. (2021): what integer attention costs on chips after a month, over the tasks of GLUE.
 
-Hardware-aware training, drift compensated (curve C), the linear layers on PCM in every case. A line is a precision of attention whose
-scales are either `learned` (the network was trained with that attention) or `calibrated` (set after training: the network of the
-float32 line itself). The change is to attention in float32 on the same chips, paired by training seed and chip.
+Hardware-aware training, drift compensated (curve C), the linear layers on PCM in every case. A line is a precision of attention
+whose scales are either `learned` (the network was trained with that attention) or `calibrated` (set after training: the network
+of the float32 line itself). The change is to attention in float32 on the same chips, paired by training seed and chip.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def figure8(rows: Sequence[Measurement], settings: Mapping[str, Payload] | None 
 def _lines(rows: Sequence[Measurement], settings: Mapping[str, Payload] | None) -> tuple[Table, list[str]]:
     """Every line with its sections by task, and remarks on rows that have no place.
 
-    Each attention and origin of its scales is pivoted by itself, so that the attention a network was trained with is not what tells
-    its training apart: trainings that are alike otherwise have the same name and are paired.
+    Each attention and origin of its scales is pivoted by itself, so that the attention a network was trained with is not what
+    tells its training apart: trainings that are alike otherwise have the same name and are paired.
     """
     apart: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
     for row in rows:
@@ -97,7 +97,9 @@ def _lines(rows: Sequence[Measurement], settings: Mapping[str, Payload] | None) 
                 if not variant.compensated:
                     continue
                 if task in lines[line]:
-                    remarks.append(f"{NAMES[task]}, {line.title}: several hardwares or data of the same names, the first is shown")
+                    remarks.append(
+                        f"{NAMES[task]}, {line.title}: several hardwares or data of the same names, the first is shown"
+                    )
                     continue
                 lines[line][task] = section
     known = sorted((line for line in lines if lines[line]), key=lambda line: (line.scales, -(line.bits or 64), line))
@@ -159,9 +161,7 @@ def _drawn(lines: Table, t: float, title: str) -> Drawn:
                 for line in sorted(own, key=lambda line: line.bits)
             }
             points = {bits: s for bits, s in found.items() if s is not None}
-            curves.append(
-                Drawing(label, list(points), [s.mean for s in points.values()], [s.error for s in points.values()])
-            )
+            curves.append(Drawing(label, list(points), [s.mean for s in points.values()], [s.error for s in points.values()]))
         level = Level("attention in float32", 0.0, dotted=True)
         ticks = sorted({line.bits for line in changes})
         label = "change from float32 [points]"

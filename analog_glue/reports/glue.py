@@ -58,7 +58,9 @@ def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -
         note += f" and takes all of them ({len(sections)} here)"
     note += "."
     for training, seeds in alone.items():
-        some = {f"{NAMES[task]}, {training.title}": (seed, len(sections[task].digital[training])) for task, seed in seeds.items()}
+        some = {
+            f"{NAMES[task]}, {training.title}": (seed, len(sections[task].digital[training])) for task, seed in seeds.items()
+        }
         note += choice_note(some)
     note += " Blank: a published number that could not be recovered. " + " ".join(
         f"[{i}] {source}." for i, source in enumerate(sources, 1)

@@ -1,4 +1,4 @@
-"""How much of the variance of a score comes from training, from the chip and from the moment, and how many chips a wanted error needs."""
+"""How much of the variance of a score comes from training, chip and moment, and how many chips a wanted error needs."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def components(scores: numpy.ndarray) -> Components:
         MS_chip = n Σᵢⱼ (ȳᵢⱼ. − ȳᵢ..)² / (a (b − 1))                          E = σ²_res + n σ²_chip
         MS_res  = Σᵢⱼₖ (yᵢⱼₖ − ȳᵢⱼ. − ȳ..ₖ + ȳ)² / ((a b − 1)(n − 1))         E = σ²_res
 
-    hence σ²_res = MS_res, σ²_chip = (MS_chip − MS_res)/n, σ²_seed = (MS_seed − MS_chip)/(b n). The estimates have no bias, so one of
-    a component near zero may be negative. The drift that all chips share is the fixed effect of time and no variance; what
+    hence σ²_res = MS_res, σ²_chip = (MS_chip − MS_res)/n, σ²_seed = (MS_seed − MS_chip)/(b n). The estimates have no bias, so
+    one of a part near zero may be negative. The drift that all chips share is the fixed effect of time and no variance; what
     a network or a chip has of its own over time is in the residual. With one time (n = 1) σ²_chip stands for σ²_chip + σ²_res.
     Chips of the same number have the same noise under every network; counting them as different chips is an approximation, as
     the weights that the noise meets are not the same.
@@ -145,11 +145,11 @@ def _grid(found: Sequence[tuple[Section, Variant, Components]]) -> Grid:
         name = ", ".join(filter(None, [task, section.data_title, section.hardware_title, variant.title]))
         rows.append([name, design, f"{math.sqrt(parts.total):.2f}", *shares, *cells])
     note = (
-        "Shares of the variance of one score (one network, one chip, one time) by a nested analysis of variance with times as fixed "
-        "effects, over the chips and times that all seeds have; seed: training; chip: programming and drift of a chip; moment: "
-        "1/f and read noise, and what a chip has of its own over time. Then the chips a seed, with the seeds there are, "
-        "that give the mean at one time a standard error of so many points; “k seeds” where no number of chips does and k seeds with "
-        "the chips there are would. With few seeds the share of training is known to a factor of several."
+        "Shares of the variance of one score (one network, one chip, one time) by a nested analysis of variance with times as "
+        "fixed effects, over the chips and times that all seeds have; seed: training; chip: programming and drift of a chip; "
+        "moment: 1/f and read noise, and what a chip has of its own over time. Then the chips a seed, with the seeds there "
+        "are, that give the mean at one time a standard error of so many points; “k seeds” where no number of chips does and k "
+        "seeds with the chips there are would. With few seeds the share of training is known to a factor of several."
     )
     note += " * The estimate was negative and counts as 0." if negative else ""
     header = ["", "seeds × chips × times", "σ [points]", "seed", "chip", "moment", *(f"± {error:g}" for error in WANTED)]

@@ -1,4 +1,4 @@
-"""`best_of`: every seed is trained and scored digitally, the best on validation alone goes on chips, and nothing is done twice."""
+"""`best_of`: every seed is trained and scored digitally, the best on validation alone goes on chips, nothing is done twice."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Figures 6 and 8 of Spoon et al. (2021) from made-up rows whose changes, errors and averages are worked out by hand."""
+"""Figures 6, 7 and 8 of Spoon et al. (2021) from made-up rows whose changes, errors and averages are worked out by hand."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ from analog_glue.cli.sweeps import split_flags
 from analog_glue.configuration.compose import Composer
 from analog_glue.reports.build import build
 from analog_glue.reports.figure6 import figure6
+from analog_glue.reports.figure7 import figure7
 from analog_glue.reports.figure8 import figure8
 from analog_glue.reports.grids import GLUE, Grid, as_csv
 from analog_glue.reports.published import published_numbers
@@ -114,7 +115,9 @@ def test_figure_8_needs_another_attention_than_float32():
 def test_what_the_figures_lack_stands_there_as_a_command_that_is_understood():
     rows = [*on_pcm("mrpc", 4.0), *with_attention("mrpc", "int8", "calibrated", [85.0, 86.0, 87.0])]
     said = [*figure6(rows, None, published_numbers()).missing, *figure8(rows).missing]
-    assert any(line.startswith("Figure 6, γ = 0.5, MRPC: `analog-glue evaluate checkpoint=outputs/mrpc-minilm") for line in said)
+    assert any(
+        line.startswith("Figure 6, γ = 0.5, MRPC: `analog-glue evaluate checkpoint=outputs/mrpc-minilm") for line in said
+    )
     assert any(line.startswith("Figure 8, INT6, retrained, RTE, MRPC") and "attention=int6" in line for line in said)
     assert not any(line.startswith("Figure 8, INT8, post-training, MRPC") for line in said)
     commands = [line.partition("`")[2].partition("`")[0].split()[1:] for line in said]
@@ -135,3 +138,18 @@ def test_the_figures_are_written_in_five_formats(tmp_path):
         assert {f"{name}.png", f"{name}.svg", f"{name.partition('-')[0]}.csv"} <= names
         assert f"]({name}.png)" in report.markdown
         assert f"tab:{name}" in (tmp_path / "tables" / "tables.tex").read_text()
+
+
+def test_figure_7_stands_beside_networks_of_glue_on_pcm_alone():
+    chapter = figure7(on_pcm("mrpc", 1.0))
+    shares = lines_of(grid_of(chapter))
+    assert shares["128 tokens"]["bert_base"] == "2.70 %" and shares["128 tokens"]["Spoon 2021"] == "about 5 %"
+    # MiniLM is half as wide: 2·S·384 over 2·S·384 + 12·384².
+    assert shares["128 tokens"]["minilm"] == f"{100 * 256 / (256 + 12 * 384):.2f} %"
+    energy = lines_of(next(part for name, part in chapter.parts if name == "spoon2021_figure7-energy"))
+    assert [(energy[name]["less energy"], energy[name]["origin"]) for name in ("INT6", "INT8", "INT10")] == [
+        ("11.3×", "published"), ("7.1×", "derived"), ("4.9×", "derived"),
+    ]  # fmt: skip
+    others = [replace(measured, noise="reram") for measured in on_pcm("mrpc", 1.0)]
+    others += [replace(measured, training="ttv2") for measured in on_pcm("mrpc", 1.0)]
+    assert figure7(others).parts == []

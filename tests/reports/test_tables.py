@@ -233,7 +233,14 @@ chips per seed & 3 & 3 & 3 & 3 & 3 \\
 @pytest.mark.slow
 def test_the_tables_read_as_they_should(tmp_path):
     report = build(write(tmp_path, DEMO))
-    names = ["differences.csv", "drift-tiny-pcm-spoon2021.png", "drift-tiny-pcm-spoon2021.svg", "drift.csv", "tables.md", "tables.tex"]
+    names = [
+        "differences.csv",
+        "drift-tiny-pcm-spoon2021.png",
+        "drift-tiny-pcm-spoon2021.svg",
+        "drift.csv",
+        "tables.md",
+        "tables.tex",
+    ]
     assert report.paths == [tmp_path / "tables" / name for name in names]
     assert MARKDOWN in report.markdown
     assert report.markdown == (tmp_path / "tables" / "tables.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from analog_glue.reports.build import build
 from analog_glue.reports.sections import pivot
 from analog_glue.reports.statistics import summarise
 from analog_glue.reports.variance import Components, balanced, components, variance
-from tests.reports.test_tables import C, HOUR, MONTH, chips, write
+from tests.reports.test_tables import HOUR, MONTH, C, chips, write
 
 SEED, CHIP, MOMENT = 1.5, 0.8, 0.5  # [points] standard deviations
 TREND = numpy.array([0.0, -2.0, -5.0, -9.0])  # of all chips over time
@@ -70,7 +70,9 @@ def test_the_foretold_error_is_that_of_the_mean():
     exact = Components(SEED**2, CHIP**2, MOMENT**2, seeds=5, chips=6, times=4)
     means = [simulated(5, 6, draws)[:, :, 0].mean() for _ in range(4000)]
     assert numpy.std(means) == pytest.approx(exact.error(6), rel=5 / math.sqrt(2 * 4000))
-    errors = [summarise({s: dict(enumerate(c)) for s, c in enumerate(simulated(5, 6, draws)[:, :, 0])}).error for _ in range(500)]
+    errors = [
+        summarise({s: dict(enumerate(c)) for s, c in enumerate(simulated(5, 6, draws)[:, :, 0])}).error for _ in range(500)
+    ]
     assert math.sqrt(numpy.mean(numpy.square(errors))) == pytest.approx(exact.error(6), rel=5 / math.sqrt(2 * 500 * 4))
 
 
