@@ -19,7 +19,7 @@ from analog_glue.reports.grids import GLUE, NAMES, Chapter, Grid, Picture, Recor
 from analog_glue.reports.missing import attention_words, how_often, most_chips, train_command
 from analog_glue.reports.sections import Section, Variant, difference_of, pivot
 from analog_glue.reports.statistics import Statistic, repeated_over
-from analog_glue.runs.identity import Payload
+from analog_glue.runs.identity import Payload, differences
 from analog_glue.runs.rows import Measurement
 
 ORIGINS = {"learned": "retrained", "calibrated": "post-training"}  # `attention_scales` → in words
@@ -68,6 +68,7 @@ def figure8(rows: Sequence[Measurement], settings: Mapping[str, Payload] | None 
             continue
         model, noise, tile = names
         t = max(t for by_task in lines.values() for section in by_task.values() for t in section.times)
+        remarks = [*remarks, *_unlike(lines, own, settings or {})]
         name = f"spoon2021_figure8-{model}-{noise}-{tile}"
         title = f"Figure 8: attention after {time_label(t)}, {model}, {noise} on {tile}, hardware-aware, compensated"
         grid = _grid(title, lines, t, remarks)
@@ -104,6 +105,28 @@ def _lines(rows: Sequence[Measurement], settings: Mapping[str, Payload] | None) 
                 lines[line][task] = section
     known = sorted((line for line in lines if lines[line]), key=lambda line: (line.scales, -(line.bits or 64), line))
     return {line: lines[line] for line in known}, sorted(set(remarks))
+
+
+def _unlike(lines: Table, rows: Sequence[Measurement], settings: Mapping[str, Payload]) -> list[str]:
+    """Lines whose networks were trained otherwise than those they are compared with, in more than their attention."""
+    runs: dict[tuple[str, str, str], set[str]] = defaultdict(set)  # with known settings, by task, attention and origin
+    for row in rows:
+        if row.stage == "chip" and row.run in settings:
+            runs[row.task, row.attention, row.attention_scales].add(row.run)
+    remarks = []
+    for line, by_task in lines.items():
+        keys = {
+            one.key
+            for task in by_task
+            for run in runs[task, line.attention, line.scales]
+            for other in runs[task, "fp32", ""]
+            if settings[run].get("seed") == settings[other].get("seed")
+            for one in differences(settings[run], settings[other])
+            if line.attention != "fp32" and not one.key.startswith("attention") and one.key != "seed"
+        }
+        if keys:
+            remarks.append(f"{line.title} was also trained with another {', '.join(sorted(keys))} than FP32")
+    return remarks
 
 
 def _reference(line: Line, lines: Table) -> dict[str, Section]:

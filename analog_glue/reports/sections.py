@@ -298,5 +298,7 @@ def _distinct(rows: Iterable[Measurement]) -> tuple[list[Measurement], list[str]
 
 
 def seeds_of(section: Section) -> set[int]:
+    """Seeds that belong on chips: all, but of a training that has one of several there that one (`best_of` chose it)."""
     on_chips = {seed for times in section.cells.values() for seeds in times.values() for seed in seeds}
-    return on_chips | {seed for seeds in section.digital.values() for seed in seeds}
+    digital = [seeds for training, seeds in section.digital.items() if section.alone_on_chips(training) is None]
+    return on_chips | {seed for seeds in digital for seed in seeds}

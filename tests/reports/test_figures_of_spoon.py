@@ -153,3 +153,16 @@ def test_figure_7_stands_beside_networks_of_glue_on_pcm_alone():
     others = [replace(measured, noise="reram") for measured in on_pcm("mrpc", 1.0)]
     others += [replace(measured, training="ttv2") for measured in on_pcm("mrpc", 1.0)]
     assert figure7(others).parts == []
+
+
+def test_figure_8_says_where_training_differed_in_more_than_attention():
+    rows = [
+        *with_attention("mrpc", "fp32", "", FLOAT, recipe="one"),
+        *with_attention("mrpc", "int8", "learned", FLOAT, **TRAINED),
+    ]
+    digital = {"attention": "Attention", "seed": 0, "training.epochs": 3}
+    names = [rows[0].run, TRAINED["run"]]
+    alike = dict(zip(names, [digital, {**digital, "attention.bits": 8}], strict=True))
+    assert "was also trained" not in grid_of(figure8(rows, alike)).note
+    longer = dict(zip(names, [digital, {**digital, "attention.bits": 8, "training.epochs": 5}], strict=True))
+    assert "INT8, retrained was also trained with another training.epochs than FP32." in grid_of(figure8(rows, longer)).note
