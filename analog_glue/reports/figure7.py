@@ -113,6 +113,8 @@ def _record(model: str, length: int) -> Record:
 def _drawn(models: Sequence[str]) -> Drawn:
     shares = {model: [ENCODERS[model].attention_share(length) for length in LENGTHS] for model in models}
     lines = [Drawing(model, LENGTHS, share, [None] * len(LENGTHS)) for model, share in shares.items()]
-    told = [Drawing("Spoon 2021: BERT-base, about", list(PUBLISHED_SHARE), list(PUBLISHED_SHARE.values()), [None], joined=False)]
+    told = [
+        Drawing("Spoon 2021: BERT-base, about", list(PUBLISHED_SHARE), list(PUBLISHED_SHARE.values()), [None], joined=False)
+    ]
     chart = Chart("", "sequence length [tokens]", "share of QKᵀ and PV [%]", [*lines, *told], log_x=True, ticks=LENGTHS)
     return line_figure([chart], TITLE, "Multiply-adds of the encoder, counted, not measured")
