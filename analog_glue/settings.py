@@ -185,6 +185,7 @@ class RunSettings:
     seed: int = 0
     dry_run: bool = False  # print what would run, then stop
     force: bool = False  # measure and train again although it was done
+    best_of: int = 1  # train: networks of as many seeds from `seed` on; the best on validation alone goes on chips
     ablate: bool = False  # evaluate: also score the hardware with each non-ideality alone, and with each left out
     output_root: str = OUTPUT_ROOT
     checkpoint: str | None = None  # evaluate, extract: the folder of a training run
@@ -204,3 +205,4 @@ class RunSettings:
     def __post_init__(self) -> None:
         self.output_root = without_tilde(self.output_root)
         self.checkpoint = without_tilde(self.checkpoint)
+        require(self.best_of >= 1, "best_of", "be at least 1", self.best_of)

@@ -13,10 +13,10 @@ from transformers import CONFIG_MAPPING, AutoModel, BertTokenizer, RobertaConfig
 
 from analog_glue.commands.dry_run import describe
 from analog_glue.commands.train import prepare, run
-from analog_glue.costs import beside_tiles
 from analog_glue.devices.pcm import PCM
 from analog_glue.errors import UserError
 from analog_glue.models import HEADS_OF_ONE_LAW, PretrainedModel, load_checkpoint_model, positions_of
+from analog_glue.nn.placement import beside_tiles
 from analog_glue.runs.model_files import model_entries
 from analog_glue.runs.rows import ResultsFile
 from analog_glue.settings import Calibration, Evaluation, HardwareSettings, RunSettings

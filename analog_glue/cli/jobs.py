@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analog_glue.cli.components import Components, build_components
+from analog_glue.errors import require
 
 if TYPE_CHECKING:
     from analog_glue.commands.summary import RunSummary
@@ -29,7 +30,11 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
         The folder of the run.
     """
     components = build_components(composed, command, overrides)
-    prepare = _prepare_in_situ if command == "extract" or "device" in components.parts else _prepare
+    in_situ = command == "extract" or "device" in components.parts
+    chooses = command == "train" and not in_situ
+    require(chooses or composed.settings.best_of == 1, "best_of", "be 1 here", composed.settings.best_of,
+            "Only `train` on phase-change memory chooses among seeds.")  # fmt: skip
+    prepare = _prepare_in_situ if in_situ else _prepare
     job = prepare(composed, command, overrides, components)
     folder = job.folder
     if composed.settings.dry_run:
@@ -45,13 +50,19 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
 
 def _prepare(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:
     """`train` and `evaluate` for phase-change memory."""
-    from analog_glue.commands import ablation, deploy, dry_run, train
+    from analog_glue.commands import ablation, best_of, deploy, dry_run, train
     from analog_glue.nn.attention import Attention
 
     settings, choices, config, parts = composed.settings, composed.choices, components.config, components.parts
     hardware, attention = (parts["noise"], parts["tile"]), parts.get("attention", Attention())
     if command == "train":
         task, model, mode = parts["task"], parts["model"], parts["training"]
+        if settings.best_of > 1:
+            selection = best_of.Selection(
+                settings, lambda own: train.prepare(own, task, model, *hardware, mode, config, choices, overrides, attention)
+            )
+            first = selection.first
+            return Job(first.folder, lambda: selection.describe(dry_run.describe(first)), selection.run)
         training = train.prepare(settings, task, model, *hardware, mode, config, choices, overrides, attention)
         return Job(training.folder, lambda: dry_run.describe(training), lambda: train.run(training))
     if settings.ablate:

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from analog_glue.commands.ablation import AblationJob
 from analog_glue.commands.deploy import EvaluationJob
 from analog_glue.commands.train import TrainingJob
-from analog_glue.costs import TileCount, beside_tiles, count_tiles
+from analog_glue.costs import TileCount, count_tiles
 from analog_glue.kernels.block_product import Float32Product
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.placement import Placement
+from analog_glue.nn.placement import Placement, beside_tiles
 from analog_glue.reports.figures import time_label
 from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale

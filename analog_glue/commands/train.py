@@ -23,7 +23,6 @@ from analog_glue.commands.deploy import (
 )
 from analog_glue.commands.naming import TrainingRequest
 from analog_glue.commands.summary import RunSummary
-from analog_glue.costs import beside_tiles
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
@@ -33,7 +32,7 @@ from analog_glue.nn.attention_interface import products_of, put_in, require_supp
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import fold_output_scales, learned_periphery
 from analog_glue.nn.noise_clock import NoiseClock
-from analog_glue.nn.placement import Placement
+from analog_glue.nn.placement import Placement, beside_tiles
 from analog_glue.runs.configuration import config_of, scalars
 from analog_glue.runs.folder import (
     ATTENTION_FILE,

@@ -20,7 +20,7 @@ COMPONENTS = (
 )  # what a run is built from, in the order of the signal
 
 
-GROUPS = (*COMPONENTS, "experiment")
+GROUPS = (*COMPONENTS, "recipe", "experiment")
 
 
 def plain(word: str) -> str:

@@ -1,5 +1,6 @@
 """Which layers of a model lie on which tiles: resolved once, for everything that is done with them."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -39,6 +40,27 @@ class Placement:
     def with_devices(self, device: Device) -> "Placement":
         """The same tiles with other devices."""
         return replace(self, hardware=replace(self.hardware, device=device))
+
+
+def beside_tiles(model: nn.Module) -> str:
+    """The matrix products that no tile can take, since they are no `nn.Linear`: "8 Conv1D (99.6 % of …)"; "" without any.
+
+    They are the parameters with two or more dimensions of other modules, by the class of their module (a convolution, a
+    matrix of XLNet). Embeddings are looked up, not multiplied, and what is named a bias is added.
+    """
+    kinds: Counter[str] = Counter()
+    weights = {True: 0, False: 0}  # by whether a tile can take them
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            continue
+        own = module.named_parameters(recurse=False)
+        matrices = [p for name, p in own if p.dim() >= 2 and "bias" not in name and "embed" not in name]
+        linear = isinstance(module, nn.Linear)
+        weights[linear] += sum(parameter.numel() for parameter in matrices)
+        kinds[type(module).__name__] += 0 if linear else len(matrices)
+    share = 100 * weights[False] / max(sum(weights.values()), 1)
+    named = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if number)
+    return f"{named} ({share:.1f} % of the weights of matrix products)" if named else ""
 
 
 def _linear_layers(model: nn.Module) -> dict[str, nn.Linear]:

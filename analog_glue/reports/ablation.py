@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from analog_glue.reports.drift import label_of_names
-from analog_glue.reports.figures import Bar, BarChart, bar_figure, time_label
+from analog_glue.reports.figures import Bar, BarChart, Drawn, bar_figure, time_label
 from analog_glue.reports.grids import MISSING, NAMES, Chapter, Grid, Picture, Record, as_text, in_points, score_cell, span
 from analog_glue.reports.sections import Bundle, Score
 from analog_glue.reports.statistics import Statistic, repeated_over, summarise
@@ -264,7 +264,7 @@ def _label(ablation: Ablation, compensated: bool) -> str:
     return label_of_names(*names)
 
 
-def _draw(ablation: Ablation, compensated: bool) -> bytes:
+def _draw(ablation: Ablation, compensated: bool) -> Drawn:
     """What every non-ideality costs, left out and alone, one chart a time."""
 
     def bar(label: str, costs: Sequence[Statistic | None], sign: int) -> Bar:

@@ -10,6 +10,9 @@ from pathlib import Path
 from analog_glue.errors import UserError
 from analog_glue.reports.ablation import ablation_chapter
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
+from analog_glue.reports.figure6 import figure6
+from analog_glue.reports.figure7 import figure7
+from analog_glue.reports.figure8 import figure8
 from analog_glue.reports.figures import drift_figure
 from analog_glue.reports.glue import glue_grid, glue_records
 from analog_glue.reports.grids import (
@@ -24,6 +27,7 @@ from analog_glue.reports.measured import find_measured
 from analog_glue.reports.missing import missing_commands
 from analog_glue.reports.published import published_numbers
 from analog_glue.reports.sections import Bundle, Section, pivot
+from analog_glue.reports.variance import variance
 from analog_glue.runs.files import write_bytes_atomic
 
 
@@ -72,30 +76,34 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
             latex.append(as_latex(grid, label_of("glue", next(iter(glue.values())))))
         drawn = [section for section in by_task.values() if section.cells]
         if drawn:
-            name, title = label_of("drift", drawn[0]) + ".png", drawn[0].hardware_title
-            content[name] = drift_figure([panel_of(s) for s in drawn], title, figure_note(drawn))
-            markdown.append(f"![Scores over time: {title}]({name})")
+            name, title = label_of("drift", drawn[0]), drawn[0].hardware_title
+            content |= drift_figure([panel_of(s) for s in drawn], title, figure_note(drawn)).files(name)
+            markdown.append(f"![Scores over time: {title}]({name}.png)")
     for section in sections:
         grid = drift_grid(section)
         markdown.append(as_markdown(grid))
         latex.append(as_latex(grid, label_of("-".join(("drift", *section.score)), section)))
+    chapters = [
+        figure6(rows, measured.settings, published),
+        figure7(rows),
+        figure8(rows, measured.settings),
+        variance(sections),
+    ]
+    for made in chapters:
+        _set(made, markdown, latex, content)
+        if made.missing:
+            markdown.append(
+                "\n".join(["Missing cells, each with the command that measures it:", "", *(f"- {m}" for m in made.missing)])
+            )
     commands = missing_commands(sections)
     if commands:
         intro = "Each command measures only what is not there. Add the overrides that your other runs used."
         markdown.append("## Missing\n\n" + intro + "\n\n```\n" + "\n".join(commands) + "\n```")
-    ablation = ablation_chapter(rows, measured.settings)
-    chapters = [
-        (heading, chapter) for heading, chapter in (("# Ablations", ablation), ("# In-situ training", in_situ)) if chapter
-    ]
-    for heading, chapter in chapters:
-        markdown.append(heading)
-        for name, part in chapter.parts:
-            if isinstance(part, Grid):
-                markdown.append(as_markdown(part))
-                latex.append(as_latex(part, name))
-            else:
-                content[f"{name}.png"] = part.draw()
-                markdown.append(f"![{part.title}]({name}.png)")
+    for heading, chapter in (("# Ablations", ablation_chapter(rows, measured.settings)), ("# In-situ training", in_situ)):
+        if chapter is not None:
+            chapters.append(chapter)
+            markdown.append(heading)
+            _set(chapter, markdown, latex, content)
     if in_situ is not None:
         if in_situ.missing:
             intro = "What the paper shows and no run here has measured, each with the command that makes it."
@@ -111,7 +119,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         ("drift.csv", drift_records(sections)),
         ("differences.csv", difference_records(sections)),
         ("glue.csv", glue_records(tables, published)),
-        *(item for _, chapter in chapters for item in chapter.records.items()),
+        *(item for made in chapters for item in made.records.items()),
     ):
         if records:
             content[name] = as_csv(records)
@@ -119,6 +127,17 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
     for name, data in sorted(content.items()):
         write_bytes_atomic(folder / name, data)
     return Report(paths=[folder / name for name in sorted(content)], markdown=report)
+
+
+def _set(chapter: Chapter, markdown: list[str], latex: list[str], content: dict[str, bytes]) -> None:
+    """Add the tables and figures of a chapter to what is written."""
+    for name, part in chapter.parts:
+        if isinstance(part, Grid):
+            markdown.append(as_markdown(part))
+            latex.append(as_latex(part, name))
+        else:
+            content |= part.draw().files(name)
+            markdown.append(f"![{part.title}]({name}.png)")
 
 
 def _by_task(sections: Sequence[Section]) -> list[dict[str, Section]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy
 
@@ -36,10 +36,14 @@ def drift_grid(section: Section) -> Grid:
     paired = [[section.difference(one, other, t) for t in section.times] for one, other in pairs]
     nothing = [""] * len(pairs)
 
+    alone = {training: section.alone_on_chips(training) for training in columns}
     rows = []
     for name, scores in (("digital", section.digital), ("ideal devices", section.ideal)):
         if scores:
             rows.append([name, *(cell(summarise(scores.get(t, {}))) for t in columns), *nothing])
+        if name == "digital" and any(seed is not None for seed in alone.values()):
+            own = [summarise({seed: scores[t][seed]}) if (seed := alone[t]) is not None else None for t in columns]
+            rows.append(["digital, seed on chips", *map(cell, own), *nothing])
     for i, t in enumerate(section.times):
         label = time_label(t) + ("*" if t in section.extrapolated else "")
         cells = [cell(s[i], section.change(v, t)) for v, s in zip(keys, found, strict=True)]
@@ -58,6 +62,9 @@ def drift_grid(section: Section) -> Grid:
     note += f". {section.examples:,} examples of {section.score.split}."
     for label, (one, other) in zip(labels, pairs, strict=True):
         note += _left_out(label, *section.unpaired(one, other))
+    note += choice_note(
+        {training.title: (seed, len(section.digital[training])) for training, seed in alone.items() if seed is not None}
+    )
     if section.extrapolated:
         note += " * beyond the measurements behind the device model."
     legend = [f"{key}: {variant.title}" for variant, key in keys.items()]
@@ -67,6 +74,18 @@ def drift_grid(section: Section) -> Grid:
         ["", *keys.values(), *(training.title for training in bare), *labels],
         rows,
         legend,
+    )
+
+
+def choice_note(chosen: Mapping[str, tuple[int, int]]) -> str:
+    """Of trainings with one network of several on chips: name → (its seed, number of networks); empty where there is none."""
+    if not chosen:
+        return ""
+    said = ", ".join(f"{name}: seed {seed} of {number}" for name, (seed, number) in chosen.items())
+    return (
+        f" One network of several is on chips ({said}), the digital score is the mean of all. Where it was chosen by its score "
+        "on the validation set (`best_of`), the scores here are those of the best network on the examples it was chosen by: "
+        "higher than of a typical one, the more so the smaller the task."
     )
 
 

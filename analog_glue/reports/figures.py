@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,17 @@ INK, GREY, FAINT = "#222222", "#6b6b6b", "#e4e4e4"
 STYLES = {"A": ("#D55E00", "o"), "B": ("#0072B2", "s"), "C": ("#009E73", "^")}
 SPARE_STYLES = (("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"), ("#7A5195", "X"))
 FONT_SIZE = 9.0  # [pt]
+
+
+class Drawn(NamedTuple):
+    """One picture in two formats; the fields are the endings of its files."""
+
+    png: bytes
+    svg: bytes
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """File name → content."""
+        return {f"{name}.{ending}": content for ending, content in self._asdict().items()}
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over anything; the labels of the axes name the units."""
+    """Lines over anything; the labels of the axes name the units. `ticks` are the values named along x; none: as it suits."""
 
     title: str
     x_label: str
@@ -101,6 +112,7 @@ class Chart:
     levels: Sequence[Level] = ()
     log_x: bool = False
     log_y: bool = False
+    ticks: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -131,8 +143,8 @@ def time_label(seconds: float) -> str:
     return f"{seconds:.10g} s"
 
 
-def drift_figure(panels: Sequence[Panel], title: str, note: str) -> bytes:
-    """PNG of the scores over time; the same panels give the same bytes with the same matplotlib.
+def drift_figure(panels: Sequence[Panel], title: str, note: str) -> Drawn:
+    """The scores over time; the same panels give the same bytes with the same matplotlib.
 
     Args:
         panels: One per task.
@@ -148,8 +160,8 @@ def drift_figure(panels: Sequence[Panel], title: str, note: str) -> bytes:
     return _page(len(panels), title, note, lambda: _legend_handles(panels), draw)
 
 
-def line_figure(charts: Sequence[Chart], title: str, note: str) -> bytes:
-    """PNG of charts side by side, a line of one label in the same colour in all of them; fixed bytes like `drift_figure`."""
+def line_figure(charts: Sequence[Chart], title: str, note: str) -> Drawn:
+    """Charts side by side, a line of one label in the same colour in all of them; fixed bytes like `drift_figure`."""
     labels = dict.fromkeys(line.label for chart in charts for line in chart.lines if not line.law)
     cycle = [(*look, dashes) for dashes in ("-", "--", ":") for look in (*STYLES.values(), *SPARE_STYLES)]
     styles = {label: cycle[i % len(cycle)] for i, label in enumerate(labels)}
@@ -188,14 +200,17 @@ def line_figure(charts: Sequence[Chart], title: str, note: str) -> bytes:
             from matplotlib.ticker import MaxNLocator
 
             axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        if chart.ticks:
+            axes.set_xticks(chart.ticks, [f"{tick:g}" for tick in chart.ticks])
+            axes.minorticks_off()
         axes.set_xlabel(chart.x_label, color=INK)
         _trim(axes, chart.title, chart.y_label)
 
     return _page(len(charts), title, note, legend, draw)
 
 
-def bar_figure(charts: Sequence[BarChart], title: str, note: str) -> bytes:
-    """PNG of charts of bars side by side, a bar of one label in the same colour in all of them; fixed bytes as above."""
+def bar_figure(charts: Sequence[BarChart], title: str, note: str) -> Drawn:
+    """Charts of bars side by side, a bar of one label in the same colour in all of them; fixed bytes as above."""
     labels = dict.fromkeys(bar.label for chart in charts for bar in chart.bars)
     colours = dict(zip(labels, (STYLES["B"][0], SPARE_STYLES[1][0], STYLES["C"][0], SPARE_STYLES[0][0]), strict=False))
 
@@ -231,8 +246,8 @@ def _page(
     note: str,
     legend: Callable[[], dict[str, Any]],
     draw: Callable[[Axes, int, float, bool], None],
-) -> bytes:
-    """PNG of `number` axes below a title and above one legend.
+) -> Drawn:
+    """`number` axes below a title and above one legend.
 
     Args:
         legend: Label → handle, called while the settings of matplotlib are ours.
@@ -249,7 +264,7 @@ def _page(
     width, height = (7.2, 3.6) if number == 1 else (3.7, 2.9)
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # the user's matplotlibrc must not change what a table of ours looks like
-        matplotlib.rcParams.update({"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE + 1})
+        matplotlib.rcParams.update({"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE + 1, "svg.hashsalt": "analog-glue"})
         handles = legend()
         entry = max(3.1, 0.065 * max(map(len, handles), default=0) + 0.6)  # [inch] the widest, with its line
         legend_columns = max(1, min(len(handles), int(columns * width / entry)))
@@ -280,9 +295,10 @@ def _page(
             labelcolor=INK,
             handlelength=2.6,
         )
-        content = io.BytesIO()
-        figure.savefig(content, format="png", dpi="figure", metadata={"Software": "analog-glue"})
-    return content.getvalue()
+        png, svg = io.BytesIO(), io.BytesIO()
+        figure.savefig(png, format="png", dpi="figure", metadata={"Software": "analog-glue"})
+        figure.savefig(svg, format="svg", metadata={"Creator": "analog-glue", "Date": None})  # a date would be other bytes
+    return Drawn(png.getvalue(), svg.getvalue())
 
 
 def _styles(panel: Panel) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
+from analog_glue.reports.drift import choice_note
 from analog_glue.reports.figures import time_label
 from analog_glue.reports.grids import GLUE, NAMES, Grid, Record, in_points, score_cell
 from analog_glue.reports.published import Published, published_lines
@@ -29,6 +30,15 @@ def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -
         for training in sorted({training for by_training in scores.values() for training in by_training}):
             found = [summarise(scores.get(task, {}).get(training, {})) for task in GLUE]
             rows.append([f"{training.title}, {name}", *map(score_cell, _with_average(found))])
+    alone = {  # of several networks the one on chips, by training and task
+        training: {task: seed for task, section in sections.items() if (seed := section.alone_on_chips(training)) is not None}
+        for training in sorted({v.training for section in sections.values() for v in section.cells})
+    }
+    for training, seeds in alone.items():
+        own = {task: summarise({seed: sections[task].digital[training][seed]}) for task, seed in seeds.items()}
+        if own:
+            cells = map(score_cell, _with_average([own.get(task) for task in GLUE]))
+            rows.append([f"{training.title}, digital score of the seed on chips", *cells])
     floor = [sections[task].majority if task in sections else None for task in GLUE]
     known = [value for value in floor if value is not None]
     average = sum(known) / len(GLUE) if len(known) == len(GLUE) else None
@@ -46,7 +56,13 @@ def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -
     note += "the rest: accuracy. The average is the plain mean of the eight"
     if len(sections) < len(GLUE):
         note += f" and takes all of them ({len(sections)} here)"
-    note += ". Blank: a published number that could not be recovered. " + " ".join(
+    note += "."
+    for training, seeds in alone.items():
+        some = {
+            f"{NAMES[task]}, {training.title}": (seed, len(sections[task].digital[training])) for task, seed in seeds.items()
+        }
+        note += choice_note(some)
+    note += " Blank: a published number that could not be recovered. " + " ".join(
         f"[{i}] {source}." for i, source in enumerate(sources, 1)
     )
     header = ["", *(NAMES[task] for task in GLUE), "average"]
@@ -71,24 +87,37 @@ def _glue_lines(
 
 
 def _with_average(statistics: list[Statistic | None]) -> list[Statistic | None]:
-    """The eight tasks and their plain mean, where all are there; errors of tasks add in variance."""
+    """The eight tasks and their plain mean, where all are there."""
+    average, tasks = average_of(statistics)
+    return [*statistics, average if tasks == len(GLUE) else None]
+
+
+def average_of(statistics: Sequence[Statistic | None]) -> tuple[Statistic | None, int]:
+    """The plain mean of the tasks that are there, and how many these are; errors of tasks add in variance."""
     found = [statistic for statistic in statistics if statistic is not None]
-    if len(found) < len(GLUE):
-        return [*statistics, None]
+    if not found:
+        return None, 0
 
     def combined(errors: list[float | None]) -> float | None:
         known = [error for error in errors if error is not None]
-        return math.sqrt(sum(e * e for e in known)) / len(GLUE) if len(known) == len(GLUE) else None
+        return math.sqrt(sum(e * e for e in known)) / len(found) if len(known) == len(found) else None
 
     average = Statistic(
-        mean=sum(s.mean for s in found) / len(GLUE),
+        mean=sum(s.mean for s in found) / len(found),
         error=combined([s.error for s in found]),
         error_chips=combined([s.error_chips for s in found]),
         chips=min(s.chips for s in found),
         most_chips=max(s.most_chips for s in found),
         seeds=min(s.seeds for s in found),
     )
-    return [*statistics, average]
+    return average, len(found)
+
+
+def change_cells(statistics: Sequence[Statistic | None]) -> list[str]:
+    """Changes of the eight tasks, and their average; one over fewer says over how many."""
+    average, tasks = average_of(statistics)
+    told = f" ({tasks} of {len(GLUE)} tasks)" if 0 < tasks < len(GLUE) else ""
+    return [*(score_cell(s, signed=True) for s in statistics), score_cell(average, signed=True) + told]
 
 
 def glue_records(tables: Iterable[Mapping[str, Section]], published: Sequence[Published]) -> list[Record]:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from analog_glue.reports.figures import Drawn
 from analog_glue.reports.statistics import Statistic
 from analog_glue.runs.cells import csv_text
 
@@ -55,10 +56,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: its PNG goes to a file of its own, and is drawn when that is written."""
+    """A figure: its PNG and SVG go to files of their own, and are drawn when these are written."""
 
     title: str
-    draw: Callable[[], bytes]
+    draw: Callable[[], Drawn]
 
 
 @dataclass

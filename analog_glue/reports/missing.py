@@ -33,10 +33,10 @@ def missing_commands(sections: Iterable[Section]) -> list[str]:
         drifts = any(v.compensated for s in every for v in s.cells) or not every
         letters = LETTERS if drifts else {("digital", False): "", ("hardware_aware", False): ""}
         names = [*GLUE, *sorted(tasks.keys() - GLUE.keys())] if tasks.keys() & GLUE.keys() else sorted(tasks)
-        most = max((_most_chips(s) for s in every), default=DEFAULT_CHIPS)
+        most = max((most_chips(s) for s in every), default=DEFAULT_CHIPS)
         for task in names:
             known = tasks.get(task)
-            chips = _most_chips(known) if known and known.cells else most
+            chips = most_chips(known) if known and known.cells else most
             for training in dict.fromkeys(training for training, _ in letters):
                 lacking = {
                     (seed, compensated)
@@ -51,21 +51,32 @@ def missing_commands(sections: Iterable[Section]) -> list[str]:
     ambiguous = [bundle.names for bundle in by_bundle]
     commands = []
     for (bundle, training, lacking_seeds, without, chips, times), names in wanted.items():
-        words = ["analog-glue train"]
-        words += ["-m"] if len(names) > 1 or len(lacking_seeds) > 1 else []
-        words += [f"task={','.join(names)} model={bundle.model} noise={bundle.noise} tile={bundle.tile}"]
-        words += _attention_words(bundle.attention)
-        words += [f"training={training} seed={','.join(map(str, lacking_seeds))}"]
+        words = [train_command(names, bundle, training, lacking_seeds)]
         words += ["evaluation.compensation=[true,false]"] if without else []
-        words += [f"evaluation.chips={chips}"] if chips != DEFAULT_CHIPS else []
-        listed = ",".join(f"{t:.12g}" for t in times)
-        words += [f"evaluation.times=[{listed}]"] if times != DEFAULT_TIMES else []
+        words += how_often(chips, times)
         words += [f"# hardware {bundle.hardware_id}"] if ambiguous.count(bundle.names) > 1 else []
         commands.append(" ".join(words))
     return commands
 
 
-def _attention_words(precision: str) -> list[str]:
+def train_command(tasks: Sequence[str], bundle: Bundle, training: str, seeds: Sequence[int]) -> str:
+    """What trains on `tasks` and puts the networks on chips, a job for each task and seed."""
+    words = ["analog-glue train"]
+    words += ["-m"] if len(tasks) > 1 or len(seeds) > 1 else []
+    words += [f"task={','.join(tasks)} model={bundle.model} noise={bundle.noise} tile={bundle.tile}"]
+    words += attention_words(bundle.attention)
+    words += [f"training={training} seed={','.join(map(str, seeds))}"]
+    return " ".join(words)
+
+
+def how_often(chips: int, times: tuple[float, ...]) -> list[str]:
+    """Words for so many chips and these times [s]; none for the defaults."""
+    words = [f"evaluation.chips={chips}"] if chips != DEFAULT_CHIPS else []
+    listed = ",".join(f"{t:.12g}" for t in times)
+    return [*words, f"evaluation.times=[{listed}]"] if times != DEFAULT_TIMES else words
+
+
+def attention_words(precision: str) -> list[str]:
     """What chooses the attention that rows call "int6 smooth"; nothing for the default."""
     name, *more = precision.split()
     if name == "fp32":
@@ -81,7 +92,8 @@ def _extracted(section: Section) -> bool:
     return any(training.name.startswith(tuple(ALGORITHMS)) for training in section.digital)
 
 
-def _most_chips(section: Section) -> int:
+def most_chips(section: Section) -> int:
+    """Chips that any variant at any time was put on."""
     cells = (seeds for times in section.cells.values() for seeds in times.values())
     return max(max(chips).number + 1 for seeds in cells for chips in seeds.values())
 

@@ -91,12 +91,21 @@ Chips = dict[Chip, float]  # chip → score [points]
 Seeds = dict[int, Chips]  # training seed → its chips
 
 
-def _devices(chips: Chips) -> dict[tuple[int, str], float]:
+def devices_of(chips: Chips) -> dict[tuple[int, str], float]:
     """One score for every chip that has noise of its own, the mean over the products that it was scored with."""
     found: dict[tuple[int, str], list[float]] = defaultdict(list)
     for chip, value in sorted(chips.items()):
         found[chip.number, chip.stream].append(value)
     return {device: sum(values) / len(values) for device, values in found.items()}
+
+
+def difference_of(ours: Seeds, theirs: Seeds) -> Statistic | None:
+    """Ours minus theirs on the chips and seeds that both have."""
+    paired: Seeds = {}
+    for seed in ours.keys() & theirs.keys():
+        chips = ours[seed].keys() & theirs[seed].keys()
+        paired[seed] = {chip: ours[seed][chip] - theirs[seed][chip] for chip in chips}
+    return summarise({seed: devices_of(chips) for seed, chips in paired.items()})
 
 
 @dataclass
@@ -161,14 +170,14 @@ class Section:
         return self.cells.get(variant, {}).get(t, {})
 
     def statistic(self, variant: Variant, t: float) -> Statistic | None:
-        return summarise({seed: _devices(chips) for seed, chips in self.chips(variant, t).items()})
+        return summarise({seed: devices_of(chips) for seed, chips in self.chips(variant, t).items()})
 
     def change(self, variant: Variant, t: float) -> Statistic | None:
         """Score minus the digital score of the same network."""
         digital = self.digital.get(variant.training, {})
         return summarise(
             {
-                seed: {chip: value - digital[seed][Chip(0)] for chip, value in _devices(chips).items()}
+                seed: {chip: value - digital[seed][Chip(0)] for chip, value in devices_of(chips).items()}
                 for seed, chips in self.chips(variant, t).items()
                 if seed in digital
             }
@@ -176,12 +185,7 @@ class Section:
 
     def difference(self, one: Variant, other: Variant, t: float) -> Statistic | None:
         """`one` minus `other` on the chips and seeds that both have at this time."""
-        ours, theirs = self.chips(one, t), self.chips(other, t)
-        paired: Seeds = {}
-        for seed in ours.keys() & theirs.keys():
-            chips = ours[seed].keys() & theirs[seed].keys()
-            paired[seed] = {chip: ours[seed][chip] - theirs[seed][chip] for chip in chips}
-        return summarise({seed: _devices(chips) for seed, chips in paired.items()})
+        return difference_of(self.chips(one, t), self.chips(other, t))
 
     def unpaired(self, one: Variant, other: Variant) -> tuple[int, set[tuple[str, str]]]:
         """Chips (of all seeds) that both have, but not from the same noise stream and product; and which these are."""
@@ -195,6 +199,13 @@ class Section:
                 left_out |= {(seed, chip.number) for chip in alone}
                 streams |= {(chip.stream, chip.product) for chip in alone}
         return len(left_out), streams
+
+    def alone_on_chips(self, training: Training) -> int | None:
+        """The one seed that was put on chips where others have a digital score, as `best_of` leaves them; None elsewhere."""
+        cells = [by_time for variant, by_time in self.cells.items() if variant.training == training]
+        seeds = {seed for by_time in cells for by_seed in by_time.values() for seed in by_seed}
+        digital = self.digital.get(training, {})
+        return next(iter(seeds)) if len(seeds) == 1 and seeds < digital.keys() else None
 
     def pairs(self) -> list[tuple[Variant, Variant]]:
         """What compensation gives to a network, and what a training gives over the digital one."""
@@ -287,5 +298,7 @@ def _distinct(rows: Iterable[Measurement]) -> tuple[list[Measurement], list[str]
 
 
 def seeds_of(section: Section) -> set[int]:
+    """Seeds that belong on chips: all, but of a training that has one of several there that one (`best_of` chose it)."""
     on_chips = {seed for times in section.cells.values() for seeds in times.values() for seed in seeds}
-    return on_chips | {seed for seeds in section.digital.values() for seed in seeds}
+    digital = [seeds for training, seeds in section.digital.items() if section.alone_on_chips(training) is None]
+    return on_chips | {seed for seeds in digital for seed in seeds}

@@ -99,6 +99,7 @@ def test_the_defaults_are_the_main_job():
         "tile": "spoon2021",
         "device": "soft_bounds",
         "training": "hardware_aware",
+        "recipe": "none",
     }
     assert composed.settings.evaluation.chips == 25
     assert composed.settings.evaluation.times == [1, 3600, 86400, 604800, 2592000]

@@ -23,7 +23,8 @@ def test_every_record_has_its_tables():
 @pytest.mark.parametrize("committed", RECORDS, ids=lambda tables: tables.parent.name)
 def test_a_record_gives_the_tables_committed_beside_it(committed, tmp_path):
     record = committed.parent
-    made = {path.name: path.read_bytes() for path in build(record, tmp_path, chapter(record)).paths}
+    written = build(record, tmp_path, chapter(record)).paths  # the SVG twins of the pictures are not kept: they are large
+    made = {path.name: path.read_bytes() for path in written if path.suffix != ".svg"}
     kept = {path.name: path.read_bytes() for path in committed.iterdir()}
     assert made.keys() == kept.keys()
     for name in kept:

@@ -233,7 +233,14 @@ chips per seed & 3 & 3 & 3 & 3 & 3 \\
 @pytest.mark.slow
 def test_the_tables_read_as_they_should(tmp_path):
     report = build(write(tmp_path, DEMO))
-    names = ["differences.csv", "drift-tiny-pcm-spoon2021.png", "drift.csv", "tables.md", "tables.tex"]
+    names = [
+        "differences.csv",
+        "drift-tiny-pcm-spoon2021.png",
+        "drift-tiny-pcm-spoon2021.svg",
+        "drift.csv",
+        "tables.md",
+        "tables.tex",
+    ]
     assert report.paths == [tmp_path / "tables" / name for name in names]
     assert MARKDOWN in report.markdown
     assert report.markdown == (tmp_path / "tables" / "tables.md").read_text(encoding="utf-8")
@@ -432,7 +439,7 @@ def test_times_are_labelled_as_people_say_them(seconds, label):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("panels", [1, 5])
-def test_figures_are_png_with_fixed_bytes(panels):
+def test_figures_are_png_and_svg_with_fixed_bytes(panels):
     times, undefined = [1.0, HOUR, MONTH], float("nan")
     curves = [
         Curve("A: a", "A", times, [90.0, 80.0, 70.0], [0.1, None, 0.3]),
@@ -441,7 +448,8 @@ def test_figures_are_png_with_fixed_bytes(panels):
     ]
     drawn = [Panel(f"task {i}", "accuracy", curves, [Level("digital", 91.0)]) for i in range(panels)]
     first = drift_figure(drawn, "title", "note")
-    assert first.startswith(b"\x89PNG") and b"Matplotlib" not in first
+    assert first.png.startswith(b"\x89PNG") and b"Matplotlib" not in first.png
+    assert first.svg.startswith(b"<?xml") and b"dc:date" not in first.svg
     if panels == 1:
         assert drift_figure(drawn, "title", "note") == first
 
