@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` shows the main result in minutes, `make test` checks it.
-# Both create .venv themselves; they need Python >= 3.11 and a package index, nothing else.
+# Both create .venv themselves; they need Python 3.11 to 3.13 and a package index, nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
@@ -18,8 +18,8 @@ help:
 
 # The stamps are newer than what they were installed from, so a second `make` installs nothing.
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "analog-glue needs Python >= 3.11, but $(PYTHON) is older: make PYTHON=python3.11 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "analog-glue needs Python 3.11 to 3.13, but $(PYTHON) is another: make PYTHON=python3.11 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -223,21 +223,6 @@ def run(job: AblationJob, log: Callable[[str], None] = print) -> RunSummary:
     return RunSummary(job.below, ablation_table(rows), (f"analog-glue tables {shlex.quote(one.settings.output_root)}",))
 
 
-def evaluate(
-    settings: RunSettings,
-    task: Task,
-    device: Device,
-    tile: Crossbar,
-    config: dict[str, Any] | None = None,
-    choices: dict[str, str] | None = None,
-    overrides: Iterable[str] = (),
-    attention: Attention = FLOAT32,
-    log: Callable[[str], None] = print,
-) -> RunSummary:
-    """`prepare`, whose arguments these are, and `run`."""
-    return run(prepare(settings, task, device, tile, config, choices, overrides, attention), log)
-
-
 def _with_attention(
     subject: Subject, attention: Attention, prepared: Callable[[nn.Module], tuple[nn.Module, dict[str, LayerPeriphery], str]]
 ) -> Subject:

@@ -42,10 +42,10 @@ class Codes:
     probabilities: int
 
 
-def to_codes(x: Tensor, step: float, lowest: int, largest: int) -> Tensor:
+def to_codes(x: Tensor, step: float | Tensor, lowest: int, largest: int) -> Tensor:
     """round(x / step) within lowest … largest, as float32 of whole numbers."""
     # A step on the device of x: a GPU multiplies by the reciprocal of a plain number.
-    return torch.div(x, torch.tensor(step, device=x.device)).round_().clamp_(lowest, largest)
+    return torch.div(x, torch.as_tensor(step, dtype=x.dtype, device=x.device)).round_().clamp_(lowest, largest)
 
 
 def exact_product(a: Tensor, b: Tensor, largest: int) -> Tensor:
@@ -145,7 +145,7 @@ def learned_step(x: Tensor, step: Tensor, lowest: int, largest: int, count: Tens
 @operation
 def to_multiples(x: Tensor, step: Tensor, lowest: int, largest: int) -> Tensor:
     """The code of x times `step`."""
-    return to_codes(x, step.item(), lowest, largest).mul_(step)
+    return to_codes(x, step, lowest, largest).mul_(step)
 
 
 @operation

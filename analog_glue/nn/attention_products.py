@@ -39,6 +39,7 @@ class AttentionProducts(nn.Module):
         self.attention, self.kernel = attention, kernel
         self.active = True
         self.observed: _Observed | None = None
+        self._known: tuple[int, Scales] | None = None  # of that version of the parameter, since reading it waits for a GPU
         self.log_scales: nn.Parameter | None = None
         if attention.bits is not None:
             self.log_scales = nn.Parameter(torch.zeros(4), requires_grad=attention.learning_rate > 0)
@@ -63,6 +64,12 @@ class AttentionProducts(nn.Module):
         Returns:
             Output [batch, tokens, heads, d], contiguous, and P [batch, heads, tokens, tokens] if wanted.
         """
+        with torch.autocast(q.device.type, enabled=False):  # which would take products of float32 apart into bfloat16
+            return self._attend(q, k, v, mask, scaling, dropout, wants_p)
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float, dropout: float, wants_p: bool
+    ) -> tuple[Tensor, Tensor | None]:
         p: Tensor | None
         dtype = q.dtype
         q, k, v = q.float(), k.float(), v.float()
@@ -114,7 +121,11 @@ class AttentionProducts(nn.Module):
 
     @property
     def scales(self) -> Scales:
-        return Scales(*self.scale_tensor.tolist())
+        assert self.log_scales is not None
+        version = self.log_scales._version
+        if self._known is None or self._known[0] != version:
+            self._known = version, Scales(*self.scale_tensor.tolist())
+        return self._known[1]
 
     @torch.no_grad()
     def set_scales(self, scales: Tensor) -> None:

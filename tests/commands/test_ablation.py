@@ -9,8 +9,10 @@ import pytest
 from analog_glue.cli.main import main
 from analog_glue.commands import deploy
 from analog_glue.commands.ablation import variants
+from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
 from analog_glue.nn.attention import FLOAT32, Attention
+from analog_glue.nn.attention_interface import products_of
 from analog_glue.nn.hardware import Hardware
 from analog_glue.runs.rows import find_rows
 from analog_glue.tiles.crossbar import Crossbar
@@ -22,6 +24,7 @@ SMALL = ["task.train_size=48", "task.validation_size=40", "model.hidden=16", "mo
          "model.intermediate=24", "model.vocabulary_size=100", "training.max_steps=4", CALIBRATION]  # fmt: skip
 TILE = ["tile.rows=16", "tile.columns=16"]
 PARTS = ("programming noise", "mean drift", "drift spread", "1/f noise", "dac", "read noise", "output noise", "adc")
+QUIET_TILE = Crossbar(rows=16, columns=16, read_noise=0.0, output_noise=0.0)
 QUIET = ("only dac", "only adc")  # no chip differs from another
 
 
@@ -206,3 +209,26 @@ def test_attention_is_a_part_where_it_is_not_float32():
     assert by_label["only attention"].stages == ("ideal_devices",)
     assert by_label["without adc"].attention.bits == 8 and by_label["only adc"].attention == FLOAT32
     assert by_label["none"].attention == FLOAT32
+
+
+def test_an_ablation_with_attention_scores_networks_with_it_and_without(tmp_path, monkeypatch):
+    """A part without attention has it in float32, on the same input ranges; the digital network has it so, too."""
+    words = ["task=demo", "model=tiny", "training=digital", *SMALL, *TILE, f"output_root={tmp_path}", "evaluation.times=[1]"]
+    assert main(["train", *words, "attention=int8", "attention.bits=2", "attention.examples=16", "evaluation.chips=1"]) == 0
+    (run,) = (folder for folder in tmp_path.iterdir() if folder.name.startswith("demo-"))
+    whole, rounding, ranges = deploy.drift_sweep, [], set()
+
+    def sweep(model, placement, computation, periphery, *more):
+        rounding.append({layer.active for layer in products_of(model).values()})
+        ranges.add(tuple(float(layer.input_range.sum()) for layer in periphery.values()))
+        yield from whole(model, placement, computation, periphery, *more)
+
+    monkeypatch.setattr(deploy, "drift_sweep", sweep)
+    how = [f"checkpoint={run}", f"output_root={tmp_path}", *TILE, CALIBRATION, "evaluation.times=[1]", "evaluation.chips=1"]
+    assert main(["evaluate", *how, "ablate=true", "tile.read_noise=0", "tile.output_noise=0", "noise=ideal"]) == 0
+    rows = [row for row in find_rows(tmp_path) if row.ablation and row.headline]
+    precision = {row.ablation: (row.attention, row.attention_scales) for row in rows}
+    assert precision["without attention"] == precision["none"] == precision["only dac"] == ("fp32", "")
+    assert precision["full"] == precision["only attention"] == precision["without dac"] == ("int2", "learned")
+    expected = [{not row.attention.is_float32} for row in variants(Hardware(Ideal(), QUIET_TILE), Attention(bits=2))]
+    assert rounding == expected and len(ranges) == 1

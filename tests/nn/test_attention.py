@@ -221,3 +221,29 @@ def test_an_architecture_that_cannot_is_refused_by_name():
 def test_what_cannot_be_is_refused(fields, name):
     with pytest.raises(WrongArgument, match=f"`{name}`"):
         Attention(**fields)
+
+
+@pytest.mark.parametrize("attention", [Attention(bits=12), Attention(bits=6)], ids=lambda one: one.precision)
+def test_mixed_precision_around_it_reaches_no_product_of_codes(attention, kernel):
+    """Under autocast a product of float32 becomes one of bfloat16, which holds eight binary digits of a sum."""
+    layer = next(iter(products_of(with_attention("bert", attention, kernel)).values()))
+    q, k, v = torch.randn(3, 2, 4, 9, 8, generator=torch.Generator().manual_seed(0))
+    for gradients in (False, True):
+        layer.train(gradients)
+        with torch.set_grad_enabled(gradients):
+            plain, _ = layer(q, k, v, None, 0.35)
+            with torch.autocast("cpu", torch.bfloat16):
+                mixed, _ = layer(q, k, v, None, 0.35)
+        assert torch.equal(plain, mixed)
+
+
+def test_scales_that_change_are_the_ones_that_count(kernel):
+    """They are read once and kept: whatever changes the parameter, they follow."""
+    layer = next(iter(products_of(with_attention("bert", Attention(bits=6), kernel)).values()))
+    first = layer.scales
+    assert layer.scales is first
+    with torch.no_grad():
+        layer.log_scales.add_(1.0)
+    assert layer.scales.q == pytest.approx(first.q * math.e)
+    layer.load_state_dict({"log_scales": torch.zeros(4)})
+    assert layer.scales.q == 1.0
