@@ -16,13 +16,22 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from analog_glue import seeding
+from analog_glue.classes import fit_head, name_classes, output_layer
 from analog_glue.errors import UserError, require_argument
-from analog_glue.runs.model_files import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, set_dropout, weight_files
+from analog_glue.runs.model_files import (
+    CONFIG_FILE,
+    DROPOUT_FIELDS,
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    architecture_of,
+    set_dropout,
+    weight_files,
+)
 from analog_glue.settings import without_tilde
 
 if TYPE_CHECKING:
@@ -49,6 +58,7 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     source: str
+    remark: str = ""  # what became of a head that the files hold, where there is anything to say
 
 
 @dataclass(frozen=True)
@@ -99,22 +109,25 @@ class PretrainedModel:
 
         return fetch(self.name, "model", self.revision, HUB_FILES, _is_complete, _ADVICE)
 
-    def load(self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None) -> LoadedModel:
+    def load(
+        self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None, classes: Sequence[str] = ()
+    ) -> LoadedModel:
         """The encoder with a head of `num_labels` outputs (1: regression).
 
-        A head that the folder holds in the right size is kept; otherwise a new one is drawn from the seed.
+        A head that the folder holds is kept where it has these classes, in whatever order; otherwise a new one is drawn from
+        the seed.
 
         Args:
             texts: Not used; a model made on the spot takes its vocabulary from them.
+            classes: Names of the outputs. None: those of a head in the folder are not looked at.
 
         Raises:
             UserError: Files are missing or incomplete, or the hub does not answer.
         """
         folder = self.folder()
         source = self.path or f"{self.name}@{self.revision}"
-        model, new = _from_folder(folder, num_labels, self.dropout, "model.path", seed)
-        _draw_head(model, new, seed)
-        return LoadedModel(model, _tokenizer(folder, model), source)
+        model, remark = _with_head(folder, num_labels, self.dropout, "model.path", seed, classes)
+        return LoadedModel(model, _tokenizer(folder, model), source, remark)
 
 
 @dataclass(frozen=True)
@@ -149,11 +162,14 @@ class TinyModel:
     def folder(self) -> None:
         """There are no files."""
 
-    def load(self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None) -> LoadedModel:
+    def load(
+        self, num_labels: int, seed: int, texts: Sequence[tuple[str, ...]] | None = None, classes: Sequence[str] = ()
+    ) -> LoadedModel:
         """A new model of `num_labels` outputs (1: regression).
 
         Args:
             texts: Training sentences; their words are the vocabulary.
+            classes: Names of the outputs.
         """
         if not texts:
             raise ValueError("Argument `texts` must hold the training sentences, but is empty.")
@@ -173,6 +189,7 @@ class TinyModel:
             pad_token_id=vocabulary["[PAD]"],
             **head,
         )
+        name_classes(config, classes)
         with _seeded(seed, "tiny model"):
             model = BertForSequenceClassification._from_config(config, attn_implementation=attention_of(config))
         return LoadedModel(model.float().eval(), tokenizer, "made on the spot")
@@ -220,6 +237,30 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
             os.replace(file, folder / file.name)
+
+
+def start_from(loaded: LoadedModel, folder: Path, seed: int, classes: Sequence[str]) -> LoadedModel:
+    """`loaded` with the weights of the training run in `folder`, in place; its head as `PretrainedModel.load` says.
+
+    Raises:
+        UserError: the run is one of another encoder, or of another vocabulary.
+    """
+    _check_folder(folder, "training.start_from")
+    model, remark = _with_head(folder, len(classes) or 1, None, "training.start_from", seed, classes)
+    theirs, ours = (_encoder_entries(one.config.to_dict()) for one in (model, loaded.model))
+    if other := sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)):
+        key = "model_type" if "model_type" in other else other[0]
+        raise UserError(
+            f"Setting `training.start_from` must be a run of the encoder that `model` names, "
+            f"but {key} is {theirs.get(key)} in {folder} and {ours.get(key)} in {loaded.source}."
+        )
+    if _tokenizer(folder, model).get_vocab() != loaded.tokenizer.get_vocab():
+        raise UserError(
+            f"Setting `training.start_from` must be a run with the vocabulary of `model`, but that of {folder} has other words "
+            f"than that of {loaded.source}. A model made on the spot takes its words from the task: start from a run of that task."
+        )
+    loaded.model.load_state_dict(model.state_dict())
+    return replace(loaded, remark=remark)
 
 
 def load_checkpoint_model(folder: Path) -> LoadedModel:
@@ -320,6 +361,54 @@ def _from_folder(
             f"but {files[0] if len(files) == 1 else folder} lacks {len(lost)} of its tensors, {lost[0]} for one."
         )
     return model.eval(), new
+
+
+def _with_head(
+    folder: Path, num_labels: int, dropout: float | None, setting: str, seed: int, classes: Sequence[str]
+) -> tuple[PreTrainedModel, str]:
+    """The model of a folder with the head of a task, and what to say of a head that the folder holds."""
+    from transformers import AutoConfig
+
+    theirs: dict[int, str] = AutoConfig.from_pretrained(folder, local_files_only=True).id2label or {}
+    model, new = _from_folder(folder, num_labels, dropout, setting, seed)
+    head = output_layer(model)
+    of_head = {f"{head[0]}.{name}" for name, _ in head[1].named_parameters()} if head else set()
+    remark, fits = "", True
+    if not of_head & new:
+        remark, fits = fit_head(model, theirs, classes)
+    elif len(theirs) != num_labels and not of_head & _absent(folder, of_head):
+        remark = f"its head is drawn anew: it has {len(theirs)} outputs, but the task {num_labels}"
+    if head and not fits:
+        _initialise(model, head[0], seed)
+    _draw_head(model, new if fits else new | of_head, seed)
+    name_classes(model.config, classes)
+    return model, f"{folder}: {remark}" if remark else ""
+
+
+def _initialise(model: PreTrainedModel, layer: str, seed: int) -> None:
+    """Draw a layer again as the architecture initialises it."""
+    from transformers import AutoModelForSequenceClassification
+
+    with _quiet(), _seeded(seed, "new parameters"):
+        new = AutoModelForSequenceClassification.from_config(model.config, attn_implementation=attention_of(model.config))
+    model.get_submodule(layer).load_state_dict(new.get_submodule(layer).state_dict())
+
+
+def _absent(folder: Path, names: set[str]) -> set[str]:
+    """Those tensors that the files of a folder do not hold."""
+    from safetensors import safe_open
+
+    held: set[str] = set()
+    for file in weight_files(folder):
+        with safe_open(file, "pt") as opened:
+            held |= set(opened.keys())
+    return names - held
+
+
+def _encoder_entries(config: dict[str, Any]) -> dict[str, Any]:
+    """What two models must have in common for the weights of one to be those of the other."""
+    entries = architecture_of(config)
+    return {key: value for key, value in entries.items() if not any(part in key for part in DROPOUT_FIELDS)}
 
 
 def _check_every_dropout(model: PreTrainedModel, dropout: float | None) -> None:

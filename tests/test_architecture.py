@@ -23,7 +23,7 @@ LADDER = (
     "runs",  # a run on disk
     "configuration",  # from words to checked settings and built components
     *("kernels", "devices", "tiles", "nn"),  # the signal of phase-change memory …
-    *("tasks", "models", "training", "evaluation", "costs"),  # … what it is trained and scored on, and what it takes
+    *("tasks", "classes", "models", "training", "evaluation", "costs"),  # … what it is trained and scored on, and what it takes
     "reports",  # tables and figures of rows
     "commands",  # train, evaluate, and what they would do
     *("in_situ.files", "in_situ.kernels", "in_situ.devices", "in_situ.nn"),  # the second wing, in the same order
@@ -63,7 +63,7 @@ HEAVY = {"torch", "transformers", "datasets", "accelerate", "sklearn", "scipy", 
 AT_ONCE = (
     *("errors", "progress", "hub", "download", "settings", "configuration", "cli", "__main__"),
     *("runs.rows", "runs.folder", "runs.files", "runs.provenance", "runs.identity"),
-    *("tasks", "models", "reports", "commands.summary", "in_situ.files", "in_situ.reports"),
+    *("tasks", "classes", "models", "reports", "commands.summary", "in_situ.files", "in_situ.reports"),
     *("in_situ.tasks.task", "in_situ.tasks.heads", "in_situ.tasks.images", "in_situ.tasks.war_and_peace"),
 )
 

@@ -45,6 +45,8 @@ def describe(job: TrainingJob | EvaluationJob) -> str:
     lines.append(f"Model      {parameters:,} parameters, {on_tiles}  ({job.loaded.source})")
     if beside := beside_tiles(model):
         lines.append(f"           not on tiles: {beside}")
+    if job.loaded.remark:
+        lines.append(f"           {job.loaded.remark}")
     if not job.attention.is_float32:
         lines.append(f"Attention  QKᵀ and PV in {job.attention.precision}, softmax in float32, beside the tiles")
     if isinstance(job, TrainingJob):

@@ -26,7 +26,7 @@ from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
-from analog_glue.models import LoadedModel, load_checkpoint_model, save_model
+from analog_glue.models import LoadedModel, load_checkpoint_model, save_model, start_from
 from analog_glue.nn.attention import FLOAT32, Attention
 from analog_glue.nn.attention_interface import products_of, put_in, require_supported, take_out
 from analog_glue.nn.computation import Computation
@@ -129,9 +129,9 @@ def prepare(
         log(f"Training was done already: {folder}")
         loaded = load_checkpoint_model(folder)
     else:
-        loaded = model.load(task.num_labels, settings.seed, texts=raw.train.texts)
+        loaded = model.load(task.num_labels, settings.seed, texts=raw.train.texts, classes=task.labels)
         if mode.start_from is not None:
-            loaded.model.load_state_dict(load_checkpoint_model(Path(mode.start_from)).model.state_dict())
+            loaded = start_from(loaded, Path(mode.start_from), settings.seed, task.labels)
     placement = Placement.of(loaded.model, hardware)  # patterns that match nothing are refused before anything is trained
     encoded = EncodedData.of(task, raw, loaded)
 
@@ -173,6 +173,8 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
             log(f"Training {name} in {folder}")
             if beside := beside_tiles(loaded.model):
                 log(f"Not on tiles: {beside}")
+            if loaded.remark:
+                log(loaded.remark)
         configs = {CONFIG_FILE_OF_RUN: {**config, **scalars(settings)}}
         with working_in(folder), recorded(folder, facts, configs, write=is_main_process()) as outcome:
             outcome["history"] = _train(

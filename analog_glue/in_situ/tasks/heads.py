@@ -77,7 +77,7 @@ class HeadTask(InSituTask):
     def load_sentences(self, data_root: str | None, seed: int) -> tuple[RawData, LoadedModel]:
         """The text, and the encoder with the head that in-situ training begins with."""
         raw = self.task.load(data_root)
-        return raw, self.model.load(self.task.num_labels, seed, texts=raw.train.texts)
+        return raw, self.model.load(self.task.num_labels, seed, texts=raw.train.texts, classes=self.task.labels)
 
     def load(self, data_root: str | None, mode: InSituMode, device: PulsedDevice, seed: int) -> tuple[Samples, dict[str, str]]:
         import torch
