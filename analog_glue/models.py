@@ -257,7 +257,7 @@ def start_from(loaded: LoadedModel, folder: Path, seed: int, classes: Sequence[s
     if _tokenizer(folder, model).get_vocab() != loaded.tokenizer.get_vocab():
         raise UserError(
             f"Setting `training.start_from` must be a run with the vocabulary of `model`, but that of {folder} has other words "
-            f"than that of {loaded.source}. A model made on the spot takes its words from the task: start from a run of that task."
+            f"than that of {loaded.source}. Models made on the spot take the words of their task: start from a run of it."
         )
     loaded.model.load_state_dict(model.state_dict())
     return replace(loaded, remark=remark)
