@@ -16,7 +16,7 @@ from analog_glue.nn.attention import FLOAT32, Attention
 from analog_glue.nn.attention_interface import calibrate, products_of, put_in, take_out
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.convert import to_digital
-from analog_glue.nn.periphery import LayerPeriphery
+from analog_glue.nn.periphery import LayerPeriphery, periphery_from
 from analog_glue.nn.placement import Placement
 from analog_glue.runs.folder import ATTENTION_FILE, PERIPHERY_FILE, checkpoint_config
 from analog_glue.runs.tensors import load_tensors
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def calibration_batches(train: Encoded, examples: int, device: torch.device) -> list[dict[str, Tensor]]:
-    """The first `examples` training examples of a fixed order, without their labels."""
-    chosen = torch.randperm(len(train), generator=generator("calibration examples"))[:examples].tolist()
+def calibration_batches(train: Encoded, examples: int, device: torch.device, first: int = 0) -> list[dict[str, Tensor]]:
+    """`examples` training examples of a fixed order, from number `first` on, without their labels."""
+    order = torch.randperm(len(train), generator=generator("calibration examples"))
+    chosen = order[first : first + examples].tolist()
     subset = replace(
         train,
         input_ids=[train.input_ids[i] for i in chosen],
@@ -120,18 +121,19 @@ def periphery_of(
     grids = placement.grids
     learned: dict[str, LayerPeriphery] = {}
     unfit: dict[str, LayerPeriphery] = {}
+    origin = "learned in training"
     if (trained_in / PERIPHERY_FILE).exists():
-        tensors, _ = load_tensors(trained_in / PERIPHERY_FILE)
-        for name in sorted({key.rpartition(".")[0] for key in tensors}):
-            input_range = tensors[f"{name}.input_range"]
-            fits = name in grids and len(input_range) == len(grids[name].row_blocks)
-            (learned if fits else unfit)[name] = LayerPeriphery(input_range, tensors[f"{name}.output_scale"])
+        tensors, notes = load_tensors(trained_in / PERIPHERY_FILE)
+        origin = notes.get("source", origin)
+        for name, layer in periphery_from(tensors).items():
+            fits = name in grids and len(layer.input_range) == len(grids[name].row_blocks)
+            (learned if fits else unfit)[name] = layer
     if unfit:
         model = to_digital(model, unfit)
     if len(learned) == len(grids):
-        return model, learned, "learned in training"
+        return model, learned, origin
     source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
     log(f"Calibrating the input ranges of {len(grids) - len(learned)} layers: {source}")
     ranges = calibrated_ranges(model, placement, train, calibration)
     both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in grids}
-    return model, both, source + (" (others learned in training)" if learned else "")
+    return model, both, source + (f" (others {origin})" if learned else "")

@@ -32,6 +32,7 @@ from analog_glue.nn.attention_interface import products_of, put_in, require_supp
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import fold_output_scales, learned_periphery
 from analog_glue.nn.noise_clock import NoiseClock
+from analog_glue.nn.periphery import periphery_tensors
 from analog_glue.nn.placement import Placement, beside_tiles
 from analog_glue.runs.configuration import config_of, scalars
 from analog_glue.runs.folder import (
@@ -248,9 +249,7 @@ def _train(
     fold_output_scales(trained)
     periphery = learned_periphery(trained)
     if periphery:
-        tensors = {f"{name}.input_range": p.input_range for name, p in periphery.items()}
-        tensors |= {f"{name}.output_scale": p.output_scale for name, p in periphery.items() if p.output_scale is not None}
-        save_tensors(folder / PERIPHERY_FILE, tensors)
+        save_tensors(folder / PERIPHERY_FILE, periphery_tensors(periphery))
     if attention.bits is not None:
         save_tensors(folder / ATTENTION_FILE, {name: layer.scale_tensor for name, layer in products_of(trained).items()})
     _save_plain(trained, loaded, folder)

@@ -6,7 +6,7 @@ standard deviations, and what lies out there matters. A percentile just below th
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +52,9 @@ def calibrate_input_ranges(
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
     crossbar, grids = placement.hardware.crossbar, placement.grids
     uses: Counter[str] = Counter()  # of a layer in one forward pass
-    _observe(model, layers, batches[:1], lambda name, vectors: uses.update([name]))
-    largest = {name: _LargestValues(grid, percentile, total * uses[name]) for name, grid in grids.items()}
-    _observe(model, layers, batches, lambda name, vectors: largest[name].add(vectors))
+    observe(model, layers, batches[:1], lambda name, vectors: uses.update([name]))
+    largest = {name: LargestValues(grid, percentile, total * uses[name]) for name, grid in grids.items()}
+    observe(model, layers, batches, lambda name, vectors: largest[name].add(vectors))
     ranges = {name: values.percentile() for name, values in largest.items()}
     if not adc_headroom or crossbar.adc_bits is None or crossbar.dac_bits is None:
         return ranges
@@ -63,21 +63,35 @@ def calibrate_input_ranges(
     overload = {name: torch.ones_like(alpha) for name, alpha in ranges.items()}
 
     def observe_currents(name: str, vectors: Tensor) -> None:
-        grid = grids[name]
-        scaled = (vectors / grid.spread_over_rows(ranges[name])).clamp_(-1, 1)
-        currents = products[name].product(grid.pad_inputs(scaled)).abs_()  # [row blocks, vectors, columns]
-        beyond = max(1, math.ceil(SATURATED * currents.shape[1]))
-        reached = currents.topk(beyond, dim=1).values[:, -1].amax(dim=1)
-        overload[name] = torch.maximum(overload[name], reached / crossbar.adc_bound)
+        currents = currents_of(vectors, ranges[name], products[name], grids[name])
+        overload[name] = torch.maximum(overload[name], overload_of(currents, crossbar))
 
-    _observe(model, layers, batches, observe_currents)
+    observe(model, layers, batches, observe_currents)
     return {name: alpha * overload[name] for name, alpha in ranges.items()}
 
 
+def currents_of(vectors: Tensor, input_range: Tensor, product: Float32Product, grid: TileGrid) -> Tensor:
+    """|current| of every column [row blocks, vectors, outputs], in full-on cells, without any noise.
+
+    Args:
+        vectors: Inputs of the layer [vectors, inputs].
+        input_range: α [row blocks].
+        product: Of the layer's normalised weights.
+    """
+    scaled = (vectors / grid.spread_over_rows(input_range)).clamp_(-1, 1)
+    return product.product(grid.pad_inputs(scaled)).abs_()
+
+
+def overload_of(currents: Tensor, crossbar: Crossbar) -> Tensor:
+    """By how much currents exceed what the ADCs take in [row blocks]: of the worst column, `SATURATED` of its outputs left out."""
+    beyond = max(1, math.ceil(SATURATED * currents.shape[1]))
+    return currents.topk(beyond, dim=1).values[:, -1].amax(dim=1) / crossbar.adc_bound
+
+
 @torch.no_grad()
-def _observe(
+def observe(
     model: Callable[..., object],
-    layers: dict[str, nn.Linear],
+    layers: Mapping[str, nn.Module],
     batches: list[dict[str, Tensor]],
     see: Callable[[str, Tensor], None],
 ) -> None:
@@ -108,11 +122,15 @@ def _normalised(layer: nn.Linear, grid: TileGrid, crossbar: Crossbar) -> Tensor:
     return normalised(blocks, weight_scale(blocks, grid, crossbar.scale_per))
 
 
-class _LargestValues:
+class LargestValues:
     """The largest |x| of each row block, as many as the percentile of all values needs."""
 
     def __init__(self, grid: TileGrid, percentile: float, vectors: int) -> None:
-        """`vectors`: how many come in all. Of more, too few may be kept for the exact percentile."""
+        """
+        Args:
+            percentile: [%] The lowest that will be asked for.
+            vectors: How many come in all. Of more, too few may be kept for the exact percentile.
+        """
         self._sizes = list(grid.row_blocks)
         self._above = 1 - percentile / 100
         self._expected = vectors
@@ -126,11 +144,13 @@ class _LargestValues:
             values = torch.cat([self._largest[block].to(part), part.reshape(-1)])
             self._largest[block] = values.topk(min(count, len(values))).values
 
-    def percentile(self) -> Tensor:
+    def percentile(self, percentile: float | None = None) -> Tensor:
+        """Of |x| of each row block, at least `SMALLEST_RANGE`; None: the lowest that can be asked for."""
         if self._seen == 0:
             raise UserError("A layer put on tiles was never called by the model; take it out with `hardware.layers`.")
+        share_above = self._above if percentile is None else 1 - percentile / 100
         ranges = []
         for size, largest in zip(self._sizes, self._largest, strict=True):
-            above = math.floor(self._seen * size * self._above)
+            above = math.floor(self._seen * size * share_above)
             ranges.append(largest[min(above, len(largest) - 1)])
         return torch.stack(ranges).clamp(min=SMALLEST_RANGE)

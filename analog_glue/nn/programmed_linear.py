@@ -37,14 +37,19 @@ class ProgrammedLinear(nn.Module):
         self.computation = computation.beside_noise(hardware.device.noise_floor)
         self.bias = None if linear.bias is None else linear.bias.detach()
         self.input_range = periphery.input_range.to(weight)
+        self._input_scale = None if periphery.input_scale is None else periphery.input_scale.to(weight)
         self.out_features, self.in_features = weight.shape
         self._chip_key = key(chip_key, name)
-        blocks = self.grid.to_blocks(weight)
-        scale = weight_scale(blocks, self.grid, crossbar.scale_per)
+        blocks = self.grid.to_blocks(weight if self._input_scale is None else weight * self._input_scale)
+        if periphery.weight_range is None:
+            scale = weight_scale(blocks, self.grid, crossbar.scale_per)
+        else:
+            scale = periphery.weight_range.to(weight)
         self._scale = scale if periphery.output_scale is None else scale * periphery.output_scale.to(scale)
         self._array = ProgrammedCrossbar.program(normalised(blocks, scale), hardware.device, self._noise("programming"))
         self._uses = UseCounter()
         self._ready: ReadyWeights | None = None
+        self.compensation: Tensor | None = None  # [row blocks, column tiles] of the time that is set
         self.compensated = False
         if hardware.device.drifts:
             right_after = self._array.weights(0.0, self._noise("1/f noise at the reference"))
@@ -55,14 +60,19 @@ class ProgrammedLinear(nn.Module):
         hardware, computation = self.hardware, self.computation
         weights = self._array.weights(t, self._noise("1/f noise", t))
         self._ready = ReadyWeights.of(weights, self.grid, hardware.crossbar, computation.product, computation.kernel)
-        self.compensation = None
-        scales = {False: self._scale, True: self._scale}
         if hardware.device.drifts:
             now = self._read_out(weights, key(self._chip_key, "read-out", t))
             self.compensation = compensation_factor(self._reference, now)
+        self.set_input_range(self.input_range)
+
+    def set_input_range(self, input_range: Tensor) -> None:
+        """Drive the rows with another range [row blocks]; the devices stay what they are."""
+        self.input_range = input_range
+        scales = {False: self._scale, True: self._scale}
+        if self.compensation is not None:
             scales[True] = self._scale * self.grid.spread_over_columns(self.compensation)
         self._scaling = {
-            compensated: Scaling.of(self.input_range, scale, self.grid, hardware.crossbar, self.bias)
+            compensated: Scaling.of(input_range, scale, self.grid, self.hardware.crossbar, self.bias, self._input_scale)
             for compensated, scale in scales.items()
         }
 

@@ -115,14 +115,23 @@ class Scaling:
 
     @classmethod
     def of(
-        cls, input_range: Tensor, digital_scale: Tensor, grid: TileGrid, crossbar: Crossbar, bias: Tensor | None = None
+        cls,
+        input_range: Tensor,
+        digital_scale: Tensor,
+        grid: TileGrid,
+        crossbar: Crossbar,
+        bias: Tensor | None = None,
+        input_scale: Tensor | None = None,
     ) -> "Scaling":
         """
         Args:
-            input_range: α [row blocks], in units of the layer's input.
+            input_range: α [row blocks], in units of the layer's input over `input_scale`.
             digital_scale: [row blocks, outputs]: what a full-on cell stands for, times learned scale and drift compensation.
+            input_scale: [inputs] that inputs are divided by before the DAC, since the weights are multiplied by it; None: 1.
         """
         per_input = crossbar.dac.full_scale / grid.spread_over_rows(input_range)
+        if input_scale is not None:
+            per_input = per_input / input_scale
         return cls(per_input, digital_scale * (input_range * crossbar.adc.lsb).unsqueeze(1), bias)
 
 

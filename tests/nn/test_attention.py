@@ -101,7 +101,9 @@ def test_without_rounding_the_products_are_those_of_the_library():
         model = with_attention(kind, Attention(bits=8))
         for layer in products_of(model).values():
             layer.active = False
-        torch.testing.assert_close(logits(model, padded(texts())), logits(network(kind), padded(texts())), rtol=1e-5, atol=1e-6)
+        ours, theirs = logits(model, padded(texts())), logits(network(kind), padded(texts()))
+        # A logit near zero is a difference of large terms: its error is that of the largest, which sums in another order have.
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
 
 
 def test_smoothing_keys_changes_nothing_but_their_range():
