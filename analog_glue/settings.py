@@ -179,6 +179,23 @@ class Extract:
 
 
 @dataclass
+class Tune:
+    """What ranges and scales are tuned on, after training. Neither its chips nor its examples are any that results are of."""
+
+    examples: int = 64  # training examples that ranges are taken from, in the forward pass of a chip
+    compared: int = 32  # others, on which candidates are compared: products of layers, outputs of the network
+    judged: int = 64  # others again, by whose outputs tuning=auto judges a step
+    chips: int = 2  # that candidates are compared on
+    judges: int = 5  # other chips, on which tuning=auto judges a step
+    time: float = 3600.0  # [s] after programming: the age of all of them
+
+    def __post_init__(self) -> None:
+        for name, least in (("examples", 1), ("compared", 1), ("judged", 1), ("chips", 1), ("judges", 2)):
+            require(getattr(self, name) >= least, f"tune.{name}", f"be at least {least}", getattr(self, name))
+        require(self.time > 0, "tune.time", "be positive [s]", self.time)
+
+
+@dataclass
 class RunSettings:
     """Everything of a run that is not a component. `task` … `training` hold the resolved yaml of the components."""
 
@@ -188,12 +205,13 @@ class RunSettings:
     best_of: int = 1  # train: networks of as many seeds from `seed` on; the best on validation alone goes on chips
     ablate: bool = False  # evaluate: also score the hardware with each non-ideality alone, and with each left out
     output_root: str = OUTPUT_ROOT
-    checkpoint: str | None = None  # evaluate, extract: the folder of a training run
+    checkpoint: str | None = None  # evaluate, tune, extract: the folder of a training run
     runtime: Runtime = field(default_factory=Runtime)
     data: Data = field(default_factory=Data)
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
     extract: Extract = field(default_factory=Extract)
+    tune: Tune = field(default_factory=Tune)
     task: Any = MISSING
     model: Any = MISSING
     attention: Any = None  # null: as the checkpoint was trained
@@ -201,6 +219,7 @@ class RunSettings:
     tile: Any = MISSING
     device: Any = None  # pulsed devices of in-situ training
     training: Any = MISSING
+    tuning: Any = None  # of `tune`
 
     def __post_init__(self) -> None:
         self.output_root = without_tilde(self.output_root)

@@ -23,7 +23,15 @@ LADDER = (
     "runs",  # a run on disk
     "configuration",  # from words to checked settings and built components
     *("kernels", "devices", "tiles", "nn"),  # the signal of phase-change memory …
-    *("tasks", "classes", "models", "training", "evaluation", "costs"),  # … what it is trained and scored on, and what it takes
+    *(
+        "tasks",
+        "classes",
+        "models",
+        "training",
+        "evaluation",
+        "costs",
+        "tuning",
+    ),  # … what it is trained and scored on, and what it takes
     "reports",  # tables and figures of rows
     "commands",  # train, evaluate, and what they would do
     *("in_situ.files", "in_situ.kernels", "in_situ.devices", "in_situ.nn"),  # the second wing, in the same order

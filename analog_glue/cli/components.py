@@ -72,8 +72,14 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
     used = {section for part in parts.values() for section in getattr(part, "sections", ())}
     if command == "train":
         _refuse_what_is_unused(words, used, parts["training"].trains_on, composed)
-    if command == "evaluate":  # its chips are those of this command
+    if command == "tune" and config["device"] is not None:
+        raise UserError(
+            "Setting `checkpoint` must be a run of training=digital or training=hardware_aware for `tune`, but "
+            f"{composed.settings.checkpoint} was trained in situ. `analog-glue evaluate` puts its weights on chips."
+        )
+    if command in ("evaluate", "tune"):  # its chips are those of this command
         used |= {"noise", "tile"} | ({"attention"} if config["device"] is None else set())
+        used |= {"tuning"} if command == "tune" else set()
         if "attention" not in used and config["attention"] is not None:
             raise UserError(
                 f"Setting `attention` must be left out for weights that were trained in situ, but is "

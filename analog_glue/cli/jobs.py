@@ -49,7 +49,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
 
 
 def _prepare(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:
-    """`train` and `evaluate` for phase-change memory."""
+    """`train`, `evaluate` and `tune` for phase-change memory."""
     from analog_glue.commands import ablation, best_of, deploy, dry_run, train
     from analog_glue.nn.attention import Attention
 
@@ -65,6 +65,11 @@ def _prepare(composed: "Composed", command: str, overrides: list[str], component
             return Job(first.folder, lambda: selection.describe(dry_run.describe(first)), selection.run)
         training = train.prepare(settings, task, model, *hardware, mode, config, choices, overrides, attention)
         return Job(training.folder, lambda: dry_run.describe(training), lambda: train.run(training))
+    if command == "tune":
+        from analog_glue.commands import tune
+
+        tuning = tune.prepare(settings, parts["tuning"], parts["task"], *hardware, config, choices, overrides, attention)
+        return Job(tuning.folder, lambda: dry_run.describe(tuning.evaluation) + tune.describe(tuning), lambda: tune.run(tuning))
     if settings.ablate:
         parted = ablation.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
         return Job(parted.folder, lambda: dry_run.describe_ablation(parted), lambda: ablation.run(parted))

@@ -17,6 +17,7 @@ COMPONENTS = (
     "tile",
     "device",
     "training",
+    "tuning",
 )  # what a run is built from, in the order of the signal
 
 

@@ -83,7 +83,7 @@ def currents_of(vectors: Tensor, input_range: Tensor, product: Float32Product, g
 
 
 def overload_of(currents: Tensor, crossbar: Crossbar) -> Tensor:
-    """By how much currents exceed what the ADCs take in [row blocks]: of the worst column, `SATURATED` of its outputs left out."""
+    """By how much currents exceed what ADCs take in [row blocks]: of the worst column, `SATURATED` of its outputs left out."""
     beyond = max(1, math.ceil(SATURATED * currents.shape[1]))
     return currents.topk(beyond, dim=1).values[:, -1].amax(dim=1) / crossbar.adc_bound
 

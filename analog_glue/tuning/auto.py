@@ -1,0 +1,81 @@
+"""A training-free autopilot: rescaling, input ranges, conductance ranges, each kept only where it helps.
+
+A step is judged by the squared error of the network's outputs against its digital self, on examples that nothing was taken
+from, over chips that nothing was searched on and that no result is reported of. Chips are paired, and a step is kept where the
+mean of the differences exceeds `margin` of its standard errors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from torch import Tensor
+
+from analog_glue.errors import require_argument
+from analog_glue.tiles.crossbar import Crossbar
+from analog_glue.tuning.bench import Bench, Periphery
+from analog_glue.tuning.conductance_range import ConductanceRange
+from analog_glue.tuning.dac_range import DacRange
+from analog_glue.tuning.method import Step, Tuned, Tuning
+from analog_glue.tuning.rescaling import Rescaling
+
+SEARCHED_SEQUENCES, SEARCHED_DEVIATIONS = (2, 16), (1.0, 2.0, 3.0, 4.0)
+
+
+def _searched() -> ConductanceRange:
+    return ConductanceRange(SEARCHED_SEQUENCES, SEARCHED_DEVIATIONS)
+
+
+@dataclass(frozen=True)
+class Auto(Tuning):
+    rescaling: Rescaling = field(default_factory=Rescaling)
+    dac_range: DacRange = field(default_factory=DacRange)
+    conductance_range: ConductanceRange = field(default_factory=_searched)
+    margin: float = 2.0  # [standard errors] that the error must fall by
+
+    name: ClassVar[str] = "auto"
+
+    def __post_init__(self) -> None:
+        require_argument(self.margin >= 0, "margin", "be at least 0 [standard errors]", self.margin)
+
+    def check(self, crossbar: Crossbar) -> None:
+        for method in self._methods:
+            method.check(crossbar)
+
+    @property
+    def _methods(self) -> tuple[Tuning, ...]:
+        return self.rescaling, self.dac_range, self.conductance_range
+
+    def tune(self, bench: Bench, periphery: Periphery, log: Callable[[str], None]) -> Tuned:
+        now, error = dict(periphery), bench.judged_errors(periphery)
+        steps = []
+        for method in self._methods:
+            started = time.monotonic()
+            tried = method.tune(bench, now, log)
+            after = bench.judged_errors(tried.periphery)
+            kept = is_better(error, after, self.margin)
+            (step,) = tried.steps
+            judged = (error.tolist(), after.tolist())
+            steps.append(replace(step, kept=kept, logit_errors=judged, seconds=time.monotonic() - started))
+            log(told(steps[-1]))
+            if kept:
+                now, error = tried.periphery, after
+        return Tuned(now, steps)
+
+
+def is_better(before: Tensor, after: Tensor, margin: float) -> bool:
+    """Whether paired errors [chips] fell by more than `margin` standard errors of the mean of their differences."""
+    gain = before - after
+    return bool(gain.mean() > margin * gain.std() / len(gain) ** 0.5)
+
+
+def told(step: Step) -> str:
+    """One line: what a step chose, what it did to the error of the outputs, whether it is kept."""
+    words = f"{step.method}: {step.words()}"
+    if step.logit_errors is None:
+        return words
+    before, after = (sum(errors) / len(errors) for errors in step.logit_errors)
+    return f"{words}; squared error of the outputs {before:.3g} → {after:.3g}, {'kept' if step.kept else 'not kept'}"
