@@ -104,7 +104,7 @@ def arguments(shown: Shown) -> list[str] | None:
 
 
 MADE_UP = "my_device"  # what CONTRIBUTING.md tells the reader to write
-RUNS = ("train", "evaluate", "extract")
+RUNS = ("train", "evaluate", "tune", "extract")
 SHOWN = [shown for shown in all_shown() if MADE_UP not in str(shown)]
 OURS = {shown: words for shown in SHOWN if (words := arguments(shown)) is not None}
 OURS_OF_RUNS = [shown for shown, words in OURS.items() if words[0] in RUNS and "--help" not in words]
@@ -242,7 +242,7 @@ def real_runs(tmp_path_factory):
     """Runs of seconds, made by the commands that the texts show, on less."""
     root = tmp_path_factory.mktemp("real")
     less = ["training.epochs=1", f"output_root={root}"]
-    pcm = ["experiment=demo", "task.train_size=64", "task.validation_size=32", "evaluation.chips=0", "training=digital", *less]
+    pcm = ["experiment=demo", "task.train_size=192", "task.validation_size=32", "evaluation.chips=0", "training=digital", *less]
     means = ["training.average_products=60", "training.average_epochs=1", "training.statistics_every=3"]
     in_situ = ["experiment=digits_in_situ", *means, *less]
     assert main(["train", *pcm]) == 0 and main(["train", *in_situ]) == 0

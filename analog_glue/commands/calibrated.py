@@ -125,7 +125,14 @@ def periphery_of(
     if (trained_in / PERIPHERY_FILE).exists():
         tensors, notes = load_tensors(trained_in / PERIPHERY_FILE)
         origin = notes.get("source", origin)
-        for name, layer in periphery_from(tensors).items():
+        stored = periphery_from(tensors)
+        there = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        if foreign := sorted(stored.keys() - there):
+            raise UserError(
+                f"File `{trained_in / PERIPHERY_FILE}` must hold ranges of layers of the checkpoint, but has them of "
+                f"{len(foreign)} others, {foreign[0]} for one. It belongs to another network: train again with force=true."
+            )
+        for name, layer in stored.items():
             fits = name in grids and len(layer.input_range) == len(grids[name].row_blocks)
             (learned if fits else unfit)[name] = layer
     if unfit:

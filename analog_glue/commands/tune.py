@@ -181,14 +181,12 @@ def _tune(job: TuningJob, log: Callable[[str], None]) -> None:
         forget(folder)
     log(f"Tuning {job.facts['name']} by {job.choices['training'].partition('+')[2]} in {folder}")
     config = checkpoint_config(of_run.folder) | {"tuning": of_run.config.get("tuning"), "tuned": scalars(settings)["tune"]}
+    started = time.monotonic()
+    model: Any = of_run.loaded.model.eval()
+    model.to(of_run.computation.where)
+    put_in_attention(of_run.folder, model, of_run.attention, train, of_run.computation.kernel, log)
+    model, periphery, source = periphery_of(of_run.folder, model, of_run.placement, train, settings.hardware.calibration, log)
     with working_in(folder), recorded(folder, facts, {CONFIG_FILE_OF_RUN: config}) as outcome:
-        started = time.monotonic()
-        model: Any = of_run.loaded.model.eval()
-        model.to(of_run.computation.where)
-        put_in_attention(of_run.folder, model, of_run.attention, train, of_run.computation.kernel, log)
-        model, periphery, source = periphery_of(
-            of_run.folder, model, of_run.placement, train, settings.hardware.calibration, log
-        )  # fmt: skip
 
         def examples(first: int, count: int) -> Batches:
             return calibration_batches(train, count, next(model.parameters()).device, first)

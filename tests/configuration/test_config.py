@@ -15,6 +15,7 @@ from analog_glue.configuration.compose import Composer, conf_dir
 from analog_glue.configuration.wording import COMPONENTS, GROUPS
 from analog_glue.errors import UserError
 from analog_glue.settings import RunSettings, typed
+from tests.configuration.test_refusals import COMMAND_OF
 
 OPTIONS = [(group, file.stem) for group in COMPONENTS for file in sorted((conf_dir() / group).glob("*.yaml"))]
 EXPERIMENTS = sorted(file.stem for file in (conf_dir() / "experiment").glob("*.yaml"))
@@ -33,7 +34,7 @@ def test_every_group_has_options():
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda name: name)
 def test_every_option_composes_and_builds(group, option):
-    composed = compose("train", f"{group}={option}")
+    composed = compose(COMMAND_OF.get(group, "train"), f"{group}={option}")
     component = build(as_annotated(composed.config[group], group), group)
     assert composed.choices[group] == option
     assert type(component).__module__.startswith("analog_glue.")

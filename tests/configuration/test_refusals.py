@@ -10,6 +10,7 @@ from analog_glue.configuration.compose import Composer, conf_dir
 from analog_glue.configuration.wording import COMPONENTS
 from analog_glue.errors import UserError
 
+COMMAND_OF = {"tuning": "tune"}  # where a group is not one of `train`
 OPTIONS = [(group, file.stem) for group in COMPONENTS for file in sorted((conf_dir() / group).glob("*.yaml"))]
 BAD = {int: (-1, -(10**9), 10**9), float: (-1.0, -1e9, 1e12), str: ("no such word",)}
 
@@ -41,7 +42,7 @@ def refusals(group, node):
 @pytest.mark.slow
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda name: name)
 def test_every_refusal_of_an_option_names_a_full_key_of_its_group(group, option):
-    with Composer("train") as composer:
+    with Composer(COMMAND_OF.get(group, "train")) as composer:
         node = composer.compose([f"{group}={option}"]).config[group]
     known = {key for key, *_ in places(node, group)}
     found = refusals(group, node)
@@ -68,9 +69,10 @@ def test_every_refusal_of_an_option_names_a_full_key_of_its_group(group, option)
         ("task", "mrpc", "task.headline"),
         ("task", "war_and_peace", "task.hidden"),
         ("model", "tiny", "model.vocabulary_size"),
+        ("tuning", "auto", "tuning.dac_range.deviations"),
     ],
 )
 def test_a_value_is_refused_by_the_key_that_it_stands_at(group, option, key):
-    with Composer("train") as composer:
+    with Composer(COMMAND_OF.get(group, "train")) as composer:
         node = composer.compose([f"{group}={option}"]).config[group]
     assert refusals(group, node)[key].startswith(f"Setting `{key}` must ")

@@ -6,12 +6,12 @@ from analog_glue.cli.main import main
 from analog_glue.configuration.build import build
 from analog_glue.configuration.compose import Composer
 from analog_glue.errors import UserError
-from tests.configuration.test_refusals import OPTIONS, places
+from tests.configuration.test_refusals import COMMAND_OF, OPTIONS, places
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda name: name)
 def test_no_value_of_another_type_is_built(group, option):
-    with Composer("train") as composer:
+    with Composer(COMMAND_OF.get(group, "train")) as composer:
         node = composer.compose([f"{group}={option}"]).config[group]
     build(node, group)
     for key, holder, name in places(node, group):
