@@ -72,7 +72,7 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
     used = {section for part in parts.values() for section in getattr(part, "sections", ())}
     if command == "train":
         _refuse_what_is_unused(words, used, parts["training"].trains_on, composed)
-    if command == "evaluate":  # its chips are those of this command
+    if command in ("evaluate", "diagnose"):  # their chips are those of this command
         used |= {"noise", "tile"} | ({"attention"} if config["device"] is None else set())
         if "attention" not in used and config["attention"] is not None:
             raise UserError(
@@ -110,6 +110,11 @@ def _take_over(config: dict[str, Any], composed: "Composed", command: str) -> Pa
             f"`analog-glue list runs {settings.output_root}` shows the runs."
         )
     extracted = (checkpoint / EXTRACTION).is_file()
+    if command == "diagnose" and (extracted or (checkpoint / CURVE).is_file()):
+        raise UserError(
+            "Setting `checkpoint` must be the folder of a run of training=digital or training=hardware_aware for `diagnose`, "
+            f"but {str(checkpoint)!r} was trained in situ. `analog-glue list runs {settings.output_root}` shows the runs."
+        )
     if extracted and command == "extract":
         raise UserError(
             f"Setting `checkpoint` must be the folder of an in-situ run, but `{checkpoint}` is an extraction of one. "

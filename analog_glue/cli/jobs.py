@@ -49,8 +49,8 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
 
 
 def _prepare(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:
-    """`train` and `evaluate` for phase-change memory."""
-    from analog_glue.commands import ablation, best_of, deploy, dry_run, train
+    """`train`, `evaluate` and `diagnose` for phase-change memory."""
+    from analog_glue.commands import ablation, best_of, deploy, diagnose, dry_run, train
     from analog_glue.nn.attention import Attention
 
     settings, choices, config, parts = composed.settings, composed.choices, components.config, components.parts
@@ -65,6 +65,9 @@ def _prepare(composed: "Composed", command: str, overrides: list[str], component
             return Job(first.folder, lambda: selection.describe(dry_run.describe(first)), selection.run)
         training = train.prepare(settings, task, model, *hardware, mode, config, choices, overrides, attention)
         return Job(training.folder, lambda: dry_run.describe(training), lambda: train.run(training))
+    if command == "diagnose":
+        diagnosis = diagnose.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
+        return Job(diagnosis.folder, lambda: dry_run.describe_diagnosis(diagnosis), lambda: diagnose.run(diagnosis))
     if settings.ablate:
         parted = ablation.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
         return Job(parted.folder, lambda: dry_run.describe_ablation(parted), lambda: ablation.run(parted))

@@ -1,6 +1,6 @@
-"""The command line: `analog-glue train | evaluate | extract | tables | list | verify`.
+"""The command line: `analog-glue train | evaluate | diagnose | extract | tables | list | verify`.
 
-`train`, `evaluate` and `extract` take Hydra overrides; every job goes one straight way: compose, check, build the
+`train`, `evaluate`, `diagnose` and `extract` take Hydra overrides; every job goes one straight way: compose, check, build the
 components, let the command load what it needs, and describe it or run it. Nothing heavy is imported before a
 command needs it, so that `--help` and a mistyped key answer at once.
 
@@ -27,6 +27,7 @@ usage: analog-glue COMMAND [key=value …]
 
   train      fine-tune, program chips, let them age, compensate drift, score
   evaluate   put the weights of a finished run on other hardware
+  diagnose   where its tiles lose on a hardware: clipped inputs, saturated ADCs, unused codes
   extract    read the weights that were trained on pulsed devices out of their arrays
   tables     tables and figures from the measured rows of a folder
   list       every option of every group (list options), or the runs of a folder (list runs)
@@ -38,6 +39,7 @@ examples:
   analog-glue train task=mrpc noise=pcm dry_run=true                        sizes and noise, then stop
   analog-glue evaluate checkpoint=outputs/… noise=reram evaluation.chips=5
   analog-glue evaluate checkpoint=outputs/… ablate=true                     what costs the accuracy
+  analog-glue diagnose checkpoint=outputs/… tile=lammie2024                 which layers lose, and where
   analog-glue train +experiment=digits_in_situ training=ttv2                on pulsed devices
   analog-glue tables outputs
 
@@ -70,6 +72,7 @@ def _dispatch(words: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": functools.partial(run_command, "train"),
         "evaluate": functools.partial(run_command, "evaluate"),
+        "diagnose": functools.partial(run_command, "diagnose"),
         "extract": functools.partial(run_command, "extract"),
         "tables": tables_command,
         "list": list_command,
@@ -101,7 +104,7 @@ def _completion(words: list[str], commands: list[str]) -> int:
         if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
             print(" ".join(name for name in commands if name.startswith(typed[1] if len(typed) == 2 else "")))
             return DONE
-        if typed[1] not in ("train", "evaluate", "extract"):
+        if typed[1] not in ("train", "evaluate", "diagnose", "extract"):
             return DONE
         os.environ["COMP_LINE"] = line.replace(f"{typed[1]} ", "", 1)  # Hydra knows no commands
         call_hydra(typed[1], words)

@@ -6,7 +6,7 @@ standard deviations, and what lies out there matters. A percentile just below th
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -52,9 +52,9 @@ def calibrate_input_ranges(
     total = sum(int(batch["attention_mask"].sum()) for batch in batches)
     crossbar, grids = placement.hardware.crossbar, placement.grids
     uses: Counter[str] = Counter()  # of a layer in one forward pass
-    _observe(model, layers, batches[:1], lambda name, vectors: uses.update([name]))
+    observe(model, layers, batches[:1], lambda name, vectors: uses.update([name]))
     largest = {name: _LargestValues(grid, percentile, total * uses[name]) for name, grid in grids.items()}
-    _observe(model, layers, batches, lambda name, vectors: largest[name].add(vectors))
+    observe(model, layers, batches, lambda name, vectors: largest[name].add(vectors))
     ranges = {name: values.percentile() for name, values in largest.items()}
     if not adc_headroom or crossbar.adc_bits is None or crossbar.dac_bits is None:
         return ranges
@@ -70,15 +70,15 @@ def calibrate_input_ranges(
         reached = currents.topk(beyond, dim=1).values[:, -1].amax(dim=1)
         overload[name] = torch.maximum(overload[name], reached / crossbar.adc_bound)
 
-    _observe(model, layers, batches, observe_currents)
+    observe(model, layers, batches, observe_currents)
     return {name: alpha * overload[name] for name, alpha in ranges.items()}
 
 
 @torch.no_grad()
-def _observe(
+def observe(
     model: Callable[..., object],
-    layers: dict[str, nn.Linear],
-    batches: list[dict[str, Tensor]],
+    layers: Mapping[str, nn.Module],
+    batches: Iterable[dict[str, Tensor]],
     see: Callable[[str, Tensor], None],
 ) -> None:
     """Call `see(name, inputs [vectors, inputs])` for every call of every layer, padded positions left out."""
