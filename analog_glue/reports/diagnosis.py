@@ -249,6 +249,6 @@ def _map(
     neighbours = f"; the largest of {together} neighbouring columns" if together > 1 else ""
     note = (
         f"{subject.title}; {time_label(tiles[0].t)} after programming{neighbours}. Layers with their row blocks from top to "
-        "bottom; grey marks divide column tiles."
+        "bottom; gaps in a row divide its column tiles."
     )
     return heat_figure(HeatMap(what, note, "column (output of the layer)", scale, labels, values, ends, lowest))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analog_glue.reports.figures import FONT_SIZE, GREY, INK, Drawn, drawn, head, new_figure, own_style
+from analog_glue.reports.figures import FONT_SIZE, INK, Drawn, drawn, head, new_figure, own_style
 
 MOST_CELLS = 1600  # side by side: a cell of a wider map would be narrower than a dot of the picture
 BEYOND, BELOW = "#ffffff", "#f3f1ea"  # where a row has no more cells; a value below the scale
@@ -69,7 +69,7 @@ def heat_figure(chart: HeatMap) -> Drawn:
         for number in range(1, len(chart.labels)):
             axes.axhline(number - 0.5, color="white", lw=0.8)
         for number, ends in enumerate(chart.ends):
-            axes.vlines(list(ends), number - 0.5, number + 0.5, color=GREY, lw=0.9)
+            axes.vlines(list(ends), number - 0.5, number + 0.5, color="white", lw=2.0)
         axes.set_yticks(range(len(chart.labels)), chart.labels, fontsize=FONT_SIZE - 2.5)
         axes.set_xlabel(chart.x_label, color=INK)
         axes.spines[:].set_visible(False)
