@@ -138,9 +138,11 @@ def run(job: DiagnosisJob, log: Callable[[str], None] = print) -> RunSummary:
         tiles = _measure(job, log)
     one = job.evaluation
     root = output_root_typed(one.settings.output_root)
-    hardware = [word for word in one.overrides if word.partition("=")[0] not in ("checkpoint", "output_root", "force")]
-    words = [typed("checkpoint", job.folder), *(shlex.quote(word) for word in hardware)]
-    steps = [f"analog-glue evaluate {' '.join(words)} ablate=true{root}   # what this costs in score"]
+    left_out = ("checkpoint", "output_root", "force", "dry_run", "evaluation.chips")
+    hardware = [shlex.quote(word) for word in one.overrides if word.partition("=")[0] not in left_out]
+    hardware += ["ablate=true"] * bool(one.placement.hardware.non_idealities)
+    words = " ".join([typed("checkpoint", job.folder), *hardware, "evaluation.chips=5"])
+    steps = [f"analog-glue evaluate {words}{root}   # what it costs in score"]
     steps += [f"see {shlex.quote(str(file))}" for file in sorted(folder.glob("columns-*.png"))]
     return RunSummary(folder, terminal(tiles, subject), tuple(steps), holds="diagnosis")
 
