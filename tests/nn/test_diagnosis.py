@@ -166,6 +166,17 @@ def test_the_codes_that_occurred_are_counted_once_for_all_columns_of_a_tile():
     assert found.saturated == 0
 
 
+@pytest.mark.parametrize(
+    ("current", "saturated"), [(62.0, 0), (62.4, 0), (62.6, 1), (63.0, 1), (900.0, 1), (-62.4, 0), (-63.0, 1)]
+)
+def test_an_output_saturates_from_half_a_step_below_the_bound(current, saturated):
+    tile = Crossbar(
+        rows=1, dac_bits=None, adc_bits=BITS, adc_bound=63.0, read_noise=0.0, output_noise=0.0, scale_per="none"
+    )  # an LSB is a full-on cell
+    (found,), _ = tiles_of(torch.full((10, 1), current), torch.ones(1, 1), tile, 1.0)
+    assert found.saturated == saturated
+
+
 NOISELESS = {"read_noise": 0.0, "output_noise": 0.0}
 
 
