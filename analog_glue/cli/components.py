@@ -77,7 +77,7 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
             "Setting `checkpoint` must be a run of training=digital or training=hardware_aware for `tune`, but "
             f"{composed.settings.checkpoint} was trained in situ. `analog-glue evaluate` puts its weights on chips."
         )
-    if command in ("evaluate", "tune"):  # its chips are those of this command
+    if command in ("evaluate", "tune", "diagnose"):  # their chips are those of this command
         used |= {"noise", "tile"} | ({"attention"} if config["device"] is None else set())
         used |= {"tuning"} if command == "tune" else set()
         if "attention" not in used and config["attention"] is not None:
@@ -116,6 +116,11 @@ def _take_over(config: dict[str, Any], composed: "Composed", command: str) -> Pa
             f"`analog-glue list runs {settings.output_root}` shows the runs."
         )
     extracted = (checkpoint / EXTRACTION).is_file()
+    if command == "diagnose" and (extracted or (checkpoint / CURVE).is_file()):
+        raise UserError(
+            "Setting `checkpoint` must be the folder of a run of training=digital or training=hardware_aware for `diagnose`, "
+            f"but {str(checkpoint)!r} was trained in situ. `analog-glue list runs {settings.output_root}` shows the runs."
+        )
     if extracted and command == "extract":
         raise UserError(
             f"Setting `checkpoint` must be the folder of an in-situ run, but `{checkpoint}` is an extraction of one. "

@@ -49,8 +49,8 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
 
 
 def _prepare(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:
-    """`train`, `evaluate` and `tune` for phase-change memory."""
-    from analog_glue.commands import ablation, best_of, deploy, dry_run, train
+    """`train`, `evaluate`, `tune` and `diagnose` for phase-change memory."""
+    from analog_glue.commands import ablation, best_of, deploy, diagnose, dry_run, train
     from analog_glue.nn.attention import Attention
 
     settings, choices, config, parts = composed.settings, composed.choices, components.config, components.parts
@@ -70,6 +70,9 @@ def _prepare(composed: "Composed", command: str, overrides: list[str], component
 
         tuning = tune.prepare(settings, parts["tuning"], parts["task"], *hardware, config, choices, overrides, attention)
         return Job(tuning.folder, lambda: dry_run.describe(tuning.evaluation) + tune.describe(tuning), lambda: tune.run(tuning))
+    if command == "diagnose":
+        diagnosis = diagnose.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
+        return Job(diagnosis.folder, lambda: dry_run.describe_diagnosis(diagnosis), lambda: diagnose.run(diagnosis))
     if settings.ablate:
         parted = ablation.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
         return Job(parted.folder, lambda: dry_run.describe_ablation(parted), lambda: ablation.run(parted))

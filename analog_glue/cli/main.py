@@ -1,7 +1,7 @@
-"""The command line: `analog-glue train | evaluate | tune | extract | tables | list | verify`.
+"""The command line: `analog-glue train | evaluate | tune | diagnose | extract | tables | list | verify`.
 
-`train`, `evaluate`, `tune` and `extract` take Hydra overrides; every job goes one straight way: compose, check, build the
-components, let the command load what it needs, and describe it or run it. Nothing heavy is imported before a
+`train`, `evaluate`, `tune`, `diagnose` and `extract` take Hydra overrides; every job goes one straight way: compose, check,
+build the components, let the command load what it needs, and describe it or run it. Nothing heavy is imported before a
 command needs it, so that `--help` and a mistyped key answer at once.
 
 Exit codes: 0 done, 1 something failed, 2 the input was wrong (one message says what), 130 interrupted.
@@ -28,6 +28,7 @@ usage: analog-glue COMMAND [key=value …]
   train      fine-tune, program chips, let them age, compensate drift, score
   evaluate   put the weights of a finished run on other hardware
   tune       fit ranges and scales around the weights of a finished run to a hardware, without training
+  diagnose   where its tiles lose on a hardware: clipped inputs, saturated ADCs, unused codes
   extract    read the weights that were trained on pulsed devices out of their arrays
   tables     tables and figures from the measured rows of a folder
   list       every option of every group (list options), or the runs of a folder (list runs)
@@ -39,6 +40,7 @@ examples:
   analog-glue train task=mrpc noise=pcm dry_run=true                        sizes and noise, then stop
   analog-glue evaluate checkpoint=outputs/… noise=reram evaluation.chips=5
   analog-glue evaluate checkpoint=outputs/… ablate=true                     what costs the accuracy
+  analog-glue diagnose checkpoint=outputs/… tile=lammie2024                 which layers lose, and where
   analog-glue train +experiment=digits_in_situ training=ttv2                on pulsed devices
   analog-glue tables outputs
 
@@ -72,6 +74,7 @@ def _dispatch(words: list[str]) -> int:
         "train": functools.partial(run_command, "train"),
         "evaluate": functools.partial(run_command, "evaluate"),
         "tune": functools.partial(run_command, "tune"),
+        "diagnose": functools.partial(run_command, "diagnose"),
         "extract": functools.partial(run_command, "extract"),
         "tables": tables_command,
         "list": list_command,
@@ -103,7 +106,7 @@ def _completion(words: list[str], commands: list[str]) -> int:
         if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
             print(" ".join(name for name in commands if name.startswith(typed[1] if len(typed) == 2 else "")))
             return DONE
-        if typed[1] not in ("train", "evaluate", "tune", "extract"):
+        if typed[1] not in ("train", "evaluate", "tune", "diagnose", "extract"):
             return DONE
         os.environ["COMP_LINE"] = line.replace(f"{typed[1]} ", "", 1)  # Hydra knows no commands
         call_hydra(typed[1], words)

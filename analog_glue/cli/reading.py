@@ -158,6 +158,9 @@ def _list_runs(root: Path) -> int:
                 print(f"  {extraction.name}: {extraction.best_score}")
         ablations: dict[Path, list[str]] = {}  # folder around their parts → status of each
         for below in (other for other in runs if folder in other.parents):
+            if runs[below].get("command") == "diagnose":
+                print(f"  {status_of(below):11} {below.name}: what its tiles lose")
+                continue
             rows = [row for row in ResultsFile(below).rows() if row.headline]
             if any(row.ablation for row in rows):
                 ablations.setdefault(below.parent, []).append(status_of(below))

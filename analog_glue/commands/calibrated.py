@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def calibration_batches(train: Encoded, examples: int, device: torch.device, first: int = 0) -> list[dict[str, Tensor]]:
-    """`examples` training examples of a fixed order, from number `first` on, without their labels."""
-    order = torch.randperm(len(train), generator=generator("calibration examples"))
-    chosen = order[first : first + examples].tolist()
+def calibration_batches(train: Encoded, examples: int, device: torch.device, after: int = 0) -> list[dict[str, Tensor]]:
+    """The first `examples` training examples of a fixed order, without their labels; those `after` so many that come before.
+
+    Where there are too few, they are the last ones of the order.
+    """
+    first = max(0, min(after, len(train) - examples))
+    ordered = torch.randperm(len(train), generator=generator("calibration examples"))
+    chosen = ordered[first : first + examples].tolist()
     subset = replace(
         train,
         input_ids=[train.input_ids[i] for i in chosen],

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from analog_glue.commands.ablation import AblationJob
 from analog_glue.commands.deploy import EvaluationJob
+from analog_glue.commands.diagnose import CHIP, DiagnosisJob
 from analog_glue.commands.train import TrainingJob
-from analog_glue.costs import TileCount, count_tiles
+from analog_glue.costs import count_tiles
 from analog_glue.kernels.block_product import Float32Product
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.calibration import calibrate_input_ranges
@@ -33,8 +34,29 @@ PROBED_VECTORS = 256  # input vectors per layer
 
 def describe(job: TrainingJob | EvaluationJob) -> str:
     """The text of `dry_run=true`; a few training examples are run through the digital model."""
-    model, placement, raw, evaluation = job.loaded.model, job.placement, job.raw, job.settings.evaluation
+    placement, raw, evaluation = job.placement, job.raw, job.settings.evaluation
     drifts = placement.hardware.device.drifts
+    lines = _head(job)
+    if isinstance(job, TrainingJob):
+        mode = job.mode
+        steps = math.ceil(len(raw.train) / mode.batch_size)
+        total = mode.epochs * steps if mode.max_steps is None else min(mode.max_steps, mode.epochs * steps)
+        state = "done already" if job.done else f"{total:,} steps of {mode.batch_size} examples, {steps:,} per epoch"
+        lines.append(f"Training   {mode.name}: {state}")
+    compensation = len(set(evaluation.compensation)) if drifts else 1
+    scores = evaluation.chips * len(set(evaluation.times)) * compensation
+    lines.append(
+        f"Sweep      {evaluation.chips} chips × {len(set(evaluation.times))} times × {compensation} (drift compensation "
+        f"{_words(evaluation.compensation) if drifts else 'off: no drift'}) = {scores:,} scores"
+    )
+    lines.append(f"Output     {job.folder}")
+    lines += ["", *_tile_lines(placement), "", *_noise_lines(_probe(job), placement.hardware.crossbar, drifts)]
+    return "\n".join(lines)
+
+
+def _head(job: TrainingJob | EvaluationJob) -> list[str]:
+    """What there is: task, model, attention."""
+    model, placement, raw = job.loaded.model, job.placement, job.raw
     lines = ["Dry run: nothing is trained, programmed or written.", ""]
     sizes = ", ".join(f"{len(split):,} in {name}" for name, split in raw.validation.items())
     lines.append(f"Task       {job.task.name}: {len(raw.train):,} training examples, {sizes}  ({raw.source})")
@@ -49,20 +71,17 @@ def describe(job: TrainingJob | EvaluationJob) -> str:
         lines.append(f"           {job.loaded.remark}")
     if not job.attention.is_float32:
         lines.append(f"Attention  QKᵀ and PV in {job.attention.precision}, softmax in float32, beside the tiles")
-    if isinstance(job, TrainingJob):
-        mode = job.mode
-        steps = math.ceil(len(raw.train) / mode.batch_size)
-        total = mode.epochs * steps if mode.max_steps is None else min(mode.max_steps, mode.epochs * steps)
-        state = "done already" if job.done else f"{total:,} steps of {mode.batch_size} examples, {steps:,} per epoch"
-        lines.append(f"Training   {mode.name}: {state}")
-    compensation = len(set(evaluation.compensation)) if drifts else 1
-    scores = evaluation.chips * len(set(evaluation.times)) * compensation
-    lines.append(
-        f"Sweep      {evaluation.chips} chips × {len(set(evaluation.times))} times × {compensation} (drift compensation "
-        f"{_words(evaluation.compensation) if drifts else 'off: no drift'}) = {scores:,} scores"
-    )
-    lines.append(f"Output     {job.folder}")
-    lines += ["", *_tile_lines(placement, count), "", *_noise_lines(_probe(job), placement.hardware.crossbar, drifts)]
+    return lines
+
+
+def describe_diagnosis(job: DiagnosisJob) -> str:
+    """The text of `diagnose dry_run=true`: tiles, and what would be looked at."""
+    one, placement = job.evaluation, job.evaluation.placement
+    times = " and ".join(time_label(t) for t in one.settings.evaluation.times)
+    done = ", done already" if job.done else ""
+    lines = _head(one)
+    lines.append(f"Diagnosis  chip {CHIP} at {times} with {job.examples} training examples{done}")
+    lines += [f"Output     {job.written_to}", "", *_tile_lines(placement)]
     return "\n".join(lines)
 
 
@@ -79,8 +98,8 @@ def _words(compensation: list[bool]) -> str:
     return " and ".join("on" if value else "off" for value in sorted(set(compensation)))
 
 
-def _tile_lines(placement: Placement, count: TileCount) -> list[str]:
-    crossbar = placement.hardware.crossbar
+def _tile_lines(placement: Placement) -> list[str]:
+    crossbar, count = placement.hardware.crossbar, count_tiles(placement)
     lines = [f"{'layers':>8} {'inputs × outputs':>18} {'tiles each':>12} {'rows × columns':>16} {'utilisation':>12}"]
     for grid, layers in Counter(placement.grids.values()).items():
         each = f"{len(grid.row_blocks)} × {len(grid.column_blocks)}"

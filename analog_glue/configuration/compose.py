@@ -90,7 +90,7 @@ class Composer:
     """Composes the configurations of one command; a context manager, since Hydra keeps global state.
 
     Args:
-        command: Which primary file of conf/ to start from: "train", "evaluate" or "extract".
+        command: Which primary file of conf/ to start from: "train", "evaluate", "diagnose" or "extract".
         extra_dir: A user's own folder of yaml files beside conf/ (`--config-dir`), or None.
     """
 
@@ -187,7 +187,8 @@ class Composer:
     def _option_problem(self, override: Override, chosen: DictConfig) -> str | None:
         group, option = override.key_or_group, override.value()
         if group not in chosen:
-            come = {"evaluate": "Task, model and training come", "extract": "Everything comes"}.get(self.command)
+            trained = "Task, model and training come"
+            come = {"evaluate": trained, "diagnose": trained, "extract": "Everything comes"}.get(self.command)
             why = f" {come} with the checkpoint." if come else ""
             groups = ", ".join(self._groups(chosen))
             only = f", only {groups}" if groups else ""

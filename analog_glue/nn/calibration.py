@@ -92,7 +92,7 @@ def overload_of(currents: Tensor, crossbar: Crossbar) -> Tensor:
 def observe(
     model: Callable[..., object],
     layers: Mapping[str, nn.Module],
-    batches: list[dict[str, Tensor]],
+    batches: Iterable[dict[str, Tensor]],
     see: Callable[[str, Tensor], None],
 ) -> None:
     """Call `see(name, inputs [vectors, inputs])` for every call of every layer, padded positions left out."""

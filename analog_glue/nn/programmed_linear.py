@@ -12,7 +12,7 @@ from analog_glue.seeding import key
 from analog_glue.tiles.crossbar import ProgrammedCrossbar
 from analog_glue.tiles.drift_compensation import compensation_factor, read_out
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
-from analog_glue.tiles.mvm import mvm
+from analog_glue.tiles.mvm import adc_codes, dac_codes, mvm
 from analog_glue.tiles.operands import ReadyWeights, Scaling
 
 
@@ -78,12 +78,35 @@ class ProgrammedLinear(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        if self._ready is None:
-            raise RuntimeError(f"Layer `{self.name}` was programmed, but no time was set. Call `set_time` on its chip first.")
+        ready = self._at_its_time()
         noise_key = self.clock.key(self.name, "product noise", self._uses.next(self.clock))
         flat = x.reshape(-1, self.in_features).float()
-        y, _ = mvm(flat, self._ready, self._scaling[self.compensated], noise_key)
+        y, _ = mvm(flat, ready, self._scaling[self.compensated], noise_key)
         return y.view(*x.shape[:-1], self.out_features)
+
+    @torch.no_grad()
+    def codes(self, x: Tensor, *look: str | float) -> tuple[Tensor, Tensor]:
+        """What the converters make of inputs `x` [vectors, inputs], beside the forward pass, of which it changes nothing.
+
+        Args:
+            look: Names the noise, which is drawn anew.
+
+        Returns:
+            DAC codes [vectors, inputs], and ADC codes [row blocks, vectors, columns] in LSB.
+        """
+        ready = self._at_its_time()
+        driven = dac_codes(x.float(), self._scaling[self.compensated].per_input, ready.crossbar)
+        return driven, adc_codes(self.grid.pad_inputs(driven), ready, key(self._chip_key, "look", *look))
+
+    @property
+    def filled(self) -> Tensor:
+        """The largest conductance that each column was to be programmed to, over g_max: [row blocks, columns]."""
+        return self._array.active.g_target.amax(dim=2) / self.hardware.device.g_max
+
+    def _at_its_time(self) -> ReadyWeights:
+        if self._ready is None:
+            raise RuntimeError(f"Layer `{self.name}` was programmed, but no time was set. Call `set_time` on its chip first.")
+        return self._ready
 
     def _read_out(self, weights: Tensor, noise_key: int) -> Tensor:
         kernel, how = self.computation.kernel, self.computation.read_out

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # [s]; a month is 30 days, as in `evaluation.times`
 UNITS = {
@@ -253,36 +255,26 @@ def _page(
         legend: Label → handle, called while the settings of matplotlib are ours.
         draw: Fills axes number i, given its width [inch] and whether nothing stands below it.
     """
-    # Figure and canvas instead of pyplot: no window, no state shared with the user's own plots.
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = min(number, 4 if number > 6 else 3)
     rows = math.ceil(number / columns)
     width, height = (7.2, 3.6) if number == 1 else (3.7, 2.9)
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # the user's matplotlibrc must not change what a table of ours looks like
-        matplotlib.rcParams.update({"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE + 1, "svg.hashsalt": "analog-glue"})
+    with own_style():
         handles = legend()
         entry = max(3.1, 0.065 * max(map(len, handles), default=0) + 0.6)  # [inch] the widest, with its line
         legend_columns = max(1, min(len(handles), int(columns * width / entry)))
         legend_height = 0.19 * math.ceil(len(handles) / legend_columns) + 0.12
         size = (columns * width, rows * height + 0.62 + legend_height)  # [inch]
-        figure = Figure(figsize=size, dpi=160, facecolor="white")
-        FigureCanvasAgg(figure)
+        figure = new_figure(size)
         below, between = legend_height / size[1], 1.0 - (legend_height + 0.58) / size[1]
         layout = ConstrainedLayoutEngine(rect=(0.0, below, 1.0, between), wspace=0.05, hspace=0.07)
         figure.set_layout_engine(layout)
         for i in range(number):
             axes = figure.add_subplot(rows, columns, i + 1)
             draw(axes, i, width - 0.6, i + columns >= number)
-        left, top, room = 0.12 / size[0], 1.0, size[0] - 0.24  # long lines in smaller letters
-        title_size = min(FONT_SIZE + 2, room / (0.0092 * max(len(title), 1)))
-        note_size = min(FONT_SIZE - 1, room / (0.0084 * max(len(note), 1)))
-        figure.text(left, top - 0.10 / size[1], title, va="top", size=title_size, weight="bold", color=INK)
-        figure.text(left, top - 0.33 / size[1], note, va="top", size=note_size, color=GREY)
+        head(figure, title, note)
+        left = 0.12 / size[0]
         figure.legend(
             handles=list(handles.values()),
             labels=list(handles),
@@ -295,9 +287,46 @@ def _page(
             labelcolor=INK,
             handlelength=2.6,
         )
-        png, svg = io.BytesIO(), io.BytesIO()
-        figure.savefig(png, format="png", dpi="figure", metadata={"Software": "analog-glue"})
-        figure.savefig(svg, format="svg", metadata={"Creator": "analog-glue", "Date": None})  # a date would be other bytes
+        return drawn(figure)
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """matplotlib with our settings: the user's matplotlibrc must not change what a picture of ours looks like."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({"font.size": FONT_SIZE, "axes.titlesize": FONT_SIZE + 1, "svg.hashsalt": "analog-glue"})
+        yield
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    """An empty white page of `size` [inch]."""
+    # Figure and canvas instead of pyplot: no window, no state shared with the user's own plots.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=160, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def head(figure: Figure, title: str, note: str) -> None:
+    """Title and note at the top left; long lines in smaller letters."""
+    width, height = figure.get_size_inches()
+    left, room = 0.12 / width, width - 0.24
+    title_size = min(FONT_SIZE + 2, room / (0.0092 * max(len(title), 1)))
+    note_size = min(FONT_SIZE - 1, room / (0.0084 * max(len(note), 1)))
+    figure.text(left, 1.0 - 0.10 / height, title, va="top", size=title_size, weight="bold", color=INK)
+    figure.text(left, 1.0 - 0.33 / height, note, va="top", size=note_size, color=GREY)
+
+
+def drawn(figure: Figure) -> Drawn:
+    """The figure in both formats, the same bytes whenever it is drawn."""
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi="figure", metadata={"Software": "analog-glue"})
+    figure.savefig(svg, format="svg", metadata={"Creator": "analog-glue", "Date": None})  # a date would be other bytes
     return Drawn(png.getvalue(), svg.getvalue())
 
 
