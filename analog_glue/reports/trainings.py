@@ -18,7 +18,8 @@ class Training(NamedTuple):
     """Networks that differ by their seed alone.
 
     `name` is the option of the training; of networks whose ranges were tuned afterwards, a plus and the option of the tuning
-    follow ("hardware_aware+lammie2024"). `recipe` is empty unless there are several trainings of the same name; then it says what tells this one apart.
+    follow ("hardware_aware+lammie2024"). `recipe` is empty unless there are several trainings of the same name; then it says
+    what tells this one apart.
     """
 
     name: str
