@@ -8,7 +8,7 @@ not from their names; the networks are those of training=lammie2024, scored on t
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,9 +34,9 @@ SHOWN_OVER_TIME = ("rte", "mrpc", *GLUE)  # the first that is measured: the pape
 # Option of `tuning` → what it does to the range of the inputs and to that of the conductances.
 TUNINGS = {
     "": ("", ""),
-    OPTION: ("post-training", "post-training"),
     "dac_range": ("post-training", ""),
     "conductance_range": ("", "post-training"),
+    OPTION: ("post-training", "post-training"),
     "rescaling": ("rescaled", ""),
     "auto": ("auto", "auto"),
 }
@@ -139,6 +139,13 @@ class Line(NamedTuple):
     def variant(self) -> Variant:
         return Variant(self.training, True)
 
+    @property
+    def order(self) -> tuple[object, ...]:
+        """In the table: tunings of the paper first."""
+        own = self.configuration
+        known = list(TUNINGS).index(own.tuning) if own.tuning in TUNINGS else len(TUNINGS)
+        return *own[:4], known, own.tuning, self.training
+
 
 @dataclass
 class Table:
@@ -150,6 +157,7 @@ class Table:
     runs: dict[Configuration, dict[str, set[str]]] = field(default_factory=dict)  # by task
     seeds: set[int] = field(default_factory=set)
     remarks: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)  # what all networks were trained with that is not as in the paper
 
     def statistics(self, line: Line, t: float) -> list[Statistic | None]:
         """Of the eight tasks."""
@@ -234,7 +242,15 @@ def _table(model: str, noise: str, rows: Sequence[Measurement], settings: Mappin
             f"{len(unknown)} network(s) are left out, since the settings of their training are not at hand: make the tables of "
             "the folder with the runs themselves"
         )
-    table.remarks += _unlike({name: settings[name] for row in rows if (name := row.run) in settings})
+    trained = {name: settings[name] for row in rows if (name := row.run) in settings}
+    unlike = _unlike(trained)
+    differences = [
+        f"{key.removeprefix('training.')} {value} instead of {_said(PAPER[key])}"
+        + ("" if count == len(trained) else f" (in {count} of {len(trained)} networks)")
+        for (key, value), count in unlike.items()
+    ]
+    table.remarks += [f"Not as in the paper: {'; '.join(differences)}"] if differences else []
+    table.overrides = [f"{key}={value}" for (key, value), count in unlike.items() if count == len(trained)]
     return table
 
 
@@ -246,15 +262,11 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _unlike(settings: Mapping[str, Payload]) -> list[str]:
-    """What networks were trained with where it is not what the paper says."""
-    found: dict[str, int] = defaultdict(int)
-    for own in settings.values():
-        for key, wanted in PAPER.items():
-            if key in own and own[key] != wanted:
-                found[f"{key.removeprefix('training.')} {_said(own[key])} instead of {_said(wanted)}"] += 1
-    told = [what + ("" if count == len(settings) else f" (in {count} of {len(settings)})") for what, count in found.items()]
-    return [f"Not as in the paper: {'; '.join(told)}"] if told else []
+def _unlike(settings: Mapping[str, Payload]) -> Counter[tuple[str, str]]:
+    """Settings and their values that are not what the paper says, and how many networks have them."""
+    return Counter(
+        (key, _said(own[key])) for own in settings.values() for key, wanted in PAPER.items() if own.get(key, wanted) != wanted
+    )
 
 
 def _said(value: object) -> str:
@@ -266,7 +278,7 @@ def _shown(table: Table) -> list[Line]:
     measured = [line for line, own in table.lines.items() if any(line.variant in section.cells for section in own.values())]
     there = {line.configuration for line in measured}
     blank = [Line(own, Training(OPTION, "")) for own in OF_CONFIGURATION if own not in there]
-    return sorted([*measured, *blank])
+    return sorted([*measured, *blank], key=lambda line: line.order)
 
 
 def _with_average(statistics: Sequence[Statistic | None]) -> list[str]:
@@ -288,7 +300,7 @@ def _published(configuration: Configuration, numbers: Mapping[str, Published]) -
 
 def _grid(table: Table, numbers: Mapping[str, Published]) -> Grid:
     rows = []
-    for line in sorted(table.lines):
+    for line in sorted(table.lines, key=lambda line: line.order):
         if not line.configuration.tuning and any(table.digital(line)):
             first, *others = line.cells
             cells = _with_average(table.digital(line))
@@ -315,7 +327,7 @@ def _grid(table: Table, numbers: Mapping[str, Published]) -> Grid:
 def _of_task(table: Table, task: str) -> dict[Line, dict[float, Statistic]]:
     """Statistics of one task by line and time, of lines that have any."""
     found: dict[Line, dict[float, Statistic]] = {}
-    for line, own in sorted(table.lines.items()):
+    for line, own in sorted(table.lines.items(), key=lambda item: item[0].order):
         if task in own:
             by_time = {t: own[task].statistic(line.variant, t) for t in table.times(task)}
             found[line] = {t: s for t, s in by_time.items() if s is not None}
@@ -378,7 +390,7 @@ def _record(table: Table, line: Line, kind: str, t: float | None, task: str, tas
 
 def _records(table: Table) -> list[Record]:
     records = []
-    for line in sorted(table.lines):
+    for line in sorted(table.lines, key=lambda line: line.order):
         for kind, t in (("digital", None), ("analog", HOUR)):
             found = table.digital(line) if t is None else table.statistics(line, t)
             average, tasks = average_of(found)
@@ -439,4 +451,5 @@ def _train(table: Table, tasks: Sequence[str], experiment: str, chips: int, seve
     words += [f"model={table.model}"] if table.model != "roberta_base" else []
     words += [f"noise={table.noise}"] if table.noise != "pcm" else []
     words += [f"seed={','.join(map(str, seeds))}"] if seeds != [0] else []
-    return [*words, *([f"evaluation.chips={chips}"] if chips != CHIPS else [])]
+    words += [f"evaluation.chips={chips}"] if chips != CHIPS else []
+    return [*words, *table.overrides]

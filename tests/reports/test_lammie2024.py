@@ -119,7 +119,7 @@ def test_seeds_are_averaged_and_other_trainings_of_a_configuration_stand_apart()
     table = runs.table()
     assert table[f"{FULL} [epochs 20]", "learned", "learned"]["MRPC"] == "82.00 ± 2.00"
     assert table[f"{FULL} [epochs 3]", "learned", "learned"]["MRPC"] == "60.00 ± 0.00"
-    assert "Not as in the paper: epochs 3 instead of 20 (in 1 of 3)." in runs.note
+    assert "Not as in the paper: epochs 3 instead of 20 (in 1 of 3 networks)." in runs.note
 
 
 def test_only_such_networks_on_such_tiles_make_the_table():
@@ -163,6 +163,8 @@ def test_what_is_missing_stands_there_with_its_command():
     assert "RTE, STS-B, CoLA" in trained and "MRPC" not in trained
     assert "-m +experiment=lammie2024_table2 task=rte,stsb,cola,sst2,qnli,qqp,mnli model=tiny" in trained
     assert trained.endswith("training.input_range.learning_rate=0 training.output_scale_learning_rate=0`")
+    shorter = Runs().add("mrpc", [70.0], **{"training.epochs": 3}).chapter.missing
+    assert all("training.epochs=3" in line for line in shorter if "analog-glue train" in line)
     assert any(line.startswith("Figure 3, input range none") and "+experiment=lammie2024_figure3" in line for line in said)
 
 
