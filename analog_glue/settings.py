@@ -83,13 +83,22 @@ class Calibration:
     """Input (DAC) ranges of a network that was not trained with them, from training examples."""
 
     percentile: float = 99.995  # [%] of |x| per row block that stays inside the range
+    deviations: float | None = None  # instead: the range is so many standard deviations of x; null: the percentile counts
     examples: int = 256  # training examples that are run through the digital network
     adc_headroom: bool = True  # widen the range of a row block whose currents would saturate its ADCs
 
     def __post_init__(self) -> None:
         name = "hardware.calibration"
         require(0 < self.percentile <= 100, f"{name}.percentile", "lie in (0, 100]", self.percentile)
+        known = self.deviations is None or self.deviations > 0
+        require(known, f"{name}.deviations", "be positive [standard deviations] or null", self.deviations)
         require(self.examples >= 1, f"{name}.examples", "be at least 1", self.examples)
+
+    @property
+    def in_words(self) -> str:
+        """What a range is, and of what: "99.995 % of |x| of 256 training examples"."""
+        rule = f"{self.percentile:g} % of |x|" if self.deviations is None else f"{self.deviations:g} standard deviations of x"
+        return f"{rule} of {self.examples} training examples"
 
 
 @dataclass

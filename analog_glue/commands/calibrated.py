@@ -50,9 +50,8 @@ def calibrated_ranges(model: nn.Module, placement: Placement, train: Encoded, ca
     """Input range of every layer on tiles from training examples."""
     batches = calibration_batches(train, calibration.examples, next(model.parameters()).device)
     was_training = model.training
-    ranges = calibrate_input_ranges(
-        model.eval(), placement.layers(model), placement, batches, calibration.percentile, calibration.adc_headroom
-    )
+    rule = calibration.percentile, calibration.adc_headroom, calibration.deviations
+    ranges = calibrate_input_ranges(model.eval(), placement.layers(model), placement, batches, *rule)
     model.train(was_training)
     return ranges
 
@@ -143,7 +142,7 @@ def periphery_of(
         model = to_digital(model, unfit)
     if len(learned) == len(grids):
         return model, learned, origin
-    source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
+    source = calibration.in_words
     log(f"Calibrating the input ranges of {len(grids) - len(learned)} layers: {source}")
     ranges = calibrated_ranges(model, placement, train, calibration)
     both = {name: learned.get(name) or LayerPeriphery(ranges[name]) for name in grids}

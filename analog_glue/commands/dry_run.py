@@ -141,7 +141,8 @@ def _probe(job: TrainingJob | EvaluationJob) -> list[dict[str, float]]:
     batch = train.batch(list(range(min(PROBED_EXAMPLES, len(train)))))
     batch.pop("labels")
     calibration = job.settings.hardware.calibration
-    ranges = calibrate_input_ranges(model, layers, placement, [batch], calibration.percentile, calibration.adc_headroom)
+    rule = calibration.percentile, calibration.adc_headroom, calibration.deviations
+    ranges = calibrate_input_ranges(model, layers, placement, [batch], *rule)
     inputs: dict[str, Tensor] = {}
     handles = [layer.register_forward_pre_hook(_keep(inputs, name, layer)) for name, layer in layers.items()]
     model(**batch)

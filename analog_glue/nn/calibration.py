@@ -1,4 +1,4 @@
-"""Input (DAC) ranges from data: a percentile of |x| per row block of each layer, over a few training batches.
+"""Input (DAC) ranges from data: a percentile of |x| per row block of each layer, over a few training batches; or so many σ.
 
 Three standard deviations, the usual first guess, destroys a digitally trained BERT: the inputs of its layers reach 15 to 90
 standard deviations, and what lies out there matters. A percentile just below the maximum keeps it.
@@ -28,22 +28,24 @@ def calibrate_input_ranges(
     batches: Iterable[dict[str, Tensor]],
     percentile: float,
     adc_headroom: bool = True,
+    deviations: float | None = None,
 ) -> dict[str, Tensor]:
     """Run `batches` through the digital `model` and fit the input ranges of its `layers` to what they see.
 
-    α of a row block is the `percentile` of |x| over its inputs. With `adc_headroom` it is widened where the currents of the row
-    block would not fit its ADCs, until at most `SATURATED` of the outputs of any column saturate in any batch: a wider range
-    costs steps of the DAC, a saturated column its whole signal (a classifier behind a tanh adds up hundreds of full-scale
-    inputs; its ADC ends at ten).
+    α of a row block is the `percentile` of |x| over its inputs, or with `deviations` so many standard deviations of x. With
+    `adc_headroom` it is widened where the currents of the row block would not fit its ADCs, until at most `SATURATED` of the
+    outputs of any column saturate in any batch: a wider range costs steps of the DAC, a saturated column its whole signal (a
+    classifier behind a tanh adds up hundreds of full-scale inputs; its ADC ends at ten).
 
     Args:
         model: In eval mode; called with the entries of a batch (input_ids, attention_mask, …) as keywords.
         layers: Its linear layers by name, those of `placement`.
         batches: Keyword arguments of the model; padded positions (attention_mask 0) do not count.
-        percentile: [%] of |x| that stays inside the range.
+        percentile: [%] of |x| that stays inside the range; without meaning where `deviations` are given.
+        deviations: [standard deviations of x], the rule by which IBM's toolkit sets its first ranges (3 there).
 
     Returns:
-        α [row blocks] of every layer: the exact percentile, at least `SMALLEST_RANGE`, times the headroom.
+        α [row blocks] of every layer: the exact percentile or deviations, at least `SMALLEST_RANGE`, times the headroom.
 
     Raises:
         UserError: a layer was never called by the model.
@@ -53,9 +55,12 @@ def calibrate_input_ranges(
     crossbar, grids = placement.hardware.crossbar, placement.grids
     uses: Counter[str] = Counter()  # of a layer in one forward pass
     observe(model, layers, batches[:1], lambda name, vectors: uses.update([name]))
-    largest = {name: LargestValues(grid, percentile, total * uses[name]) for name, grid in grids.items()}
-    observe(model, layers, batches, lambda name, vectors: largest[name].add(vectors))
-    ranges = {name: values.percentile() for name, values in largest.items()}
+    seen: dict[str, LargestValues | _Spread] = {
+        name: LargestValues(grid, percentile, total * uses[name]) if deviations is None else _Spread(grid, deviations)
+        for name, grid in grids.items()
+    }
+    observe(model, layers, batches, lambda name, vectors: seen[name].add(vectors))
+    ranges = {name: values.ranges() for name, values in seen.items()}
     if not adc_headroom or crossbar.adc_bits is None or crossbar.dac_bits is None:
         return ranges
 
@@ -144,13 +149,40 @@ class LargestValues:
             values = torch.cat([self._largest[block].to(part), part.reshape(-1)])
             self._largest[block] = values.topk(min(count, len(values))).values
 
-    def percentile(self, percentile: float | None = None) -> Tensor:
-        """Of |x| of each row block, at least `SMALLEST_RANGE`; None: the lowest that can be asked for."""
+    def ranges(self, percentile: float | None = None) -> Tensor:
+        """The percentile [%] of |x| of each row block, at least `SMALLEST_RANGE`; None: the lowest that can be asked for."""
         if self._seen == 0:
-            raise UserError("A layer put on tiles was never called by the model; take it out with `hardware.layers`.")
+            raise _never_called()
         share_above = self._above if percentile is None else 1 - percentile / 100
         ranges = []
         for size, largest in zip(self._sizes, self._largest, strict=True):
             above = math.floor(self._seen * size * share_above)
             ranges.append(largest[min(above, len(largest) - 1)])
         return torch.stack(ranges).clamp(min=SMALLEST_RANGE)
+
+
+class _Spread:
+    """Moments of x of each row block."""
+
+    def __init__(self, grid: TileGrid, deviations: float) -> None:
+        self._sizes = list(grid.row_blocks)
+        self._deviations = deviations
+        self._seen = 0  # vectors
+        self._moments = torch.zeros(2, len(self._sizes), dtype=torch.float64)  # Σ x, Σ x²
+
+    def add(self, vectors: Tensor) -> None:
+        self._seen += len(vectors)
+        parts = [part.double() for part in vectors.split(self._sizes, dim=1)]
+        sums = [torch.stack([part.sum(), part.square().sum()]) for part in parts]
+        self._moments = self._moments.to(vectors.device) + torch.stack(sums, dim=1)
+
+    def ranges(self) -> Tensor:
+        if self._seen == 0:
+            raise _never_called()
+        mean, square = self._moments / (self._moments.new_tensor(self._sizes) * self._seen)
+        spread = (square - mean.square()).clamp(min=0).sqrt()
+        return (self._deviations * spread).float().clamp(min=SMALLEST_RANGE)
+
+
+def _never_called() -> UserError:
+    return UserError("A layer put on tiles was never called by the model; take it out with `hardware.layers`.")

@@ -33,12 +33,22 @@ def to_analog(
     clock: NoiseClock,
     range_rule: str = "clip",
     range_decay: float = 0.0,
+    range_inside: float = 0.95,
 ) -> nn.Module:
     """Swap the placed linear layers of `model` for `AnalogLinear` ones that share their parameters; returns `model`.
 
     The layers stay digital until their `input_range` is set and `on_tiles` switched on.
     """
-    how = placement.hardware, computation, weight_noise, clock, range_rule, range_decay, _called_several_times(model)
+    how = (
+        placement.hardware,
+        computation,
+        weight_noise,
+        clock,
+        range_rule,
+        range_decay,
+        range_inside,
+        _called_several_times(model),
+    )
     for name, linear in placement.layers(model).items():
         analog = AnalogLinear(linear, name, placement.grids[name], *how)
         model.set_submodule(name, analog.train(linear.training))

@@ -50,6 +50,7 @@ class AnalogLinear(nn.Linear):
         clock: NoiseClock,
         range_rule: str = "clip",
         range_decay: float = 0.0,
+        range_inside: float = 0.95,
         shared: bool = False,
     ) -> None:
         """
@@ -57,7 +58,7 @@ class AnalogLinear(nn.Linear):
             linear: The layer to replace; its parameters are shared. A missing bias is added, as the learned offset.
             name: Its name in the model, for the noise keys; `grid`: how it lies on the tiles of `hardware`.
             range_rule: Gradient of α. "clip": the derivative of clipping. "toolkit": the heuristic of IBM's toolkit.
-            range_decay: Adds range_decay · α to that gradient while more than 95 % of the inputs lie inside the range.
+            range_decay: Adds range_decay · α to that gradient while more than `range_inside` of the inputs lie inside.
             shared: Whether the model calls this layer several times in one forward pass.
         """
         nn.Module.__init__(self)
@@ -74,6 +75,7 @@ class AnalogLinear(nn.Linear):
         self.clock = clock
         self.range_rule = range_rule
         self.range_decay = range_decay
+        self.range_inside = range_inside
         self._uses = UseCounter() if shared else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -236,5 +238,5 @@ def _range_gradient(grad_x: Tensor, codes: Tensor, clipped: Tensor, input_range:
         gradient.mul_(input_range.square())
     if layer.range_decay > 0:
         inside = 1 - torch.bincount(of_block, minlength=len(sizes)) / (sizes * len(codes))
-        gradient.addcmul_(input_range.square(), (inside > 0.95).float(), value=layer.range_decay)
+        gradient.addcmul_(input_range.square(), (inside > layer.range_inside).float(), value=layer.range_decay)
     return gradient

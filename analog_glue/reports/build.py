@@ -23,6 +23,7 @@ from analog_glue.reports.grids import (
     as_latex,
     as_markdown,
 )
+from analog_glue.reports.lammie2024 import lammie2024
 from analog_glue.reports.measured import find_measured
 from analog_glue.reports.missing import missing_commands
 from analog_glue.reports.published import published_numbers
@@ -87,6 +88,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         figure6(rows, measured.settings, published),
         figure7(rows),
         figure8(rows, measured.settings),
+        lammie2024(rows, measured.settings, published),
         variance(sections),
     ]
     for made in chapters:

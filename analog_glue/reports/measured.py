@@ -13,7 +13,7 @@ from analog_glue.runs.rows import RESULTS_FILE, Measurement, ResultsFile
 
 @dataclass(frozen=True)
 class Measured:
-    """Rows, and by the name of the run the resolved settings of the trainings whose folders are at hand."""
+    """Rows, and by the name of the run the resolved settings of the trainings and tunings whose folders are at hand."""
 
     rows: list[Measurement]
     settings: dict[str, Payload]
@@ -32,6 +32,6 @@ def find_measured(root: Path | str) -> Measured:
     settings: dict[str, Payload] = {}
     for path in files_of_runs(root, RUN_FILE):
         run = read_json(path)
-        if run.get("command") == "train" and isinstance(run.get("identity"), dict):
+        if run.get("command") in ("train", "tune") and isinstance(run.get("identity"), dict):
             settings[str(run.get("name"))] = run["identity"]
     return Measured(rows, settings)

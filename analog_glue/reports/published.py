@@ -65,6 +65,6 @@ def published_lines(published: Sequence[Published]) -> list[list[Published]]:
     """Lines of the literature with at least one of our columns: the headline metrics and their average."""
     lines: dict[str, list[Published]] = {}
     for number in published:
-        if number.task == "average" or GLUE.get(number.task) == number.metric:
+        if number.metric == GLUE.get(number.task, "headline"):
             lines.setdefault(number.line, []).append(number)
     return list(lines.values())

@@ -208,16 +208,17 @@ class Section:
         return next(iter(seeds)) if len(seeds) == 1 and seeds < digital.keys() else None
 
     def pairs(self) -> list[tuple[Variant, Variant]]:
-        """What compensation gives to a network, and what a training gives over the digital one."""
+        """What compensation gives to a network, what a training gives over the digital one, and a tuning over none."""
         pairs = []
         for one in self.variants:
             for other in self.variants:
                 recipes = {one.training.recipe, other.training.recipe}
                 over_digital = one.training.name != "digital" and other.training.name == "digital"
+                over_untuned = bool(one.training.tuning) and one.training.trained == other.training.name
                 if one.training == other.training:
                     compared = one.compensated and not other.compensated
                 else:
-                    compared = over_digital and one.compensated == other.compensated
+                    compared = (over_digital or over_untuned) and one.compensated == other.compensated
                 if compared and (len(recipes) == 1 or "" in recipes):
                     pairs.append((one, other))
         return pairs

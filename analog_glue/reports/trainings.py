@@ -17,7 +17,9 @@ Network = tuple[str, str, str, str]  # task, model, name of the training, `train
 class Training(NamedTuple):
     """Networks that differ by their seed alone.
 
-    `recipe` is empty unless there are several trainings of the same name; then it says what tells this one apart.
+    `name` is the option of the training; of networks whose ranges were tuned afterwards, a plus and the option of the tuning
+    follow ("hardware_aware+lammie2024"). `recipe` is empty unless there are several trainings of the same name; then it says
+    what tells this one apart.
     """
 
     name: str
@@ -26,7 +28,18 @@ class Training(NamedTuple):
     @property
     def title(self) -> str:
         recipe = f" [{self.recipe}]" if self.recipe else ""
-        return f"{self.name.replace('_', '-')} training{recipe}"
+        tuned = f", tuned ({self.tuning})" if self.tuning else ""
+        return f"{self.trained.replace('_', '-')} training{tuned}{recipe}"
+
+    @property
+    def trained(self) -> str:
+        """Option of the training."""
+        return self.name.partition("+")[0]
+
+    @property
+    def tuning(self) -> str:
+        """Option of the tuning; empty where nothing was tuned."""
+        return self.name.partition("+")[2]
 
 
 def network(row: Measurement) -> Network:

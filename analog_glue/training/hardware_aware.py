@@ -5,7 +5,7 @@ Forward: weight noise that follows the device's programming noise, drawn anew fo
 offset of the columns. Drift is no part of it; compensation takes care of drift at inference.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,8 @@ from analog_glue.errors import require_argument
 from analog_glue.nn.convert import to_analog
 from analog_glue.nn.linear import RANGE_RULES, AnalogLinear
 from analog_glue.nn.weight_noise import WeightNoise
+from analog_glue.tiles.converters import ADC
+from analog_glue.tiles.crossbar import FINEST_BITS, Crossbar
 from analog_glue.training.mode import Preparation, TrainingMode, weight_groups
 
 SMALLEST_SCALE = 1e-2  # of the learned output scale, which starts at 1
@@ -26,12 +28,14 @@ class InputRange:
 
     learning_rate: float = 3e-3  # of AdamW, relative change of a range per step
     rule: str = "clip"  # clip: derivative of clipping | toolkit: the heuristic of IBM's toolkit
-    decay: float = 0.0  # shrinks a range while more than 95 % of the inputs lie inside it
+    decay: float = 0.0  # shrinks a range while more than `inside` of the inputs lie inside it
+    inside: float = 0.95  # share of the inputs
 
     def __post_init__(self) -> None:
         require_argument(self.learning_rate >= 0, "learning_rate", "be at least 0 (0: fixed)", self.learning_rate)
         require_argument(self.rule in RANGE_RULES, "rule", f"be one of {', '.join(RANGE_RULES)}", self.rule)
         require_argument(self.decay >= 0, "decay", "be at least 0", self.decay)
+        require_argument(0 <= self.inside <= 1, "inside", "lie in [0, 1]", self.inside)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,8 @@ class HardwareAware(TrainingMode):
     input_range: InputRange = field(default_factory=InputRange)
     output_scale_learning_rate: float | None = 1e-3  # it starts at 1; null: as the weights; 0: fixed
     weight_clip: float | None = 2.5  # [standard deviations of the layer's weights], after every step; null: off
+    quantisation: bool = True  # of inputs and outputs in training; False: not rounded, clipped at the same ranges and bounds
+    output_noise: float | None = None  # [full-on cells] in training; None: that of the chips
 
     name: ClassVar[str] = "hardware_aware"
     uses_hardware: ClassVar[bool] = True
@@ -57,21 +63,46 @@ class HardwareAware(TrainingMode):
         require_argument(clip is None or clip > 0, "weight_clip", "be positive [standard deviations] or null", clip)
         rate = self.output_scale_learning_rate
         require_argument(rate is None or rate >= 0, "output_scale_learning_rate", "be at least 0 or null", rate)
+        noise = self.output_noise
+        require_argument(noise is None or noise >= 0, "output_noise", "be at least 0 [full-on cells] or null", noise)
 
     @property
     def first_epoch_on_hardware(self) -> int:
         """Index of the epoch at whose beginning ranges are calibrated and noise sets in."""
         return self.epochs // 3 if self.digital_epochs is None else self.digital_epochs
 
+    def tile_in_training(self, chips: Crossbar) -> Crossbar:
+        """The periphery that the forward pass of training sees, of weights that are for tiles with the periphery `chips`.
+
+        Rounding is taken away by the finest converters, so that inputs and currents still clip where they did and input
+        ranges can be learned. Noise of a tile without ADC is counted in steps of the finest one that no current saturates.
+        """
+        if self.quantisation and self.output_noise is None:
+            return chips
+
+        def bits(of_chips: int | None) -> int | None:
+            return of_chips if self.quantisation or of_chips is None else FINEST_BITS
+
+        noise = chips.output_noise * chips.adc.lsb if self.output_noise is None else self.output_noise  # [full-on cells]
+        adc = ADC(bits(chips.adc_bits), chips.adc_bound)
+        if noise > 0 and adc.bits is None:
+            adc = ADC(FINEST_BITS, float(chips.rows))
+        return replace(
+            chips, dac_bits=bits(chips.dac_bits), adc_bits=adc.bits, adc_bound=adc.bound, output_noise=noise / adc.lsb
+        )
+
     def prepare(self, model: nn.Module, preparation: Preparation) -> nn.Module:
+        placement = preparation.placement
+        crossbar = self.tile_in_training(placement.hardware.crossbar)
         return to_analog(
             model,
-            preparation.placement,
+            replace(placement, hardware=replace(placement.hardware, crossbar=crossbar)),
             preparation.computation,
             self.weight_noise,
             preparation.clock,
             self.input_range.rule,
             self.input_range.decay,
+            self.input_range.inside,
         )
 
     def begin_epoch(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:

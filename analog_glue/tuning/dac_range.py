@@ -39,7 +39,7 @@ RULES = ("percentile", "max", "moving_std", "l1")
 MOVING = 0.99  # of the old mean that a moving one keeps at a batch
 WIDENED = ", headroom"
 CACHED = 1000  # vectors of a layer that the l1 rule looks at
-MOST_CLIPPED = -0.5  # η of the rule l1: a third of the values
+MOST_CLIPPED, TRIED = -0.5, 50  # of the rule l1: the largest η, a third of the values, and how many are tried up to there
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class DacRange(Tuning):
             x = torch.cat(vectors[name])[:CACHED]
             product = Float32Product(bench.normalised(name, layer))
             for percentile in sorted(self.percentiles, reverse=True):
-                alpha = largest[name].percentile(percentile)
+                alpha = largest[name].ranges(percentile)
                 label = "max" if percentile == 100 else f"{percentile:g} %"
                 own[label] = replace(layer, input_range=alpha)
                 if widens:
@@ -150,7 +150,6 @@ class DacRange(Tuning):
 def smallest_l1_range(x: Tensor, dac: DAC) -> Tensor:
     """The range whose quantised values lie closest to `x` [values] in Σ|x − Q(x)|, among percentiles of |x|."""
     import numpy as np
-    from scipy.optimize import minimize_scalar
 
     sizes = np.sort(x.abs().double().cpu().numpy())
 
@@ -161,6 +160,6 @@ def smallest_l1_range(x: Tensor, dac: DAC) -> Tensor:
         step = level(eta) / dac.full_scale
         return float(np.abs(sizes - step * np.minimum(np.round(sizes / step), dac.full_scale)).sum())
 
-    # CrossSim walks from η = −4 (Nelder–Mead); of few values that is one or two outliers, where its walk goes astray.
-    found = minimize_scalar(loss, bounds=(-math.log10(len(sizes)), MOST_CLIPPED), method="bounded")
-    return x.new_tensor(level(float(found.x)))
+    # CrossSim walks from η = −4 (Nelder–Mead). Of few values that is one or two outliers, and from there its walk goes astray.
+    etas = np.linspace(-math.log10(len(sizes)), MOST_CLIPPED, TRIED)
+    return x.new_tensor(level(min(etas.tolist(), key=loss)))

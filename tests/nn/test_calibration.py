@@ -9,6 +9,7 @@ from analog_glue.devices.ideal import Ideal
 from analog_glue.nn.calibration import SMALLEST_RANGE, calibrate_input_ranges
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.placement import Placement
+from analog_glue.settings import Calibration
 from analog_glue.tiles.crossbar import Crossbar
 
 
@@ -143,3 +144,37 @@ def test_after_widening_hardly_an_output_saturates(table):
 
     assert saturated(calibrated(model, batches, 99.0, tile=tile)["dense"]) > 0.05
     assert saturated(calibrated(model, batches, 99.0, tile=tile, adc_headroom=True)["dense"]) <= 0.015  # 1 % of a batch
+
+
+@pytest.mark.parametrize("size", [3, 20])
+def test_a_range_may_be_so_many_standard_deviations_of_what_its_row_block_sees(table, size):
+    table[:, 8:] += 5.0  # a mean is no deviation
+    model, lengths = Encoder(table, uses=2), [7, 1, 9, 4, 12, 3, 8, 5, 2, 10, 6, 11]
+    batches = list(batches_of(lengths, size))
+    placement = Placement.of(model, Hardware(Ideal(), TILE, ("dense", "pooler")))
+    ranges = calibrate_input_ranges(model, placement.layers(model), placement, batches, 99.0, False, deviations=3.0)
+    tokens = torch.cat([batch["input_ids"][batch["attention_mask"].bool()] for batch in batches])
+    first = torch.cat([batch["input_ids"][:, 0] for batch in batches])
+    for name, seen in (("dense", torch.cat([table[tokens], table[tokens] * 0.1])), ("pooler", table[first])):
+        for block, part in enumerate(seen.double().split([4, 4, 3], dim=1)):
+            assert ranges[name][block].item() == pytest.approx(3 * np.std(part.numpy()), rel=1e-6)
+
+
+def test_deviations_are_widened_for_the_adc_as_a_percentile_is(table):
+    model, batches = Encoder(table), list(batches_of([9, 5, 12], 3))
+    narrow = Crossbar(rows=4, columns=8, adc_bound=0.5)
+    placement = Placement.of(model, Hardware(Ideal(), narrow, ("dense", "pooler")))
+    rule = model, placement.layers(model), placement, batches, 99.0
+    alone, widened = (calibrate_input_ranges(*rule, headroom, deviations=3.0) for headroom in (False, True))
+    assert all(torch.all(widened[name] >= alone[name]) for name in alone) and (widened["dense"] > alone["dense"]).any()
+
+
+@pytest.mark.parametrize("deviations", [0.0, -1.0])
+def test_deviations_are_positive(deviations):
+    with pytest.raises(ValueError, match=r"hardware\.calibration\.deviations"):
+        Calibration(deviations=deviations)
+
+
+def test_a_calibration_says_its_rule():
+    assert Calibration().in_words == "99.995 % of |x| of 256 training examples"
+    assert Calibration(deviations=3.0, examples=800).in_words == "3 standard deviations of x of 800 training examples"

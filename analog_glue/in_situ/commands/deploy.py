@@ -113,7 +113,7 @@ def run(job: DeploymentJob, log: Callable[[str], None] = print) -> RunSummary:
     trainable, weights, data, model, extraction = job.trainable, job.weights, job.data, job.model, job.folder
     seed, chosen = trained["seed"], file.stem
     calibration = settings.hardware.calibration
-    source = f"{calibration.percentile:g} % of |x| of {calibration.examples} training examples"
+    source = calibration.in_words
 
     workload: Workload
     if isinstance(task, HeadTask):

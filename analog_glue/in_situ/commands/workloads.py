@@ -193,4 +193,5 @@ def _ranges(
     """`look` runs the model on `batch`."""
     mask = torch.ones(len(next(iter(batch.values()))), dtype=torch.int64)
     layers, batches = placement.layers(model), [{**batch, "attention_mask": mask}]
-    return calibrate_input_ranges(look, layers, placement, batches, calibration.percentile, calibration.adc_headroom)
+    rule = calibration.percentile, calibration.adc_headroom, calibration.deviations
+    return calibrate_input_ranges(look, layers, placement, batches, *rule)
