@@ -24,11 +24,14 @@ from analog_glue.devices.device import Device
 from analog_glue.errors import UserError
 from analog_glue.models import load_checkpoint_model
 from analog_glue.nn.attention import FLOAT32, Attention
+from analog_glue.nn.diagnosis import TileDiagnosis, diagnose
 from analog_glue.nn.periphery import LayerPeriphery, periphery_tensors
 from analog_glue.nn.placement import Placement
+from analog_glue.reports.diagnosis import Subject, page, pictures, records
 from analog_glue.reports.figures import time_label
+from analog_glue.runs.cells import write_cells
 from analog_glue.runs.configuration import scalars
-from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.files import write_bytes_atomic, write_json_atomic, write_text_atomic
 from analog_glue.runs.folder import (
     ATTENTION_FILE,
     CONFIG_FILE_OF_RUN,
@@ -51,9 +54,10 @@ from analog_glue.settings import RunSettings, output_root_typed, typed
 from analog_glue.tasks.task import Task
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tuning.auto import told
-from analog_glue.tuning.bench import Batches, Bench
+from analog_glue.tuning.bench import Batches, Bench, Periphery
 from analog_glue.tuning.method import Tuned, Tuning
 
+LOOKED_AT = 8  # examples of a diagnosis
 OF_MODEL = ("config.json", *OF_TOKENIZER)  # small files that make a folder a checkpoint, beside its weights
 
 
@@ -201,11 +205,12 @@ def _tune(job: TuningJob, log: Callable[[str], None]) -> None:
         record = {"source": source, "seconds": seconds, "steps": [step.record() for step in tuned.steps]}
         record["multiplies_per_token"] = multiplies(bench, tuned.periphery)
         write_json_atomic(folder / TUNING_FILE, record)
+        said = _diagnose(bench, periphery, tuned.periphery, job)
         outcome["seconds"] = seconds
         if not any(step.logit_errors for step in tuned.steps):  # those that were judged have been told
             for step in tuned.steps:
                 log(told(step))
-        log(f"Tuned in {seconds:.1f} s")
+        log(f"Tuned in {seconds:.1f} s. {said}")
 
 
 def _save(of_run: EvaluationJob, folder: Path, tuned: Tuned, source: str, model: Any) -> None:
@@ -215,6 +220,37 @@ def _save(of_run: EvaluationJob, folder: Path, tuned: Tuned, source: str, model:
         if (of_run.folder / name).is_file():
             _link(of_run.folder / name, folder / name)
     save_tensors(folder / PERIPHERY_FILE, periphery_tensors(tuned.periphery), {"source": source})
+
+
+def _diagnose(bench: Bench, before: Periphery, after: Periphery, job: TuningJob) -> str:
+    """Look at the tiles of one chip before and after, and write both down; one line on what changed."""
+    drifts = job.evaluation.placement.hardware.device.drifts
+    examples = min(LOOKED_AT, bench.compared)
+    batches = bench.examples(bench.calibration, examples)
+    pages, means = [], []
+    for when, periphery in (("before", before), ("after", after)):
+        tiles = diagnose(bench.chip(periphery, 0), batches, [bench.time], drifts)
+        subject = Subject(
+            f"{job.facts['name']} {when} tuning", job.choices["noise"], job.choices["tile"], bench.placement.hardware.crossbar,
+            -1, drifts, f"{examples} training examples",
+        )  # fmt: skip
+        drawn = pictures(tiles, subject)
+        write_cells(job.folder / f"tiles-{when}.csv", records(tiles))
+        for name, picture in drawn.items():
+            for file_name, content in picture.files(f"{when}-{name}").items():
+                write_bytes_atomic(job.folder / file_name, content)
+        pages.append(page(tiles, subject, [f"{when}-{name}" for name in drawn]))
+        means.append([_share(tiles, field) for field in ("clipped", "saturated", "rms_code", "filled")])
+    write_text_atomic(job.folder / "diagnosis.md", "\n".join(pages))
+    names = ("clipped inputs", "saturated outputs", "rms code", "columns filled")
+    told = [f"{name} {old} → {new}" for name, old, new in zip(names, *means, strict=True) if old]
+    return f"Over all tiles: {', '.join(told)}."
+
+
+def _share(tiles: list[TileDiagnosis], field: str) -> str:
+    """Mean over tiles [%]; "" where tiles have no such converter."""
+    values = [value for tile in tiles if (value := getattr(tile, field)) is not None]
+    return f"{100 * sum(values) / len(values):.3g} %" if values else ""
 
 
 def _link(source: Path, target: Path) -> None:

@@ -34,7 +34,8 @@ class TileDiagnosis:
         row_block, column_tile: Which tile of the layer, counted from 0.
         t: Time since programming [s].
         vectors: Input vectors that were looked at, padded positions left out.
-        clipped: Share of the inputs with |x| > α, the range of their row block; all column tiles see the same inputs.
+        clipped: Share of the inputs with |x| > α, the range of their row block, where a scale of inputs has acted; all column
+            tiles see the same inputs.
         saturated: Share of the outputs at the ADC's largest code, so beyond half an LSB below its bound.
         saturated_column: That share in the column that has the largest.
         rms_code: Root mean square of the ADC codes over full scale; a sine that just fits has 0.71.
@@ -109,7 +110,7 @@ class _Seen:
         """Look at inputs `x` [vectors, inputs]."""
         layer, grid, adc = self._layer, self._layer.grid, self._layer.hardware.crossbar.adc
         self._vectors += len(x)
-        beyond = x.abs() > grid.spread_over_rows(layer.input_range)
+        beyond = layer.at_dac(x).abs() > grid.spread_over_rows(layer.input_range)
         self._clipped += torch.stack([part.sum() for part in beyond.split(grid.row_blocks, dim=1)])
         if adc.bits is None:
             return

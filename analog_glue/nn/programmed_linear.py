@@ -76,6 +76,10 @@ class ProgrammedLinear(nn.Module):
             for compensated, scale in scales.items()
         }
 
+    def at_dac(self, x: Tensor) -> Tensor:
+        """Inputs `x` [vectors, inputs] as they reach the DACs: over the layer's scale of inputs."""
+        return x if self._input_scale is None else x / self._input_scale
+
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         ready = self._at_its_time()
