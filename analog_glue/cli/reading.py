@@ -158,8 +158,9 @@ def _list_runs(root: Path) -> int:
                 print(f"  {extraction.name}: {extraction.best_score}")
         ablations: dict[Path, list[str]] = {}  # folder around their parts → status of each
         for below in (other for other in runs if folder in other.parents):
-            if runs[below].get("command") == "diagnose":
-                print(f"  {status_of(below):11} {below.name}: what its tiles lose")
+            name = below.relative_to(folder)  # of a sweep of a tuned checkpoint that of both
+            if what := {"diagnose": "what its tiles lose", "tune": "a tuned checkpoint"}.get(str(runs[below].get("command"))):
+                print(f"  {status_of(below):11} {name}: {what}")
                 continue
             rows = [row for row in ResultsFile(below).rows() if row.headline]
             if any(row.ablation for row in rows):
@@ -170,10 +171,10 @@ def _list_runs(root: Path) -> int:
             last = max((row.t_seconds for row in rows if row.t_seconds is not None), default=0.0)
             aged = f"{chips} chip{'s' if chips != 1 else ''} up to {time_label(last)}"
             scores = [*digital[:1], aged] if rows else ["no score yet"]
-            print(f"  {status_of(below):11} {below.name}: {', '.join(scores)}")
+            print(f"  {status_of(below):11} {name}: {', '.join(scores)}")
         for around, parts in ablations.items():
             unfinished = [status for status in parts if status != "done"]
-            print(f"  {(unfinished or parts)[0]:11} {around.name}: {len(parts)} parts of the hardware")
+            print(f"  {(unfinished or parts)[0]:11} {around.relative_to(folder)}: {len(parts)} parts of the hardware")
     for folder, said in arrays.items():
         print(f"{status_of(folder):11} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")
