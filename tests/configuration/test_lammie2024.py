@@ -90,3 +90,11 @@ def test_a_roberta_of_random_weights_goes_the_whole_way(tmp_path, no_network, wo
     assert {row.t_seconds for row in find_rows(root) if row.stage == "chip"} == {1.0, 3600.0, 86_400.0, 604_800.0, 2_592_000.0}
     (run,) = [json.loads(file.read_text()) for file in root.glob("*/run.json")]
     assert run["identity"]["training.output_noise"] == 0.1 and run["identity"]["hardware.calibration.deviations"] == 3.0
+    # Both ranges tuned after training, with the calibration of the experiment: rows of the same hardware.
+    (trained,) = (file.parent for file in root.glob("*/run.json"))
+    same = [word for word in words if word.split("=")[0].startswith(("evaluation", "hardware"))]
+    same += ["hardware.calibration.deviations=3", "hardware.calibration.adc_headroom=false", "evaluation.times=[3600]"]
+    few = ["tune.examples=6", "tune.compared=3", "tune.judged=3", "tile=lammie2024", "tuning=lammie2024"]
+    assert main(["tune", f"checkpoint='{trained}'", f"data.root='{data}'", f"output_root='{root}'", *few, *same]) == 0
+    rows = [row for row in find_rows(root) if row.stage == "chip" and row.t_seconds == 3600]
+    assert {row.training for row in rows} == {"lammie2024", "lammie2024+lammie2024"}
