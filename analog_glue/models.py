@@ -59,6 +59,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     source: str
     remark: str = ""  # what became of a head that the files hold, where there is anything to say
+    has_new_head: bool = True  # its last layer is drawn, not read
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ class PretrainedModel:
         """
         folder = self.folder()
         source = self.path or f"{self.name}@{self.revision}"
-        model, remark = _with_head(folder, num_labels, self.dropout, "model.path", seed, classes)
-        return LoadedModel(model, _tokenizer(folder, model), source, remark)
+        model, remark, new = _with_head(folder, num_labels, self.dropout, "model.path", seed, classes)
+        return LoadedModel(model, _tokenizer(folder, model), source, remark, new)
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ def start_from(loaded: LoadedModel, folder: Path, seed: int, classes: Sequence[s
         UserError: the run is one of another encoder, or of another vocabulary.
     """
     _check_folder(folder, "training.start_from")
-    model, remark = _with_head(folder, len(classes) or 1, None, "training.start_from", seed, classes)
+    model, remark, new = _with_head(folder, len(classes) or 1, None, "training.start_from", seed, classes)
     theirs, ours = (_encoder_entries(one.config.to_dict()) for one in (model, loaded.model))
     if other := sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)):
         key = "model_type" if "model_type" in other else other[0]
@@ -260,7 +261,7 @@ def start_from(loaded: LoadedModel, folder: Path, seed: int, classes: Sequence[s
             f"than that of {loaded.source}. Models made on the spot take the words of their task: start from a run of it."
         )
     loaded.model.load_state_dict(model.state_dict())
-    return replace(loaded, remark=remark)
+    return replace(loaded, remark=remark, has_new_head=new)
 
 
 def load_checkpoint_model(folder: Path) -> LoadedModel:
@@ -365,8 +366,8 @@ def _from_folder(
 
 def _with_head(
     folder: Path, num_labels: int, dropout: float | None, setting: str, seed: int, classes: Sequence[str]
-) -> tuple[PreTrainedModel, str]:
-    """The model of a folder with the head of a task, and what to say of a head that the folder holds."""
+) -> tuple[PreTrainedModel, str, bool]:
+    """The model of a folder with the head of a task, what to say of a head that the folder holds, whether it is a new one."""
     from transformers import AutoConfig
 
     theirs: dict[int, str] = AutoConfig.from_pretrained(folder, local_files_only=True).id2label or {}
@@ -382,7 +383,7 @@ def _with_head(
         _initialise(model, head[0], seed)
     _draw_head(model, new if fits else new | of_head, seed)
     name_classes(model.config, classes)
-    return model, f"{folder}: {remark}" if remark else ""
+    return model, f"{folder}: {remark}" if remark else "", not fits or bool(of_head & new)
 
 
 def _initialise(model: PreTrainedModel, layer: str, seed: int) -> None:

@@ -156,3 +156,28 @@ def test_another_dropout_is_another_way_to_train_the_same_encoder(elsewhere, tmp
     assert fields["hidden_dropout_prob"] == 0.1
     loaded = start_from(PretrainedModel("x", "main", "x", path=str(base), dropout=0.3).load(2, 0, classes=OURS), base, 0, OURS)
     assert loaded.model.config.hidden_dropout_prob == 0.3 and loaded.remark == ""
+
+
+@pytest.mark.slow
+def test_a_network_fine_tuned_elsewhere_is_scored_as_it_is(elsewhere, tmp_path, capsys, monkeypatch):
+    """No step, the weights of the file to the bit, and a run that `evaluate` goes on from; an encoder alone is refused."""
+    from safetensors.torch import load_file
+
+    from analog_glue.cli.main import main
+    from tests.tasks.test_tasks import LAYOUTS, write
+
+    data, (path, theirs) = write(tmp_path / "data", "sst2", LAYOUTS[0]), elsewhere(("NEGATIVE", "POSITIVE"))
+    words = ["task=sst2", "model=minilm", "training.max_steps=0", f"data.root='{data}'", f"output_root='{tmp_path / 'out'}'"]
+    words += ["evaluation.chips=1", "evaluation.times=[1]", "hardware.calibration.examples=4", "task.max_length=16"]
+    assert main(["train", *words, "training=digital", f"model.path='{path}'"]) == 0
+    (run,) = (tmp_path / "out").glob("sst2-*")
+    ours = load_file(run / "model.safetensors")
+    assert all(torch.equal(value, ours[name]) for name, value in theirs.state_dict().items())
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["history"]["steps"] == 0 and facts["status"] == "done" and not list(run.glob("state*"))
+    assert main(["evaluate", f"checkpoint='{run}'", *words[3:5], "noise=pcm_reduced", *words[5:8]]) == 0
+    capsys.readouterr()
+    assert main(["train", *words, "training=digital", f"model.path='{encoder(tmp_path / 'base', 'bert')}'"]) == 2
+    assert "must be at least 1 for a model without a head of sst2, but is 0" in capsys.readouterr().err
+    assert main(["train", *words, "training=hardware_aware", f"model.path='{path}'"]) == 2
+    assert "0 belongs to training=digital" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from analog_glue.commands.deploy import (
 from analog_glue.commands.naming import TrainingRequest
 from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
+from analog_glue.errors import UserError
 from analog_glue.evaluation import score
 from analog_glue.kernels.matmul import taken
 from analog_glue.models import LoadedModel, load_checkpoint_model, save_model, start_from
@@ -133,6 +134,11 @@ def prepare(
         loaded = model.load(task.num_labels, settings.seed, texts=raw.train.texts, classes=task.labels)
         if mode.start_from is not None:
             loaded = start_from(loaded, Path(mode.start_from), settings.seed, task.labels)
+        if mode.max_steps == 0 and loaded.has_new_head:
+            raise UserError(
+                f"Setting `training.max_steps` must be at least 1 for a model without a head of {task.name}, but is 0. "
+                f"{loaded.remark or f'{loaded.source} is an encoder alone.'}"
+            )
     placement = Placement.of(loaded.model, hardware)  # patterns that match nothing are refused before anything is trained
     encoded = EncodedData.of(task, raw, loaded)
 

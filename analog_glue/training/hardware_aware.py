@@ -59,6 +59,9 @@ class HardwareAware(TrainingMode):
             f"be at least 0 and less than `epochs` = {self.epochs}, or null",
             self.digital_epochs,
         )
+        require_argument(
+            self.max_steps != 0, "max_steps", "be at least 1 or null", self.max_steps, "0 belongs to training=digital."
+        )
         clip = self.weight_clip
         require_argument(clip is None or clip > 0, "weight_clip", "be positive [standard deviations] or null", clip)
         rate = self.output_scale_learning_rate

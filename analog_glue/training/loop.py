@@ -89,6 +89,11 @@ def fit(
     total = mode.epochs * steps_per_epoch
     if mode.max_steps is not None:
         total = min(total, mode.max_steps)
+    if total == 0:
+        model.eval()
+        as_it_is = {"epoch": 0, "step": 0, **score(model)}
+        accelerator.free_memory()
+        return plain.to("cpu").eval(), TrainingHistory([as_it_is], 0, 0, 0.0)
     warmup = math.ceil(mode.warmup * total)
     if not mode.selectable((total - 1) // steps_per_epoch):
         raise UserError(
@@ -96,7 +101,8 @@ def fit(
             f"{(total - 1) // steps_per_epoch + 1}, before the network is put on tiles. Write training.digital_epochs=0."
         )
 
-    step, history, best, best_epoch, seconds = 0, [], -math.inf, -1, 0.0
+    step, best, best_epoch, seconds = 0, -math.inf, -1, 0.0
+    history: list[dict[str, float]] = []
     loss_sum, loss_count = torch.zeros((), dtype=torch.float64, device=accelerator.device), 0
     if (folder / STATE).exists():
         tensors, notes = load_tensors(folder / STATE)

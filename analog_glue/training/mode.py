@@ -31,7 +31,7 @@ class TrainingMode(ABC):
     """Schedule and optimizer of a fine-tuning run. Concrete modes say how the model is prepared and kept in bounds."""
 
     epochs: int = 3
-    max_steps: int | None = None  # stop early, after this many optimizer steps (the schedule is made for them)
+    max_steps: int | None = None  # stop early, after this many optimizer steps (the schedule is made for them); 0: as it is
     batch_size: int = 16  # of one optimizer step, per process
     accumulate: int = 1  # parts that a batch is split into
     learning_rate: float = 5e-5  # of AdamW, at its peak
@@ -60,7 +60,7 @@ class TrainingMode(ABC):
         object.__setattr__(self, "start_from", without_tilde(self.start_from))
         for field in ("epochs", "batch_size", "accumulate", "save_every"):
             require_argument(getattr(self, field) >= 1, field, "be at least 1", getattr(self, field))
-        require_argument(self.max_steps is None or self.max_steps >= 1, "max_steps", "be at least 1 or null", self.max_steps)
+        require_argument(self.max_steps is None or self.max_steps >= 0, "max_steps", "be at least 0 or null", self.max_steps)
         require_argument(
             self.batch_size % self.accumulate == 0,
             "accumulate",
