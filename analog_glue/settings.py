@@ -192,7 +192,7 @@ class Tune:
     """What ranges and scales are tuned on, after training. Neither its chips nor its examples are any that results are of."""
 
     examples: int = 64  # training examples that ranges are taken from, in the forward pass of a chip
-    compared: int = 32  # others, on which candidates are compared: products of layers, outputs of the network
+    compared: int = 16  # others, on which candidates are compared: products of layers, outputs of the network
     judged: int = 64  # others again, by whose outputs tuning=auto judges a step
     chips: int = 2  # that candidates are compared on
     judges: int = 5  # other chips, on which tuning=auto judges a step

@@ -8,7 +8,7 @@ the second, the outputs of the network on the third.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -26,7 +26,7 @@ from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 
 Batches = list[dict[str, Tensor]]
 Periphery = Mapping[str, LayerPeriphery]
-MOST_VECTORS = 1024  # of a layer, that products are compared on
+MOST_VECTORS = 512  # of a layer, that products are compared on
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Bench:
     judges: int  # other chips, on which those outputs are judged
     time: float  # [s] after programming: the age of all these chips
     chip_seed: int
+    _kept: dict[int, tuple[Periphery, Chip]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def layers(self) -> dict[str, nn.Linear]:
@@ -85,9 +86,20 @@ class Bench:
         return frozenset(order[index] for index in after if index < len(order))
 
     def chip(self, periphery: Periphery, number: int) -> Chip:
-        """Chip −1 − `number`, aged to `time`."""
+        """Chip −1 − `number`, aged to `time`.
+
+        Those that candidates are compared on are kept, and not programmed anew where input ranges alone are others.
+        """
+        if number in self._kept:
+            before, chip = self._kept[number]
+            if all(_same_devices(before[name], layer) for name, layer in periphery.items()):
+                for name, layer in chip.layers.items():
+                    layer.set_input_range(periphery[name].input_range)
+                return chip
         chip = program(self.model, self.placement, self.computation, dict(periphery), -1 - number, self.chip_seed)
         chip.set_time(self.time)
+        if number < self.chips:
+            self._kept[number] = dict(periphery), chip
         return chip
 
     def observe(self, periphery: Periphery, batches: Batches, see: Callable[[str, Tensor], None]) -> None:

@@ -28,6 +28,7 @@ from analog_glue.tiles.mapping import normalised, weight_scale
 from analog_glue.tuning.bench import Bench, Periphery
 from analog_glue.tuning.method import (
     Choice,
+    Step,
     Tuned,
     Tuning,
     best,
@@ -44,7 +45,7 @@ class ConductanceRange(Tuning):
 
     sequences: tuple[int, ...] = (2,)  # N token sequences that currents are predicted from
     deviations: tuple[float, ...] = (3.0,)  # L [standard deviations] above the mean of |I|
-    objective: str = "network"  # of several N or L: error of the network's outputs, one for all layers or each its own | layer
+    objective: str = "network"  # of several: one for all, by the network's outputs | layer: each its own, by its products
 
     name: ClassVar[str] = "conductance_range"
 
@@ -62,35 +63,32 @@ class ConductanceRange(Tuning):
     def tune(self, bench: Bench, periphery: Periphery, log: Callable[[str], None]) -> Tuned:
         seen = {n: self._inputs(bench, periphery, n) for n in self.sequences}
         alone = len(self.sequences) * len(self.deviations) == 1
-        inputs = {} if alone else bench.inputs(periphery)
         candidates = {name: self._candidates(bench, name, layer, seen, not alone) for name, layer in periphery.items()}
-
-        def tuned(name: str) -> tuple[LayerPeriphery, Choice]:
-            if alone:
-                ((label, one),) = candidates[name].items()
-                return one, Choice(label)
-            return best(bench, name, inputs[name], periphery[name], candidates[name])
-
-        found = each_layer(bench, list(periphery), tuned, self.name)
-        if alone or self.objective == "layer":
-            return found
         labels = next(iter(candidates.values()))
         uniform = {label: {name: own[label] for name, own in candidates.items()} for label in labels}
-        return best_for_network(bench, periphery, found, uniform, self.name)
+        if alone:
+            ((label, found),) = uniform.items()
+            return Tuned(found, [Step(self.name, {name: Choice(label) for name in found})])
+        if self.objective == "layer":
+            inputs = bench.inputs(periphery)
+
+            def tuned(name: str) -> tuple[LayerPeriphery, Choice]:
+                return best(bench, name, inputs[name], periphery[name], candidates[name])
+
+            return each_layer(bench, list(periphery), tuned, self.name)
+        return best_for_network(bench, periphery, uniform, self.name)
 
     def _candidates(
         self, bench: Bench, name: str, layer: LayerPeriphery, seen: dict[int, dict[str, Tensor]], with_full: bool
     ) -> dict[str, LayerPeriphery]:
         """By what they are called; `with_full`: also all columns at g_max, whatever their currents."""
-        found = {
+        full = weight_scale(bench.blocks(name, layer), bench.grid(name), "column")
+        found = {"all at g_max": replace(layer, weight_range=full)} if with_full else {}
+        return found | {
             f"N = {n}, L = {number:g}": replace(layer, weight_range=weight_range)
             for n, vectors in seen.items()
             for number, weight_range in zip(self.deviations, self._ranges(bench, name, layer, vectors[name]), strict=True)
         }
-        if with_full:
-            full = weight_scale(bench.blocks(name, layer), bench.grid(name), "column")
-            found["all at g_max"] = replace(layer, weight_range=full)
-        return found
 
     def _inputs(self, bench: Bench, periphery: Periphery, sequences: int) -> dict[str, Tensor]:
         """What each layer reads of so many token sequences [vectors, inputs]."""

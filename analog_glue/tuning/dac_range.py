@@ -26,6 +26,7 @@ from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tuning.bench import Bench, Periphery
 from analog_glue.tuning.method import (
     Choice,
+    Step,
     Tuned,
     Tuning,
     best,
@@ -47,10 +48,10 @@ class DacRange(Tuning):
     """α [row blocks] of every layer from what it reads in the analog forward pass."""
 
     rule: str = "percentile"
-    percentiles: tuple[float, ...] = (100.0, 99.995, 99.95, 99.5, 95.0)  # K [%]; of several the best, layer by layer
+    percentiles: tuple[float, ...] = (100.0, 99.995, 99.95, 99.5)  # K [%] that are tried
     deviations: float = 3.0  # [standard deviations] of the rule moving_std
-    headroom: bool = True  # percentile: also each range widened until the ADCs take in its currents
-    objective: str = "network"  # of several K: error of the network's outputs, for all layers one K or each its own | layer
+    headroom: bool = False  # percentile: also each range widened until the ADCs take in its currents
+    objective: str = "network"  # of several K: one for all, by the network's outputs | layer: each its own, by its products
 
     name: ClassVar[str] = "dac_range"
 
@@ -66,26 +67,24 @@ class DacRange(Tuning):
 
     def tune(self, bench: Bench, periphery: Periphery, log: Callable[[str], None]) -> Tuned:
         candidates = self._percentiles(bench, periphery) if self.rule == "percentile" else self._by_rule(bench, periphery)
-        alone = all(len(own) == 1 for own in candidates.values())
-        inputs = {} if alone else bench.inputs(periphery)
+        if all(len(own) == 1 for own in candidates.values()):
+            alone = {name: next(iter(own.items())) for name, own in candidates.items()}
+            choices = {name: Choice(label) for name, (label, _) in alone.items()}
+            return Tuned({name: found for name, (_, found) in alone.items()}, [Step(self.name, choices)])
+        if self.objective == "layer":
+            inputs = bench.inputs(periphery)
 
-        def tuned(name: str) -> tuple[LayerPeriphery, Choice]:
-            own = candidates[name]
-            if alone:
-                ((label, found),) = own.items()
-                return found, Choice(label)
-            return best(bench, name, inputs[name], periphery[name], own)
+            def tuned(name: str) -> tuple[LayerPeriphery, Choice]:
+                return best(bench, name, inputs[name], periphery[name], candidates[name])
 
-        found = each_layer(bench, list(periphery), tuned, self.name)
-        if alone or self.objective == "layer":
-            return found
+            return each_layer(bench, list(periphery), tuned, self.name)
         # Of a layer whose range needs no widening the widened one is the range itself.
         labels = dict.fromkeys(label for own in candidates.values() for label in own)
         uniform = {
             label: {name: own.get(label, own[label.removesuffix(WIDENED)]) for name, own in candidates.items()}
             for label in labels
         }
-        return best_for_network(bench, periphery, found, uniform, self.name)
+        return best_for_network(bench, periphery, uniform, self.name)
 
     def _percentiles(self, bench: Bench, periphery: Periphery) -> dict[str, dict[str, LayerPeriphery]]:
         """Candidates of every layer, by what they are called."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
 
 from analog_glue.errors import UserError, require_argument
 from analog_glue.kernels.parallel import run
@@ -77,30 +80,35 @@ def each_layer(bench: Bench, names: list[str], tune: Callable[[str], tuple[Layer
 
 
 OBJECTIVES = ("network", "layer")
-LAYERWISE = "layer by layer"
 
 
 def require_objective(objective: str) -> None:
     require_argument(objective in OBJECTIVES, "objective", f"be one of {', '.join(OBJECTIVES)}", objective)
 
 
-def best_for_network(bench: Bench, before: Periphery, layerwise: Tuned, uniform: Mapping[str, Periphery], method: str) -> Tuned:
-    """One setting for all layers, or for each its own: whichever gives the outputs of the network the smallest error.
+def best_for_network(bench: Bench, before: Periphery, candidates: Mapping[str, Periphery], method: str) -> Tuned:
+    """One setting for all layers: that whose outputs of the network have the smallest error; `before` where none is better.
 
-    The error of a layer's product is a poor judge by itself: clipping an outlier costs little of it, and the network much.
-
-    Args:
-        layerwise: What was found layer by layer.
-        uniform: What one setting gives all layers, by its name.
+    Candidates that differ in nothing are looked at once, under the first of their names.
     """
-    candidates: dict[str, Periphery] = {"as before": before, LAYERWISE: layerwise.periphery, **uniform}
-    errors = {label: bench.compared_error(candidate) for label, candidate in candidates.items()}
+    apart: dict[str, Periphery] = {"as before": before}
+    for label, candidate in candidates.items():
+        if not any(_equal(candidate, other) for other in apart.values()):
+            apart[label] = candidate
+    errors = {label: bench.compared_error(candidate) for label, candidate in apart.items()}
     chosen = min(errors, key=lambda label: errors[label])
-    if chosen == LAYERWISE:
-        choices = layerwise.steps[0].choices
-    else:
-        choices = {name: Choice(chosen) for name in before}
-    return Tuned(dict(candidates[chosen]), [Step(method, choices, compared=errors)])
+    return Tuned(dict(apart[chosen]), [Step(method, {name: Choice(chosen) for name in before}, compared=errors)])
+
+
+def _equal(one: Periphery, other: Periphery) -> bool:
+    def alike(first: Tensor | None, second: Tensor | None) -> bool:
+        return first is second or (first is not None and second is not None and torch.equal(first, second))
+
+    return all(
+        alike(getattr(one[name], field.name), getattr(other[name], field.name))
+        for name in one
+        for field in fields(LayerPeriphery)
+    )
 
 
 def best(

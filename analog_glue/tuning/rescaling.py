@@ -26,7 +26,7 @@ from analog_glue.kernels.parallel import run
 from analog_glue.nn.calibration import SMALLEST_RANGE, currents_of, overload_of
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.tiles.crossbar import Crossbar
-from analog_glue.tiles.mapping import normalised, weight_scale
+from analog_glue.tiles.mapping import weight_scale
 from analog_glue.tuning.bench import Bench, Periphery, evenly
 from analog_glue.tuning.method import Choice, Step, Tuned, Tuning, best_for_network, require_converter, require_objective
 
@@ -39,7 +39,7 @@ class Rescaling(Tuning):
 
     strengths: tuple[float, ...] = (0.25, 0.5, 0.75)  # λ: 0 evens out the weights alone, 1 the inputs alone
     percentile: float = 99.995  # [%] of |x̂| that stays inside the DAC's range
-    objective: str = "network"  # error of the network's outputs, for all layers one λ or each group its own | layer
+    objective: str = "network"  # one λ for all, by the network's outputs | layer: each group its own, by its products
 
     name: ClassVar[str] = "rescaling"
 
@@ -54,9 +54,6 @@ class Rescaling(Tuning):
 
     def tune(self, bench: Bench, periphery: Periphery, log: Callable[[str], None]) -> Tuned:
         plain = {name: replace(layer, input_scale=None) for name, layer in periphery.items()}
-        if any(layer.input_scale is not None or layer.weight_range is not None for layer in periphery.values()):
-            # Scales of another input or column would not fit the new weights.
-            plain = {name: replace(layer, weight_range=None) for name, layer in plain.items()}
         seen: dict[str, list[Tensor]] = {name: [] for name in periphery}
         scaled = {name: layer.input_scale for name, layer in periphery.items()}
 
@@ -66,23 +63,22 @@ class Rescaling(Tuning):
 
         bench.observe(periphery, bench.examples(0, bench.calibration), see)
         vectors = {name: torch.cat(parts) for name, parts in seen.items()}
+        candidates = {tuple(group): self._candidates(bench, group, plain, vectors[group[0]]) for group in bench.shared}
+        if self.objective == "network":
+            uniform: dict[str, dict[str, LayerPeriphery]] = {f"λ = {strength:g}": {} for strength in self.strengths}
+            for own in candidates.values():
+                for label, ranged in own.items():
+                    uniform[label].update(ranged)
+            return best_for_network(bench, periphery, uniform, self.name)
         inputs = bench.inputs(periphery)
         found: dict[str, tuple[LayerPeriphery, Choice]] = {}
-        candidates: dict[str, dict[str, LayerPeriphery]] = {f"λ = {strength:g}": {} for strength in self.strengths}
 
-        def tuned(group: list[str]) -> None:
-            own = self._candidates(bench, group, plain, vectors[group[0]])
-            for label, ranged in own.items():
-                candidates[label].update(ranged)
-            found.update(self._best(bench, group, periphery, own, inputs))
+        def tuned(group: tuple[str, ...]) -> None:
+            found.update(self._best(bench, list(group), periphery, candidates[group], inputs))
 
-        run(tuned, bench.shared, next(bench.model.parameters()).device)
-        layerwise = Tuned(
-            {name: found[name][0] for name in periphery}, [Step(self.name, {name: found[name][1] for name in periphery})]
-        )
-        if self.objective == "layer":
-            return layerwise
-        return best_for_network(bench, periphery, layerwise, candidates, self.name)
+        run(tuned, candidates, next(bench.model.parameters()).device)
+        choices = {name: found[name][1] for name in periphery}
+        return Tuned({name: found[name][0] for name in periphery}, [Step(self.name, choices)])
 
     def _candidates(self, bench: Bench, group: list[str], plain: Periphery, x: Tensor) -> dict[str, dict[str, LayerPeriphery]]:
         """Of the layers of a group, which read `x` [vectors, inputs], by what they are called."""
@@ -115,15 +111,19 @@ class Rescaling(Tuning):
         return {name: (best[name], Choice(chosen, at_first[name], errors[name])) for name in group}
 
     def _ranged(self, bench: Bench, name: str, layer: LayerPeriphery, x: Tensor) -> LayerPeriphery:
-        """With the input range that the scaled inputs need, widened where an ADC would saturate."""
+        """With the ranges that the scaled inputs and weights need: that of the DAC widened where an ADC would saturate.
+
+        Where a weight range was programmed for each column, each column of the new weights is at g_max.
+        """
         grid, crossbar = bench.grid(name), bench.placement.hardware.crossbar
         assert layer.input_scale is not None
         scaled = x / layer.input_scale
+        if layer.weight_range is not None:
+            layer = replace(layer, weight_range=weight_scale(bench.blocks(name, layer), grid, "column"))
         alpha = torch.stack([percentile(part, self.percentile) for part in scaled.split(grid.row_blocks, dim=1)])
         alpha = alpha.clamp(min=SMALLEST_RANGE)
         if crossbar.adc_bits is not None:
-            blocks = bench.blocks(name, layer)
-            product = Float32Product(normalised(blocks, weight_scale(blocks, grid, crossbar.scale_per)))
+            product = Float32Product(bench.normalised(name, layer))
             alpha = alpha * overload_of(currents_of(evenly(scaled), alpha, product, grid), crossbar).clamp(min=1)
         return replace(layer, input_range=alpha)
 
