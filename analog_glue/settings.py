@@ -193,8 +193,8 @@ class Tune:
 
     examples: int = 64  # training examples that ranges are taken from, in the forward pass of a chip
     compared: int = 16  # others, on which candidates are compared: products of layers, outputs of the network
-    judged: int = 64  # others again, by whose outputs tuning=auto judges a step
-    chips: int = 2  # that candidates are compared on
+    judged: int = 32  # others again, by whose outputs tuning=auto judges a step
+    chips: int = 1  # that candidates are compared on
     judges: int = 5  # other chips, on which tuning=auto judges a step
     time: float = 3600.0  # [s] after programming: the age of all of them
 

@@ -332,8 +332,9 @@ def multiplies(bench: Bench, periphery: dict[str, LayerPeriphery]) -> dict[str, 
 def describe(job: TuningJob) -> str:
     """What would be tuned, for `dry_run=true`, beside what `dry_run.describe` says of the hardware."""
     chosen = job.evaluation.settings.tune
+    chips = f"{chosen.chips} chip{'s' * (chosen.chips > 1)} of {time_label(chosen.time)}"
     state = "done already" if job.done else (
-        f"ranges from {chosen.examples} training examples, compared on {chosen.compared} others and {chosen.chips} chips of "
-        f"{time_label(chosen.time)}, judged on {chosen.judged} more and {chosen.judges} other chips"
+        f"ranges from {chosen.examples} training examples, compared on {chosen.compared} others and {chips}, "
+        f"judged on {chosen.judged} more and {chosen.judges} other chips"
     )  # fmt: skip
     return f"\nTuning     {job.choices['training'].partition('+')[2]}: {state}; in {job.folder}"

@@ -36,7 +36,7 @@ class Auto(Tuning):
     dac_range: DacRange = field(default_factory=DacRange)
     conductance_range: ConductanceRange = field(default_factory=_searched)
     margin: float = 2.0  # [standard errors] that the error must fall by
-    passes: int = 2  # over the three methods; a pass that keeps nothing is the last
+    passes: int = 2  # over the three methods, at most: it ends where each has been tried on what there is
 
     name: ClassVar[str] = "auto"
 
@@ -55,22 +55,21 @@ class Auto(Tuning):
     def tune(self, bench: Bench, periphery: Periphery, log: Callable[[str], None]) -> Tuned:
         now, error = dict(periphery), bench.judged_errors(periphery)
         steps: list[Step] = []
-        for number in range(self.passes):
-            kept = False
-            for method in self._methods:
-                started = time.monotonic()
-                tried = method.tune(bench, now, log)
-                (step,) = tried.steps
-                same = step.words() == "as before"
-                after = error if same else bench.judged_errors(tried.periphery)
-                better = is_better(error, after, self.margin)
-                judged = (error.tolist(), after.tolist())
-                steps.append(replace(step, kept=better, logit_errors=judged, seconds=time.monotonic() - started))
-                log(told(steps[-1]))
-                if better:
-                    now, error, kept = tried.periphery, after, True
-            if not kept or number == self.passes - 1:
-                break
+        since = 0  # steps that were not kept since the last that was: what has been tried on these ranges
+        for method in self._methods * self.passes:
+            if since == len(self._methods) - any(step.kept for step in steps):
+                break  # all have been tried, but the one whose own result this is
+            started = time.monotonic()
+            tried = method.tune(bench, now, log)
+            (step,) = tried.steps
+            after = error if step.words() == "as before" else bench.judged_errors(tried.periphery)
+            kept = is_better(error, after, self.margin)
+            judged = (error.tolist(), after.tolist())
+            steps.append(replace(step, kept=kept, logit_errors=judged, seconds=time.monotonic() - started))
+            log(told(steps[-1]))
+            since = 0 if kept else since + 1
+            if kept:
+                now, error = tried.periphery, after
         return Tuned(now, steps)
 
 

