@@ -201,7 +201,7 @@ def _tune(job: TuningJob, log: Callable[[str], None]) -> None:
         )  # fmt: skip
         tuned = job.tuning.tune(bench, periphery, log)
         seconds = time.monotonic() - started
-        _save(of_run, folder, tuned, f"tuned ({job.tuning.name})", model)
+        _save(of_run, folder, tuned, f"tuned ({job.tuning.name})")
         record = {"source": source, "seconds": seconds, "steps": [step.record() for step in tuned.steps]}
         record["multiplies_per_token"] = multiplies(bench, tuned.periphery)
         write_json_atomic(folder / TUNING_FILE, record)
@@ -213,7 +213,7 @@ def _tune(job: TuningJob, log: Callable[[str], None]) -> None:
         log(f"Tuned in {seconds:.1f} s. {said}")
 
 
-def _save(of_run: EvaluationJob, folder: Path, tuned: Tuned, source: str, model: Any) -> None:
+def _save(of_run: EvaluationJob, folder: Path, tuned: Tuned, source: str) -> None:
     """The files of the run, and the tuned ranges beside them."""
     weights = {file.name for file in weight_files(of_run.folder)}
     for name in (*OF_MODEL, ATTENTION_FILE, *weights):

@@ -1,8 +1,8 @@
 """What tuning measures with: chips that no result is reported of, and training examples in three shares.
 
 Chips are numbered from −1 downwards, so that they are never those of a sweep: the first `chips` are searched on, the `judges`
-after them decide whether a step is kept. Likewise the examples: ranges are taken from the first share, products are compared on
-the second, the outputs of the network on the third.
+after them decide whether a step is kept. Likewise the examples: ranges are taken from the first share, candidates are compared
+on the second, a step is judged on the third.
 """
 
 from __future__ import annotations

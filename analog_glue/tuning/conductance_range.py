@@ -82,8 +82,10 @@ class ConductanceRange(Tuning):
         self, bench: Bench, name: str, layer: LayerPeriphery, seen: dict[int, dict[str, Tensor]], with_full: bool
     ) -> dict[str, LayerPeriphery]:
         """By what they are called; `with_full`: also all columns at g_max, whatever their currents."""
-        full = weight_scale(bench.blocks(name, layer), bench.grid(name), "column")
-        found = {"all at g_max": replace(layer, weight_range=full)} if with_full else {}
+        found = {}
+        if with_full:
+            full = weight_scale(bench.blocks(name, layer), bench.grid(name), "column")
+            found["all at g_max"] = replace(layer, weight_range=full)
         return found | {
             f"N = {n}, L = {number:g}": replace(layer, weight_range=weight_range)
             for n, vectors in seen.items()

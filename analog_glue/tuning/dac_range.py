@@ -95,21 +95,21 @@ class DacRange(Tuning):
 
         def see(name: str, x: Tensor) -> None:
             largest[name].add(x)
-            if sum(map(len, vectors[name])) < CACHED:
+            if widens and sum(map(len, vectors[name])) < CACHED:
                 vectors[name].append(x[:CACHED])
 
-        bench.observe(periphery, batches, see)
         widens = self.headroom and bench.placement.hardware.crossbar.adc_bits is not None
+        bench.observe(periphery, batches, see)
         found: dict[str, dict[str, LayerPeriphery]] = {}
         for name, layer in periphery.items():
             own = found[name] = {}
-            x = torch.cat(vectors[name])[:CACHED]
-            product = Float32Product(bench.normalised(name, layer))
+            x = torch.cat(vectors[name])[:CACHED] if widens else None
+            product = Float32Product(bench.normalised(name, layer)) if widens else None
             for percentile in sorted(self.percentiles, reverse=True):
                 alpha = largest[name].ranges(percentile)
                 label = "max" if percentile == 100 else f"{percentile:g} %"
                 own[label] = replace(layer, input_range=alpha)
-                if widens:
+                if x is not None and product is not None:
                     currents = currents_of(x, alpha, product, bench.grid(name))
                     overload = overload_of(currents, bench.placement.hardware.crossbar)
                     if bool((overload > 1).any()):
