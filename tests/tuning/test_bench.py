@@ -4,6 +4,7 @@ import torch
 from transformers import AlbertConfig, AlbertForSequenceClassification
 
 from analog_glue.nn.convert import program
+from analog_glue.nn.diagnosis import diagnose
 from analog_glue.nn.periphery import LayerPeriphery, periphery_from, periphery_tensors
 from tests.tuning.helpers import LENGTH, NOTHING, QUIET, VOCABULARY, at_first, bench, network, outputs, pcm_bench
 
@@ -98,3 +99,18 @@ def test_padding_is_not_looked_at():
     own.observe(at_first(own), own.examples(0, 4), lambda name, x: counted.update({name: counted.get(name, 0) + len(x)}))
     assert counted["bert.encoder.layer.0.intermediate.dense"] == 4 * LENGTH - (0 + 1 + 2 + 3)
     assert outputs(own, at_first(own)).shape == (8, 2) and network().training is False
+
+
+def test_a_diagnosis_counts_clipped_inputs_where_a_scale_of_inputs_has_acted():
+    """Scaled down by a thousand, inputs that exceed their range fit into it: what is clipped is what the DAC sees."""
+    own = bench(QUIET)
+    plain = at_first(own, 0.5)
+    scaled = {
+        name: LayerPeriphery(layer.input_range, input_scale=torch.full((own.grid(name).inputs,), 1000.0))
+        for name, layer in plain.items()
+    }
+    clipped = [
+        max(tile.clipped for tile in diagnose(own.chip(periphery, 0), own.examples(0, 2), [1.0]))
+        for periphery in (plain, scaled)
+    ]
+    assert clipped[0] > 0.2 and clipped[1] == 0
