@@ -40,7 +40,7 @@ examples:
   analog-glue train task=mrpc noise=pcm dry_run=true                        sizes and noise, then stop
   analog-glue evaluate checkpoint=outputs/… noise=reram evaluation.chips=5
   analog-glue evaluate checkpoint=outputs/… ablate=true                     what costs the accuracy
-  analog-glue tune checkpoint=outputs/… tile=lammie2024                     fit its ranges to a chip, before and after
+  analog-glue tune checkpoint=outputs/… tile=lammie2024                     fit its ranges to a chip
   analog-glue diagnose checkpoint=outputs/… tile=lammie2024                 which layers lose, and where
   analog-glue train +experiment=digits_in_situ training=ttv2                on pulsed devices
   analog-glue tables outputs

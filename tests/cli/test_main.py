@@ -58,7 +58,7 @@ def command_line(*words: str) -> str:
 def test_help_names_every_command_and_gives_examples(run, words):
     answer = run(*words)
     assert answer.code == 0
-    for name in ("train", "evaluate", "diagnose", "extract", "tables", "list", "verify"):
+    for name in ("train", "evaluate", "tune", "diagnose", "extract", "tables", "list", "verify"):
         assert re.search(rf"^  {name} ", answer.out, re.MULTILINE)
     assert "analog-glue train task=mrpc noise=pcm" in answer.out
     assert max(len(line) for line in answer.out.splitlines()) <= 110
