@@ -100,6 +100,7 @@ ENCODERS = {
     "distilbert": Encoder(768, 3072, 6),
     "albert_base": Encoder(768, 3072, 12, modules=1),
     "minilm": Encoder(384, 1536, 6),
+    "mpnet_base": Encoder(768, 3072, 12),
 }
 ONCE = {"pooler", "classifier", "pre_classifier"}  # modules that see one vector of a sequence, that of its first token
 

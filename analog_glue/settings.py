@@ -123,6 +123,7 @@ class Evaluation:
     chip_seed: int = 0  # the same chips for every variant that is compared
     token_budget: int = 4096  # padded tokens of one evaluation batch
     chips_per_pass: int = 1  # chips that share a forward pass, each with its own batch; more pays on a GPU, and takes memory
+    also: list[str] = field(default_factory=list)  # train, evaluate: other options of `noise` whose chips are scored afterwards
     weights: str = "extracted"  # of an extraction from an in-situ run: extracted (at its end) | averaged (over its last epochs)
     ideal_devices: bool = True  # also score devices without noise or drift behind the same periphery
 
@@ -131,6 +132,8 @@ class Evaluation:
         require(len(self.times) > 0, "evaluation.times", "hold at least one time [s]", self.times)
         require(all(t > 0 for t in self.times), "evaluation.times", "hold positive times [s]", list(self.times))
         require(len(self.compensation) > 0, "evaluation.compensation", "be [true], [false] or [true,false]", [])
+        twice = len(set(self.also)) < len(self.also)
+        require(not twice, "evaluation.also", "name every option of `noise` once", list(self.also))
         require(self.chips_per_pass >= 1, "evaluation.chips_per_pass", "be at least 1", self.chips_per_pass)
         known = ("extracted", "averaged")
         require(self.weights in known, "evaluation.weights", f"be one of {', '.join(known)}", self.weights)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,18 +34,55 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     chooses = command == "train" and not in_situ
     require(chooses or composed.settings.best_of == 1, "best_of", "be 1 here", composed.settings.best_of,
             "Only `train` on phase-change memory chooses among seeds.")  # fmt: skip
+    also = _also(composed, command, in_situ)
+    one_voice = int(os.environ.get("RANK", "0")) == 0  # among the processes of `accelerate launch`
     prepare = _prepare_in_situ if in_situ else _prepare
     job = prepare(composed, command, overrides, components)
     folder = job.folder
     if composed.settings.dry_run:
-        said = [job.describe(), "Nothing was run. The same command without dry_run=true runs it."]
+        told = [f"\nThen the same weights on chips of noise={', '.join(also)}."] if also else []
+        said = [job.describe(), *told, "Nothing was run. The same command without dry_run=true runs it."]
     else:
         summary = job.run()
         folder = summary.run_dir
-        said = [summary.table, f"{summary.holds}: {folder}", *(f"next: {step}" for step in summary.next_steps)]
-    if int(os.environ.get("RANK", "0")) == 0:  # one voice among the processes of `accelerate launch`
+        said = [summary.table, f"{summary.holds}: {folder}"]
+        for noise, other in also.items() if one_voice else ():
+            print(f"The same weights on chips of noise={noise}")
+            on_others = _of_weights(other, job.folder if command == "evaluate" else folder.parent)
+            more = _prepare(on_others, "evaluate", overrides, build_components(on_others, "evaluate", overrides)).run()
+            said += [f"\nnoise={noise}", more.table, f"{more.holds}: {more.run_dir}"]
+        said += [f"next: {step}" for step in summary.next_steps]
+    if one_voice:
         print("\n".join(said))
     return str(folder)
+
+
+def _also(composed: "Composed", command: str, in_situ: bool) -> dict[str, "Composed"]:
+    """The job on the other options of `noise` in `evaluation.also`, by name; what is wrong with them is said before it begins.
+
+    Raises:
+        UserError: an option that is not there or that was chosen already, or a command that scores no chips of that kind.
+    """
+    from analog_glue.configuration.build import as_annotated, build
+
+    names, chosen = composed.settings.evaluation.also, composed.choices.get("noise", "")
+    scores = command in ("train", "evaluate") and not in_situ and not composed.settings.ablate
+    require(scores or not names, "evaluation.also", "be empty here", list(names),
+            "Only `train` and `evaluate` on phase-change memory score chips of several kinds.")  # fmt: skip
+    require(chosen not in names, "evaluation.also", f"name others than noise={chosen}, which is scored anyway", list(names))
+    jobs = {}
+    for name in names:
+        option = as_annotated(composed.option("noise", name), "noise")
+        build(option, "noise")
+        jobs[name] = replace(composed, config=composed.config | {"noise": option}, choices=composed.choices | {"noise": name})
+    return jobs
+
+
+def _of_weights(composed: "Composed", checkpoint: Path) -> "Composed":
+    """The job as `evaluate` of weights that are there: trained and chosen among seeds already, measured anew by nobody."""
+    settings = replace(composed.settings, checkpoint=str(checkpoint), best_of=1, model=None, device=None, training=None)
+    config = composed.config | dict.fromkeys(("model", "device", "training"))
+    return replace(composed, settings=settings, config=config)
 
 
 def _prepare(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:

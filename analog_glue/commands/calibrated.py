@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def calibration_batches(train: Encoded, examples: int, device: torch.device, after: int = 0) -> list[dict[str, Tensor]]:
+def calibration_batches(
+    train: Encoded, examples: int, device: torch.device, after: int = 0, token_budget: int = 4096
+) -> list[dict[str, Tensor]]:
     """The first `examples` training examples of a fixed order, without their labels; those `after` so many that come before.
 
-    Where there are too few, they are the last ones of the order.
+    Where there are too few, they are the last ones of the order. A batch holds at most `token_budget` tokens with their
+    padding, sorted by length: of few examples a large one is padding for a good part.
     """
     first = max(0, min(after, len(train) - examples))
     ordered = torch.randperm(len(train), generator=generator("calibration examples"))
@@ -42,7 +45,7 @@ def calibration_batches(train: Encoded, examples: int, device: torch.device, aft
         token_type_ids=None if train.token_type_ids is None else [train.token_type_ids[i] for i in chosen],
         labels=train.labels[chosen],
     )
-    batches = (subset.batch(indices) for indices in evaluation_batches(subset, token_budget=4096))
+    batches = (subset.batch(indices) for indices in evaluation_batches(subset, token_budget))
     return [{name: tensor.to(device) for name, tensor in batch.items() if name != "labels"} for batch in batches]
 
 

@@ -193,7 +193,7 @@ def _tune(job: TuningJob, log: Callable[[str], None]) -> None:
     with working_in(folder), recorded(folder, facts, {CONFIG_FILE_OF_RUN: config}) as outcome:
 
         def examples(first: int, count: int) -> Batches:
-            return calibration_batches(train, count, next(model.parameters()).device, first)
+            return calibration_batches(train, count, next(model.parameters()).device, first, token_budget=1024)
 
         bench = Bench(
             model, of_run.placement, of_run.computation, examples, chosen.examples, chosen.compared, chosen.judged,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -70,8 +70,23 @@ class Composed:
 
     def options_for(self, group: str, fits: Callable[[Any], bool]) -> list[str]:
         """The options of a component's group whose class `fits`, in alphabetical order; imports the classes."""
-        files = {file.stem: file for folder in self.folders for file in (folder / group).glob("*.yaml")}
+        files = self._files(group)
         return sorted(option for option in files if fits(own_class(_target(files, option), group)))
+
+    def option(self, group: str, name: str) -> dict[str, Any]:
+        """What the yaml of an option says, whatever was chosen or changed; UserError where the group has none of that name."""
+        files = self._files(group)
+        if name not in files:
+            hint = did_you_mean(name, list(files))
+            raise UserError(f"Group `{group}` must be one of {', '.join(sorted(files))}, but is `{name}`.{hint}")
+        node = OmegaConf.load(files[name])
+        assert isinstance(node, DictConfig)
+        above = [own for own in node.pop("defaults", ()) if own in files]
+        whole = OmegaConf.merge(*(self.option(group, own) for own in above), node)
+        return {str(key): value for key, value in cast(dict[Any, Any], OmegaConf.to_container(whole, resolve=True)).items()}
+
+    def _files(self, group: str) -> dict[str, Path]:
+        return {file.stem: file for folder in self.folders for file in (folder / group).glob("*.yaml")}
 
 
 class Base(NamedTuple):

@@ -45,6 +45,7 @@ class Bench:
     time: float  # [s] after programming: the age of all these chips
     chip_seed: int
     _kept: dict[int, tuple[Periphery, Chip]] = field(default_factory=dict, init=False, repr=False)
+    _exact: dict[tuple[int, int], list[Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def layers(self) -> dict[str, nn.Linear]:
@@ -134,19 +135,21 @@ class Bench:
 
     def judged_errors(self, periphery: Periphery) -> Tensor:
         """Squared error of the network's outputs against its digital self on the judges, mean over their examples [judges]."""
-        batches = self.examples(self.calibration + self.compared, self.judged)
-        return self._errors(periphery, batches, range(self.chips, self.chips + self.judges))
+        share = self.calibration + self.compared, self.judged
+        return self._errors(periphery, share, range(self.chips, self.chips + self.judges))
 
     def compared_error(self, periphery: Periphery) -> float:
         """Squared error of the network's outputs where products are compared: on those chips, of those examples."""
-        batches = self.examples(self.calibration, self.compared)
-        return float(self._errors(periphery, batches, range(self.chips)).mean())
+        return float(self._errors(periphery, (self.calibration, self.compared), range(self.chips)).mean())
 
-    def _errors(self, periphery: Periphery, batches: Batches, chips: range) -> Tensor:
+    def _errors(self, periphery: Periphery, share: tuple[int, int], chips: range) -> Tensor:
+        """Of the examples of a `share` (first, how many). Tuning changes no output scale, hence no exact output: asked once."""
+        batches, errors = self.examples(*share), []
         with torch.no_grad():
-            digital = to_digital(self.model, dict(periphery))
-            exact = [digital(**batch).logits.float() for batch in batches]
-            errors = []
+            if share not in self._exact:
+                digital = to_digital(self.model, dict(periphery))
+                self._exact[share] = [digital(**batch).logits.float() for batch in batches]
+            exact = self._exact[share]
             for number in chips:
                 model = self.chip(periphery, number).ready_to_score(self.placement.hardware.device.drifts)
                 squares = [(model(**batch).logits.float() - own).square() for batch, own in zip(batches, exact, strict=True)]
