@@ -32,6 +32,7 @@ from analog_glue.runs.model_files import (
     set_dropout,
     weight_files,
 )
+from analog_glue.runs.own_files import require_own
 from analog_glue.settings import without_tilde
 
 if TYPE_CHECKING:
@@ -244,9 +245,10 @@ def start_from(loaded: LoadedModel, folder: Path, seed: int, classes: Sequence[s
     """`loaded` with the weights of the training run in `folder`, in place; its head as `PretrainedModel.load` says.
 
     Raises:
-        UserError: the run is one of another encoder, or of another vocabulary.
+        UserError: the run is one of another encoder, or of another vocabulary, or its files are not those it wrote.
     """
     _check_folder(folder, "training.start_from")
+    require_own(folder, "training.start_from")
     model, remark, new = _with_head(folder, len(classes) or 1, None, "training.start_from", seed, classes)
     theirs, ours = (_encoder_entries(one.config.to_dict()) for one in (model, loaded.model))
     if other := sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key)):
@@ -269,9 +271,10 @@ def load_checkpoint_model(folder: Path) -> LoadedModel:
     alone.
 
     Raises:
-        UserError: A file is missing, or the weights of a layer are.
+        UserError: A file is missing or not the one that the run wrote, or the weights of a layer are missing.
     """
     _check_folder(folder, "checkpoint")
+    require_own(folder, "checkpoint")
     model, new = _from_folder(folder, None, None, "checkpoint", 0)
     if new:
         raise UserError(f"Setting `checkpoint` must lead to a complete model, but {folder} lacks {sorted(new)[:5]}.")

@@ -379,6 +379,9 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     product = settings.runtime.product
     fits = ("auto", "float32", *(("float16",) if where == "cuda" else ("int8", "int8_single")))
     require(product in fits, "runtime.product", f"be one of {', '.join(fits)} on {where}", product)
+    exact = not product.startswith("int8") or torch.cpu._is_vnni_supported()
+    require(exact, "runtime.product", "be auto or float32 on a CPU without 8-bit dot products (VNNI)", product,
+            "Sums of 8-bit products overflow there, and nothing would say so.")  # fmt: skip
     hardware = Hardware(device, tile, tuple(settings.hardware.layers))
     computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, settings.hardware.read_out)
     route(settings.runtime.matmul, where)

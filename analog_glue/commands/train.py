@@ -50,6 +50,8 @@ from analog_glue.runs.folder import (
 )
 from analog_glue.runs.identity import Identity
 from analog_glue.runs.lookup import Found, nearest_run
+from analog_glue.runs.own_files import FIELD as OWN_FILES
+from analog_glue.runs.own_files import hashes
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.tensors import save_tensors
 from analog_glue.settings import RunSettings
@@ -187,6 +189,8 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
             outcome["history"] = _train(
                 settings, task, mode, job.attention, placement, computation, loaded, encoded, folder, log
             )
+            if is_main_process():
+                outcome[OWN_FILES] = hashes(folder)
         if is_main_process():
             for state in (STATE, BEST):
                 (folder / state).unlink(missing_ok=True)

@@ -47,6 +47,8 @@ from analog_glue.runs.folder import (
 from analog_glue.runs.identity import Identity, resolved
 from analog_glue.runs.lookup import Found, find_run
 from analog_glue.runs.model_files import OF_TOKENIZER, weight_files
+from analog_glue.runs.own_files import FIELD as OWN_FILES
+from analog_glue.runs.own_files import hashes
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.rows import Measurement, ResultsFile
 from analog_glue.runs.tensors import save_tensors
@@ -206,7 +208,7 @@ def _tune(job: TuningJob, log: Callable[[str], None]) -> None:
         record["multiplies_per_token"] = multiplies(bench, tuned.periphery)
         write_json_atomic(folder / TUNING_FILE, record)
         said = _diagnose(bench, periphery, tuned.periphery, job)
-        outcome["seconds"] = seconds
+        outcome |= {"seconds": seconds, OWN_FILES: hashes(folder)}
         if not any(step.logit_errors for step in tuned.steps):  # those that were judged have been told
             for step in tuned.steps:
                 log(told(step))

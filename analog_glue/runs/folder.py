@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +62,21 @@ def forget(folder: Path) -> None:
 
 
 def files_of_runs(root: Path | str, name: str) -> list[Path]:
-    """Files called `name` at or below `root`, sorted; not those of a folder `records` below it, which came with the source."""
-    return sorted(file for file in Path(root).rglob(name) if KEPT not in file.relative_to(root).parts)
+    """Files called `name` at or below `root`, sorted; not those of a folder `records` below it, which came with the source.
+
+    Folders behind links count, too, each once.
+    """
+    found: list[Path] = []
+    seen: set[Path] = set()  # folders by where they really are: a link to one above would be walked for ever
+    for folder, below, files in os.walk(root, followlinks=True):
+        real = Path(folder).resolve()
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(own for own in below if own != KEPT)
+        found += [Path(folder) / name] if name in files else []
+    return sorted(found)
 
 
 @contextmanager

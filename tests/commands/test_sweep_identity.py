@@ -8,6 +8,7 @@ import pytest
 from analog_glue.commands.deploy import evaluate
 from analog_glue.commands.train import train
 from analog_glue.devices.pcm import PCM
+from analog_glue.errors import UserError
 from analog_glue.kernels.threefry import ROUNDS
 from analog_glue.runs.rows import ResultsFile, find_rows
 from analog_glue.settings import Runtime
@@ -76,12 +77,15 @@ def test_chips_of_two_kernels_never_share_a_file(run):
 
 def test_what_auto_resolves_to_names_the_sweep_and_not_the_word(run, monkeypatch):
     root, folder = run
-    explicit = scored(root, folder.parent, runtime=Runtime(kernel="compiled", product="int8"))
     monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: True)
+    explicit = scored(root, folder.parent, runtime=Runtime(kernel="compiled", product="int8"))
     monkeypatch.setattr(PCM, "noise_floor", 0.0)
     assert scored(root, folder.parent, runtime=Runtime(kernel="compiled")) == explicit
     monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)  # another CPU
     assert scored(root, folder.parent, runtime=Runtime(kernel="compiled")) != explicit
+    for product in ("int8", "int8_single"):  # its sums would overflow there
+        with pytest.raises(UserError, match=r"`runtime.product`.*VNNI"):
+            scored(root, folder.parent, runtime=Runtime(kernel="compiled", product=product))
 
 
 @pytest.mark.slow

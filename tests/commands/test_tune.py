@@ -164,10 +164,12 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(copy, capsys):
 
 
 def test_ranges_of_another_network_are_refused(copy, capsys):
-    """A checkpoint whose analog.safetensors speaks of layers that its model has not."""
+    """A checkpoint whose analog.safetensors speaks of layers that its model has not, of a version that lists no files."""
+    from analog_glue.runs.files import read_json, write_json_atomic
     from analog_glue.runs.tensors import save_tensors
 
     root, run = copy
+    write_json_atomic(run / "run.json", {key: value for key, value in read_json(run / "run.json").items() if key != "files"})
     save_tensors(run / "analog.safetensors", {"bert.encoder.layer.7.output.dense.input_range": torch.ones(1)})
     assert tune(root, run) == 2
     assert "must hold ranges of layers of the checkpoint" in capsys.readouterr().err and not list(run.glob("tuned-*/run.json"))

@@ -121,7 +121,7 @@ def fit_in_situ(
     """Train for `mode.epochs`, going on from the state in `folder` if there is one.
 
     Args:
-        report: Called with the learning curve after every epoch.
+        report: Called with the learning curve after every epoch, and with what a state holds of it.
         stop_after: Units after which to save and leave (None: never); what a test interrupts with.
 
     Raises:
@@ -141,6 +141,8 @@ def fit_in_situ(
         statistics.resume(saved, notes.get("statistics_window"))
         epoch, unit, total, seconds = notes["epoch"], notes["unit"], notes["total"], notes["seconds"]
         curve = [Epoch(**row) for row in notes["curve"]]
+        if curve:
+            report(curve)  # the state is older than its report: a run that was killed between the two has it alone
     if epoch < mode.epochs:
         if curve or unit:
             log(f"Resuming in epoch {epoch + 1} after {unit * trainable.unit_size:,} {trainable.unit}s.")

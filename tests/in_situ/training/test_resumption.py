@@ -51,6 +51,23 @@ def test_a_network_with_buffers_resumes_bit_for_bit(tmp_path):
     assert all(np.array_equal(array, runs["parts"][0][name]) for name, array in state.items())
 
 
+def test_an_epoch_that_was_saved_but_not_reported_is_reported_by_the_next_call(tmp_path):
+    mode = SGDPulsed(epochs=2, learning_rate=0.05, output_scale=1.0)
+
+    class Killed(Exception):
+        pass
+
+    def dies(curve):
+        if len(curve) == mode.epochs:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit_in_situ(normalising(mode), mode, tmp_path, lambda _: None, dies)
+    reported = []
+    curve = fit_in_situ(normalising(mode), mode, tmp_path, lambda _: None, reported.append)
+    assert [row.epoch for row in curve] == [1, 2] and curve[-1].whole and reported == [curve]
+
+
 @pytest.mark.slow
 def test_a_state_that_changed_is_extracted_again_though_no_setting_did(tmp_path, capsys):
     words = ["task=digits", "training=sgd_pulsed", "training.epochs=1", "task.train_images=50", f"output_root={tmp_path}"]
