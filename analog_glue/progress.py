@@ -1,11 +1,8 @@
 """Progress of long work: a bar on a terminal, elsewhere a line now and then."""
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from types import TracebackType
 
 from tqdm import tqdm
 
@@ -61,30 +58,6 @@ class Progress:
         """A line of its own, above the bar where there is one."""
         with tqdm.external_write_mode():
             self._log(text)
-
-
-@contextmanager
-def held_interrupt() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is noted instead of obeyed, so that work can be saved before it ends; a second one interrupts at once.
-
-    Yields:
-        Tells whether Ctrl-C was pressed. Never, in other threads than the main one and where Ctrl-C is ignored.
-    """
-    pressed = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
-        yield pressed.is_set
-        return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        pressed.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ PACKAGE = Path(analog_glue.__file__).parent
 # From the ground up: a room imports only what stands before it. A folder is a room, and so is a file beside the folders; the
 # folders of in_situ are rooms of their own.
 LADDER = (
-    *("errors", "progress", "seeding", "hub", "download", "settings"),  # the ground
+    *("errors", "interruption", "progress", "seeding", "hub", "download", "settings"),  # the ground
     "runs",  # a run on disk
     "configuration",  # from words to checked settings and built components
     *("kernels", "devices", "tiles", "nn"),  # the signal of phase-change memory …

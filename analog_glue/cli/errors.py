@@ -6,7 +6,7 @@ import traceback
 
 from analog_glue.errors import UserError
 
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG = 0, 1, 2  # 128 + its number where a signal ended the command (interruption.py)
 
 
 def print_wrong(message: str) -> int:

@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
 import analog_glue
-from analog_glue.cli.errors import DONE, INTERRUPTED, print_wrong, report_error
+from analog_glue.cli.errors import DONE, print_wrong, report_error
 from analog_glue.cli.reading import list_command, tables_command, verify_command
 from analog_glue.cli.sweeps import call_hydra, run_command
+from analog_glue.interruption import ended_by_signals, exit_code
 
 HELP = """\
 analog-glue: transformers on crossbars of phase-change memory, on GLUE.
@@ -47,7 +48,8 @@ examples:
 
 `analog-glue train --help` prints every setting with its value (`train training=ttv2 --help` of that choice).
 Bash completion: eval "$(analog-glue -sc install=bash)"
-Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted. ANALOG_GLUE_TRACE=1 adds the trace to any error.
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted (128 + the number of any signal that ends it).
+ANALOG_GLUE_TRACE=1 adds the trace to any error.
 """
 
 
@@ -59,10 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows progress when it is printed
     try:
-        return _dispatch(words)
-    except KeyboardInterrupt:
+        with ended_by_signals():
+            return _dispatch(words)
+    except KeyboardInterrupt as interrupt:
         print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
+        return exit_code(interrupt)
     except BrokenPipeError:  # `analog-glue list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

@@ -4,6 +4,7 @@ In-situ training of one network uses little more than one core (a single update 
 by side take about the time of one. Nothing that is learnt depends on it: every run draws from its own seed.
 """
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,9 @@ from io import TextIOBase
 from multiprocessing.process import BaseProcess
 from typing import TextIO
 
+from analog_glue.interruption import Interrupted, ended_by_signals, exit_code
+
+ON_DEATH_OF_PARENT = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 PATIENCE = 0.05  # [s] between two looks at the processes
 
 
@@ -40,7 +44,7 @@ def run_side_by_side(work: Callable[[int], None], numbers: Sequence[int], at_onc
                 # Read when numpy and torch are loaded, so before the process can say it itself.
                 with _environment("OMP_NUM_THREADS", str(threads)):
                     process: BaseProcess = context.Process(
-                        target=_alone, args=(work, number, f"[{number + 1}/{len(numbers)}] ")
+                        target=_alone, args=(work, number, f"[{number + 1}/{len(numbers)}] ", os.getpid())
                     )
                     process.start()
                 running[number] = process
@@ -55,17 +59,27 @@ def run_side_by_side(work: Callable[[int], None], numbers: Sequence[int], at_onc
     return codes
 
 
-def _alone(work: Callable[[int], None], number: int, mark: str) -> None:
+def _alone(work: Callable[[int], None], number: int, mark: str, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one passes it on
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _end_with(parent)
     outputs = sys.stdout, sys.stderr = _Marked(sys.stdout, mark), _Marked(sys.stderr, mark)
     try:
-        work(number)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        with ended_by_signals():
+            work(number)
+    except KeyboardInterrupt as interrupt:
+        sys.exit(exit_code(interrupt))
     finally:
         for output in outputs:
             output.end()
+
+
+def _end_with(parent: int) -> None:
+    """Send this process SIGTERM when its parent is gone, however that ended; Linux alone knows how."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(ON_DEATH_OF_PARENT, signal.SIGTERM)
+    if os.getppid() != parent:  # it was gone before this could be said
+        sys.exit(exit_code(Interrupted(signal.SIGTERM)))
 
 
 class _Marked(TextIOBase):

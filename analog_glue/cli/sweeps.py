@@ -16,6 +16,7 @@ from analog_glue.cli.components import build_components
 from analog_glue.cli.errors import DONE, FAILED, first_line, report_error
 from analog_glue.cli.jobs import run_job
 from analog_glue.errors import UserError
+from analog_glue.interruption import ended_by_signals
 from analog_glue.runs.files import write_json_atomic
 from analog_glue.settings import without_tilde
 
@@ -63,7 +64,8 @@ def _recorded(folder: Path, number: int, overrides: list[str], compose: Callable
     """Run a job of a sweep and write down how it ended."""
     outcome = Outcome(overrides, "interrupted")
     try:
-        outcome = Outcome(overrides, "done", run=run_job(compose(), command, overrides))
+        with ended_by_signals():  # a launcher may have started this process
+            outcome = Outcome(overrides, "done", run=run_job(compose(), command, overrides))
     except Exception as error:  # the other jobs go on; the summary at the end names this one
         report_error(error)
         outcome = Outcome(overrides, "failed", error=first_line(error))

@@ -35,7 +35,7 @@ from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress
 from analog_glue.reports.ablation import FULL, NONE, ablation_table, alone, left_out
 from analog_glue.runs.configuration import config_of
-from analog_glue.runs.folder import read_run
+from analog_glue.runs.folder import begin_by_force, end_of_force, forget, read_run, starts_over
 from analog_glue.runs.rows import Measurement, ResultsFile
 from analog_glue.settings import RunSettings
 from analog_glue.tasks.task import Task
@@ -85,7 +85,7 @@ class Part:
 
     @property
     def missing(self) -> list[Point]:
-        if self.settings.force:
+        if starts_over(self.folder.parent, self.settings.force):
             return self.wanted
         return unmeasured(self.wanted, [*ResultsFile(self.folder).rows(), *self.known_elsewhere()])
 
@@ -209,16 +209,22 @@ def run(job: AblationJob, log: Callable[[str], None] = print) -> RunSummary:
         log(f"Already done: {job.below}")
     elif missing < wanted:
         log(f"Resuming the ablation: {wanted - missing:,} of {wanted:,} scores are measured.")
-    for part in job.parts:
-        if not one.settings.force and (known := part.known_elsewhere()):
-            ResultsFile(part.folder).append(known)
+    if starts_over(job.below, one.settings.force):
+        for part in job.parts:
+            forget(part.folder)
+        begin_by_force(job.below, True)
+    elif not one.settings.force:
+        for part in job.parts:
+            if known := part.known_elsewhere():
+                ResultsFile(part.folder).append(known)
     with Progress("ablation", missing, "score", log=log) as progress:
         for part in job.parts:
             progress.begin(f"ablation, {part.variant.label}")
             own = _with_attention(subject, part.variant.attention, prepared)
             share = Share(part.variant.label, stem_of(part.variant.label), part.variant.stages, progress)
             how = part.placement, part.computation, own, part.config, one.choices, one.overrides
-            sweep(part.settings, *how, silent, share)
+            sweep(replace(part.settings, force=False), *how, silent, share)  # what was there is forgotten by now
+    end_of_force(job.below)
     rows = [row for part in job.parts for row in ResultsFile(part.folder).rows()]
     return RunSummary(job.below, ablation_table(rows), (f"analog-glue tables {shlex.quote(one.settings.output_root)}",))
 

@@ -34,8 +34,8 @@ from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
 from analog_glue.runs.configuration import config_of, scalars
-from analog_glue.runs.files import read_json
-from analog_glue.runs.folder import CONFIG_FILE, RUN_FILE, forget, read_run, recorded, working_in
+from analog_glue.runs.files import read_json, write_json_atomic
+from analog_glue.runs.folder import CONFIG_FILE, RUN_FILE, begin_by_force, end_of_force, read_run, recorded, working_in
 from analog_glue.runs.lookup import nearest_run
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.rows import RESULTS_SCHEMA, Measurement, ResultsFile
@@ -231,8 +231,7 @@ def sweep(
     root, stem = Path(settings.output_root) / subject.folder, share.stem if share else f"{choices['noise']}-{choices['tile']}"
     folder = asked.find(root, stem).folder
     results = ResultsFile(folder)
-    if settings.force:
-        forget(folder)
+    begin_by_force(folder, settings.force)
     known = results.rows()
     name = share.sweep_name(folder) if share else folder.name
     # A folder keeps the hardware_id that it has, and rows join those that are there, which may be older than some columns.
@@ -248,6 +247,8 @@ def sweep(
     missing = unmeasured(wanted, known)
     if not missing:
         log(f"Already done: {folder}")
+        if (said := read_json(folder / RUN_FILE)).get("status") == "running":  # killed between its last row and this note
+            write_json_atomic(folder / RUN_FILE, {**said, "status": "done"})
     else:
         if not known and (nearest := nearest_run(root, stem, asked.identity)):
             log(nearest)
@@ -291,6 +292,7 @@ def sweep(
                 results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, name, more))
                 progress.update(1)
             outcome["seconds"] = time.monotonic() - started
+    end_of_force(folder)
     rows = [row for row in results.rows() if row.hardware_id == hardware_id]
     another = "pcm" if choices["noise"] != "pcm" else "pcm_reduced"
     typed_root = output_root_typed(settings.output_root)

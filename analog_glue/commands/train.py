@@ -6,6 +6,7 @@ command twice finds its work done; more chips or times add rows; an interrupted 
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,11 @@ from analog_glue.runs.folder import (
     CONFIG_FILE_OF_RUN,
     PERIPHERY_FILE,
     STATE,
-    forget,
+    end_of_force,
     is_done,
     read_run,
     recorded,
+    starts_over,
     working_in,
 )
 from analog_glue.runs.identity import Identity
@@ -127,7 +129,7 @@ def prepare(
     asked = TrainingRequest(settings, task, model, mode, attention, hardware, computation, config, raw.fingerprint, start)
     found = asked.find(Path(settings.output_root), _stem(settings, choices))
     folder = found.folder
-    done = is_done(folder) and not settings.force
+    done = is_done(folder) and not starts_over(folder, settings.force)
 
     if done:
         log(f"Training was done already: {folder}")
@@ -175,9 +177,7 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
             device=computation.where,
         )
         if is_main_process():
-            if settings.force:
-                forget(folder)
-            elif not folder.exists() and (nearest := nearest_run(folder.parent, _stem(settings, choices), job.identity)):
+            if not folder.exists() and (nearest := nearest_run(folder.parent, _stem(settings, choices), job.identity)):
                 log(nearest)
             log(f"Training {name} in {folder}")
             if beside := beside_tiles(loaded.model):
@@ -185,21 +185,25 @@ def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
             if loaded.remark:
                 log(loaded.remark)
         configs = {CONFIG_FILE_OF_RUN: {**config, **scalars(settings)}}
-        with working_in(folder), recorded(folder, facts, configs, write=is_main_process()) as outcome:
+        main = is_main_process()
+        held = working_in(folder, alone=True) if main else nullcontext()  # the others work for the one that holds the folder
+        with held, recorded(folder, facts, configs, main, settings.force) as outcome:
             outcome["history"] = _train(
                 settings, task, mode, job.attention, placement, computation, loaded, encoded, folder, log
             )
             if is_main_process():
                 outcome[OWN_FILES] = hashes(folder)
-        if is_main_process():
-            for state in (STATE, BEST):
-                (folder / state).unlink(missing_ok=True)
+    if is_main_process():
+        for state in (STATE, BEST):  # of a finished run nobody needs them, whichever call finished it
+            (folder / state).unlink(missing_ok=True)
     if not is_main_process():
         return RunSummary(folder, "")  # the sweep is the main process's work
     if not done:
         loaded = load_checkpoint_model(folder)
     subject = subject_of(settings, job.attention, computation.kernel, placement, task, raw, loaded, encoded, folder, log)
-    return sweep(settings, placement, computation, subject, config, choices, overrides, log)
+    summary = sweep(settings, placement, computation, subject, config, choices, overrides, log)
+    end_of_force(folder)
+    return summary
 
 
 def train(

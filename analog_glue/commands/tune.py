@@ -38,10 +38,11 @@ from analog_glue.runs.folder import (
     PERIPHERY_FILE,
     TUNING_FILE,
     checkpoint_config,
-    forget,
+    end_of_force,
     is_done,
     read_run,
     recorded,
+    starts_over,
     working_in,
 )
 from analog_glue.runs.identity import Identity, resolved
@@ -82,7 +83,7 @@ class TuningJob:
 
     @property
     def done(self) -> bool:
-        return is_done(self.folder) and not self.evaluation.settings.force
+        return is_done(self.folder) and not starts_over(self.folder, self.evaluation.settings.force)
 
 
 def prepare(
@@ -151,6 +152,7 @@ def run(job: TuningJob, log: Callable[[str], None] = print) -> RunSummary:
     else:
         _tune(job, log)
     scored = [_scored(job, of_run.folder, of_run.choices, log), _scored(job, folder, job.choices, log)]
+    end_of_force(folder)
     before, after = ([row for row in ResultsFile(place).rows() if row.headline] for place in scored)
     root = output_root_typed(settings.output_root)
     return RunSummary(
@@ -183,8 +185,6 @@ def _tune(job: TuningJob, log: Callable[[str], None]) -> None:
         kernel=of_run.computation.kernel,
         device=of_run.computation.where,
     )
-    if settings.force:
-        forget(folder)
     log(f"Tuning {job.facts['name']} by {job.choices['training'].partition('+')[2]} in {folder}")
     config = checkpoint_config(of_run.folder) | {"tuning": of_run.config.get("tuning"), "tuned": scalars(settings)["tune"]}
     started = time.monotonic()
@@ -192,7 +192,8 @@ def _tune(job: TuningJob, log: Callable[[str], None]) -> None:
     model.to(of_run.computation.where)
     put_in_attention(of_run.folder, model, of_run.attention, train, of_run.computation.kernel, log)
     model, periphery, source = periphery_of(of_run.folder, model, of_run.placement, train, settings.hardware.calibration, log)
-    with working_in(folder), recorded(folder, facts, {CONFIG_FILE_OF_RUN: config}) as outcome:
+    configs = {CONFIG_FILE_OF_RUN: config}
+    with working_in(folder, alone=True), recorded(folder, facts, configs, force=settings.force) as outcome:
 
         def examples(first: int, count: int) -> Batches:
             return calibration_batches(train, count, next(model.parameters()).device, first, token_budget=1024)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ PERIPHERY_FILE = "analog.safetensors"  # learned or tuned ranges and scales, bes
 TUNING_FILE = "tuning.json"  # of a tuned checkpoint: what was chosen, and what it changed
 STATE, BEST = "state.safetensors", "best.safetensors"  # of a training run that goes on
 KEPT = "records"  # folder of measured runs that came with the source
+BEGUN_BY_FORCE = ".forced"  # there from the beginning of a call with force=true to its end
 LOCK = ".lock"  # held by every process that works on a run; the lock is gone when the process is
 
 
@@ -61,6 +62,24 @@ def forget(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def starts_over(folder: Path, force: bool) -> bool:
+    """Whether `force=true` begins anew here: not where it did so already and was interrupted before its end."""
+    return force and not (folder / BEGUN_BY_FORCE).exists()
+
+
+def begin_by_force(folder: Path, force: bool, forgets: Callable[[Path], None] = forget) -> None:
+    """With `force`, forget what an earlier run left, once: until `end_of_force`, the same call continues what it began."""
+    if starts_over(folder, force):
+        forgets(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / BEGUN_BY_FORCE).touch()
+
+
+def end_of_force(folder: Path) -> None:
+    """The call that `begin_by_force` began has come to its end: the next one with `force` begins anew."""
+    (folder / BEGUN_BY_FORCE).unlink(missing_ok=True)
+
+
 def files_of_runs(root: Path | str, name: str) -> list[Path]:
     """Files called `name` at or below `root`, sorted; not those of a folder `records` below it, which came with the source.
 
@@ -81,7 +100,7 @@ def files_of_runs(root: Path | str, name: str) -> list[Path]:
 
 @contextmanager
 def recorded(
-    folder: Path, facts: Mapping[str, Any], configs: Mapping[str, Any] | None = None, write: bool = True
+    folder: Path, facts: Mapping[str, Any], configs: Mapping[str, Any] | None = None, write: bool = True, force: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Write down that a run goes on, and at the end that it is done; where it fails it stays as one that went on.
 
@@ -89,6 +108,7 @@ def recorded(
         facts: Provenance and identity, for run.json.
         configs: File name → content of what is kept beside run.json.
         write: False writes nothing, for a process that only helps and for a run that is done.
+        force: First forget what an earlier run left, see `begin_by_force`.
 
     Yields:
         A dictionary for what came out of the run, which run.json holds when it is done.
@@ -97,6 +117,7 @@ def recorded(
     if not write:
         yield outcome
         return
+    begin_by_force(folder, force)
     for name, content in (configs or {}).items():
         write_json_atomic(folder / name, content)
     write_json_atomic(folder / RUN_FILE, {**facts, "status": "running"})
@@ -109,7 +130,7 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
     """Hold a run's folder while it is worked on, so that `status_of` knows a run that goes on from one that was killed.
 
     Args:
-        alone: Whether no other process may work in the folder at the same time.
+        alone: Whether no other process may work in the folder at the same time. What a killed one left half written is removed.
 
     Raises:
         UserError: `alone`, and another process works in it.
@@ -125,6 +146,9 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # some network file systems know no locks
+        if alone:
+            for left in folder.glob(".*.partial"):  # of a process that was killed while it wrote
+                left.unlink(missing_ok=True)
         yield
 
 

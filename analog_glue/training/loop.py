@@ -7,6 +7,7 @@ that is killed and started again therefore ends in the same bits as one that nev
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from analog_glue.errors import UserError
+from analog_glue.interruption import Held, holds
 from analog_glue.progress import Progress
 from analog_glue.runs.folder import BEST, STATE
 from analog_glue.runs.tensors import load_optimizer_tensors, load_tensors, optimizer_tensors, save_tensors
@@ -132,7 +134,11 @@ def fit(
         return f"loss {loss.item():.4f}"
 
     started = time.monotonic()
-    with Progress("training", total, "step", step, log, shown=accelerator.is_main_process) as progress:
+    alone = accelerator.num_processes == 1  # of several, one that leaves would let the others wait for its gradients
+    with (
+        Progress("training", total, "step", step, log, shown=accelerator.is_main_process) as progress,
+        holds() if alone else nullcontext(Held()) as asked,
+    ):
         while step < total:
             epoch = step // steps_per_epoch
             order = _micro_batches(data.order(epoch), mode.accumulate)
@@ -165,8 +171,10 @@ def fit(
                 progress.update(1, note)
                 if step >= total or step % steps_per_epoch == 0:
                     break
-                if step % mode.save_every == 0:
+                if step % mode.save_every == 0 or asked():
                     save()
+                if asked():
+                    asked.obey()
             mean_loss = loss_sum.item() / max(1, loss_count)
             loss_sum, loss_count = torch.zeros_like(loss_sum), 0
             clock.start(seed, "validation", step)
@@ -181,6 +189,8 @@ def fit(
                 if accelerator.is_main_process:
                     save_tensors(folder / BEST, dict(plain.state_dict()))
             save()
+            if asked():
+                asked.obey()
     accelerator.wait_for_everyone()
     tensors, _ = load_tensors(folder / BEST)
     plain.to("cpu").load_state_dict(tensors)

@@ -109,6 +109,35 @@ def test_ctrl_c_interrupts_what_runs_and_starts_nothing_more(tmp_path):
     assert multiprocessing.active_children() == []
 
 
+PARENT = """
+import functools, sys
+from pathlib import Path
+from analog_glue.cli.side_by_side import run_side_by_side
+from tests.cli.test_side_by_side import note_the_interrupt
+if __name__ == "__main__":
+    run_side_by_side(functools.partial(note_the_interrupt, Path(sys.argv[1])), range(2), 2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_what_runs_saves_and_ends_with_its_parent_however_that_ends(tmp_path, number):
+    def wait_for(pattern):
+        end = time.monotonic() + 120
+        while len(list(tmp_path.glob(pattern))) < 2:
+            assert time.monotonic() < end, pattern
+            time.sleep(0.05)
+
+    (tmp_path / "parent.py").write_text(PARENT)
+    here = Path(__file__).resolve().parents[2]
+    own = {**os.environ, "PYTHONPATH": str(here)}
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), str(tmp_path)], env=own, stderr=subprocess.DEVNULL)
+    wait_for("started_*")
+    parent.send_signal(number)
+    parent.wait()
+    wait_for("saved_*")
+
+
 @pytest.mark.slow
 def test_less_than_one_job_at_a_time_is_refused(tmp_path, capfd):
     assert main(["train", "-m", *DIGITS, f"output_root={tmp_path}", "runtime.jobs=0"]) == 2

@@ -13,6 +13,7 @@ from analog_glue.commands.train import train
 from analog_glue.devices.pcm import PCM
 from analog_glue.errors import UserError
 from analog_glue.nn.attention import FLOAT32, Attention
+from analog_glue.runs.files import read_json, write_json_atomic
 from analog_glue.runs.folder import ATTENTION_FILE
 from analog_glue.runs.rows import ResultsFile
 from tests.commands.test_experiment import AWARE, DIGITAL, MODEL, TASK, TILE, Log, settings
@@ -78,6 +79,10 @@ def test_lost_scales_are_said_and_not_calibrated_anew(run, tmp_path):
     copied = tmp_path / run[1].parent.name
     shutil.copytree(run[1].parent, copied)
     (copied / ATTENTION_FILE).unlink()
+    with pytest.raises(UserError, match=r"attention\.safetensors is gone"):
+        scored(tmp_path, copied / "any", INT6)
+    facts = read_json(copied / "run.json")
+    write_json_atomic(copied / "run.json", {name: value for name, value in facts.items() if name != "files"})  # an older run
     with pytest.raises(UserError, match=r"`checkpoint` must hold attention\.safetensors.*trained in int6"):
         scored(tmp_path, copied / "any", INT6)
     assert scored(tmp_path, copied / "any", Attention(bits=5, examples=16)).is_dir()  # whose scales are calibrated

@@ -1,5 +1,6 @@
 """The commands as functions: what is done is not done again, what is missing is added, and everything is written down."""
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from analog_glue.commands.train import prepare, train
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
 from analog_glue.devices.reram import ReRAM
+from analog_glue.errors import UserError
 from analog_glue.models import TinyModel
 from analog_glue.runs.folder import checkpoint_config
 from analog_glue.runs.rows import ResultsFile, find_rows
@@ -251,6 +253,72 @@ def test_force_trains_and_measures_anew_and_finds_the_same(copy):
     assert again != rows  # other wall times: it was measured
     for name, value in load_file(folder.parent / "model.safetensors").items():
         assert torch.equal(value, weights[name]), name
+
+
+@pytest.mark.slow
+def test_force_that_is_interrupted_is_continued_and_not_begun_again(copy, monkeypatch):
+    root, folder, rows = copy
+    append, appended = ResultsFile.append, []
+
+    def stop_after_five(self, measured):
+        if len(appended) == 5:
+            raise KeyboardInterrupt
+        appended.append(measured)
+        return append(self, measured)
+
+    monkeypatch.setattr(ResultsFile, "append", stop_after_five)
+    with pytest.raises(KeyboardInterrupt):
+        trained(root, force=True)
+    monkeypatch.undo()
+    log = Log()
+    trained(root, force=True, log=log)
+    assert log.says("Training was done already") and log.says("Resuming the sweep: 5 of 11 scores are measured.")
+    assert without_time(ResultsFile(folder).rows()) == without_time(rows)
+    assert not list(root.rglob(".forced"))
+    log = Log()
+    trained(root, force=True, log=log)  # the call before came to its end
+    assert log.says("Training demo-tiny-hardware_aware") and not log.says("Resuming")
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_before_its_last_note_is_done(copy, no_work):
+    root, folder, rows = copy
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(facts | {"status": "running"}))
+    trained(root)
+    assert json.loads((folder / "run.json").read_text())["status"] == "done" and ResultsFile(folder).rows() == rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("force", [False, True])
+def test_a_second_process_that_would_train_in_a_folder_is_refused_and_spoils_nothing(copy, force):
+    root, folder, _ = copy
+    run = folder.parent
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"status": "running"}))
+    before = files(root)
+    with (run / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with pytest.raises(UserError, match="another process is working in it"):
+            trained(root, force=force)
+    assert {name: content for name, (_, content) in files(root).items()} == {
+        name: content for name, (_, content) in before.items()
+    }
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_left_half_written_is_removed(copy):
+    root, folder, _ = copy
+    run = folder.parent
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"status": "running"}))
+    (run / ".state.safetensors.partial").write_bytes(b"half")
+    (run / "state.safetensors").unlink(missing_ok=True)
+    trained(root)
+    assert not list(run.glob(".*.partial")) and not (run / "state.safetensors").exists()
+    (run / "state.safetensors").write_bytes(b"of a run that was killed when it was done")
+    trained(root)
+    assert not (run / "state.safetensors").exists()
 
 
 # --- a starting point ----------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 from analog_glue.commands.calibrated import calibrated_ranges
 from analog_glue.devices.pcm import PCM
 from analog_glue.evaluation import score
+from analog_glue.interruption import Interrupted, ended_by_signals, exit_code
 from analog_glue.models import TinyModel
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
@@ -47,8 +50,8 @@ class Stopped(Exception):
     """Stands for a kill, where a real one would take a process each."""
 
 
-def run(mode, folder, stop_before=None, seed=0, scores=None, model=MODEL):
-    """Train as the command does; `stop_before`: the number of the batch before which the run ends.
+def run(mode, folder, stop_before=None, seed=0, scores=None, model=MODEL, signal_before=None):
+    """Train as the command does; `stop_before`: the number of the batch before which the run ends, by an exception or a signal.
 
     Returns the trained model, its history, and the example indices of every batch that was drawn.
     """
@@ -60,6 +63,8 @@ def run(mode, folder, stop_before=None, seed=0, scores=None, model=MODEL):
     def batch(indices):
         if len(drawn) == stop_before:
             raise Stopped
+        if len(drawn) == signal_before:
+            os.kill(os.getpid(), signal.SIGTERM)
         drawn.append(list(indices))
         return train.batch(indices)
 
@@ -99,6 +104,19 @@ def what_happened(history):
 
 
 # --- resume --------------------------------------------------------------------------------------------
+
+
+def test_a_signal_saves_the_step_that_training_is_at(tmp_path):
+    mode = replace(HWA, save_every=1000)
+    whole, _, _ = run(mode, tmp_path / "whole")
+    with ended_by_signals(), pytest.raises(Interrupted) as ended:
+        run(mode, tmp_path / "parts", signal_before=3)
+    assert exit_code(ended.value) == 143
+    _, notes = load_tensors(tmp_path / "parts" / "state.safetensors")
+    assert notes["step"] in (2, 3)  # a loader fetches one batch ahead
+    resumed, _, _ = run(mode, tmp_path / "parts")
+    assert_same_bits(weights(whole), weights(resumed))
+
 
 MODES = {
     "digital": DIGITAL,

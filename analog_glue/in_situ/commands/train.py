@@ -31,7 +31,7 @@ from analog_glue.reports.grids import NO_DEVICE
 from analog_glue.runs import legacy
 from analog_glue.runs.cells import read_cells, write_cells
 from analog_glue.runs.files import write_json_atomic
-from analog_glue.runs.folder import LOCK, recorded, status_of, working_in
+from analog_glue.runs.folder import BEGUN_BY_FORCE, LOCK, begin_by_force, end_of_force, recorded, status_of, working_in
 from analog_glue.runs.identity import NO_RESULT, Identity, resolved
 from analog_glue.runs.lookup import Found, find_run, nearest_run
 from analog_glue.runs.model_files import model_entries
@@ -41,7 +41,7 @@ from analog_glue.settings import RunSettings, typed
 
 OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on other hardware
     EXTRACTION, PRUNING, PERTURBATION, "extracted.safetensors", "averaged.safetensors", "spread.safetensors",
-    RESULTS_FILE, RUN, "config.json", "input_ranges.json", LOCK,
+    RESULTS_FILE, RUN, "config.json", "input_ranges.json", LOCK, BEGUN_BY_FORCE,
 )  # fmt: skip
 
 
@@ -110,8 +110,7 @@ def run(job: InSituJob, log: Callable[[str], None] = print) -> RunSummary:
     settings, mode, chosen, names, overrides = job.settings, job.mode, job.chosen, job.names, job.overrides
     trainable, data, identity, folder, name = job.trainable, job.data, job.identity, job.folder, job.found.name
     with working_in(folder, alone=True):
-        if settings.force:
-            forget(folder)
+        begin_by_force(folder, settings.force, forget)
         write_json_atomic(folder / CONFIG, {**chosen, "seed": settings.seed, "data": {"root": settings.data.root}})
         done = job.epochs_done >= mode.epochs and status_of(folder) == "done"
         begins = not (done or (folder / RUN).exists() or settings.force)
@@ -125,6 +124,7 @@ def run(job: InSituJob, log: Callable[[str], None] = print) -> RunSummary:
         with recorded(folder, facts, write=not done) as outcome:
             curve = fit_in_situ(trainable, mode, folder, log, lambda curve: _write(curve, folder))
             outcome["seconds"] = curve[-1].seconds
+        end_of_force(folder)
     return RunSummary(folder, _table(curve), (f"analog-glue extract {typed('checkpoint', folder)}",), holds="run")
 
 

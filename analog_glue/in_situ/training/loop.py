@@ -23,7 +23,8 @@ from analog_glue.in_situ.nn.learner import Learner, Network, Stream
 from analog_glue.in_situ.training.averaging import Averaging
 from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.in_situ.training.statistics import Statistics
-from analog_glue.progress import Progress, duration, held_interrupt
+from analog_glue.interruption import holds
+from analog_glue.progress import Progress, duration
 from analog_glue.runs.tensors import load_tensors, save_tensors
 
 STATE = "training_state.safetensors"
@@ -165,7 +166,7 @@ def fit_in_situ(
 
     all_units, done_units = mode.epochs * trainable.units, epoch * trainable.units + unit
     size = trainable.unit_size
-    with Progress("training", all_units * size, trainable.unit, done_units * size, log) as progress, held_interrupt() as asked:
+    with Progress("training", all_units * size, trainable.unit, done_units * size, log) as progress, holds() as asked:
         while epoch < mode.epochs:
             progress.begin(f"epoch {epoch + 1}/{mode.epochs}")
             rate = mode.rate(epoch)
@@ -182,7 +183,7 @@ def fit_in_situ(
                     save()
                     saved_at = time.monotonic()
                 if asked():
-                    raise KeyboardInterrupt
+                    asked.obey()
                 if done == stop_after:
                     return curve
             whole = epoch + 1 == mode.epochs
