@@ -142,6 +142,11 @@ def _list_runs(root: Path) -> int:
     told = differences(in_situ.values())
     runs = {file.parent: read_json(file) for file in files_of_runs(root, "run.json")}
     trained = [folder for folder, run in runs.items() if run.get("command") == "train"]
+    below_of: dict[Path, list[Path]] = {folder: [] for folder in trained}
+    for other in runs:
+        for above in other.parents:
+            if above in below_of:
+                below_of[above].append(other)
     arrays = {folder: said for folder in runs if (said := array_error(folder))}
     if not trained and not arrays and all(runs.values()):
         return print_wrong(f"Folder `{root}` has no runs (those of a folder `records` below it are not counted). "
@@ -157,7 +162,7 @@ def _list_runs(root: Path) -> int:
             for extraction in in_situ[folder].extractions:
                 print(f"  {extraction.name}: {extraction.best_score}")
         ablations: dict[Path, list[str]] = {}  # folder around their parts → status of each
-        for below in (other for other in runs if folder in other.parents):
+        for below in below_of[folder]:
             name = below.relative_to(folder)  # of a sweep of a tuned checkpoint that of both
             if what := {"diagnose": "what its tiles lose", "tune": "a tuned checkpoint"}.get(str(runs[below].get("command"))):
                 print(f"  {status_of(below):11} {name}: {what}")

@@ -141,6 +141,7 @@ class ResultsFile:
         """
         path = Path(path)
         self.path = path if path.suffix == ".csv" else path / RESULTS_FILE
+        self._seen: tuple[str, set[tuple[object, ...]]] | None = None  # text of the file, and the identities of its rows
 
     def rows(self) -> list[Measurement]:
         """All rows measured so far; none where the file does not exist yet."""
@@ -165,16 +166,27 @@ class ResultsFile:
         row would count as a second chip. Several processes may append to one file.
         """
         with exclusive(self.path.parent) as folder:
-            rows, unknown = self._read()
-            known = {row.identity for row in rows}
-            before = len(rows)
+            try:
+                text = self.path.read_bytes().decode()
+            except FileNotFoundError:
+                text = ""
+            if self._seen is None or self._seen[0] != text:  # somebody else wrote, or this is the first time
+                self._seen = text, {row.identity for row in self._read()[0]}
+            known, new = set(self._seen[1]), []
             for row in measured:
                 if row.identity not in known:
                     known.add(row.identity)
-                    rows.append(row)
-            if len(rows) > before:
-                replace_file(self.path, _format(rows, unknown).encode(), folder)
-            return len(rows) - before
+                    new.append(row)
+            if new:
+                header = next(csv.reader(io.StringIO(text, newline="")), [])
+                if header[: len(_COLUMNS)] == list(_COLUMNS) and text.endswith("\n"):
+                    text += _lines(new, {name: [] for name in header[len(_COLUMNS) :]})
+                else:  # a new file, or one of another version
+                    rows, unknown = self._read()
+                    text = _format([*rows, *new], unknown)
+                replace_file(self.path, text.encode(), folder)
+                self._seen = text, known
+            return len(new)
 
 
 def find_rows(root: Path | str) -> list[Measurement]:
@@ -233,12 +245,16 @@ def _decode(cell: str, kind: str, name: str) -> Any:
 
 def _format(rows: list[Measurement], unknown: dict[str, list[str]]) -> str:
     """Args: unknown: Cells of further columns by name; rows that were added after these have empty ones."""
+    return csv_text([*_COLUMNS, *unknown], []) + _lines(rows, unknown)
+
+
+def _lines(rows: list[Measurement], unknown: dict[str, list[str]]) -> str:
     further = [[*cells, *[""] * (len(rows) - len(cells))] for cells in unknown.values()]
-    lines = (
+    cells = [
         [*(_encode(getattr(row, name), kind) for name, kind in _COLUMNS.items()), *(cells[number] for cells in further)]
         for number, row in enumerate(rows)
-    )
-    return csv_text([*_COLUMNS, *unknown], lines)
+    ]
+    return csv_text(cells[0], cells[1:]) if cells else ""
 
 
 def _parse(text: str, path: Path) -> tuple[list[Measurement], dict[str, list[str]]]:
