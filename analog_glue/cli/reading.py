@@ -4,10 +4,11 @@ import argparse
 import difflib
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
-from analog_glue.cli.errors import DONE, print_wrong
+from analog_glue.cli.errors import DONE, FAILED, print_wrong
 from analog_glue.settings import without_tilde
 
 RECORDS_APART = "Runs of a folder `records` below ROOT, which came with the source, are left out: name it, or a record in it."
@@ -41,14 +42,22 @@ def tables_command(words: list[str]) -> int:
     from analog_glue.reports.build import build
 
     root = Path(given.root)
-    report = build(root, Path(given.out) if given.out else None, chapter(root))
+    left_out: list[str] = []
+    report = build(root, Path(given.out) if given.out else None, chapter(root, left_out))
     print(report.markdown)
     for path in report.paths:
         print(f"written: {path}")
     pictures = [path for path in report.paths if path.suffix == ".png"]
     if pictures:
         print(f"figure: {pictures[0]}")
-    return DONE
+    return _said([*left_out, *report.left_out])
+
+
+def _said(left_out: list[str]) -> int:
+    """Name the runs that could not be read; the exit code."""
+    for line in dict.fromkeys(left_out):
+        print(f"left out: {line}", file=sys.stderr)
+    return FAILED if left_out else DONE
 
 
 def verify_command(words: list[str]) -> int:
@@ -130,15 +139,17 @@ def _list_difference(first: str, second: str) -> int:
 
 def _list_runs(root: Path) -> int:
     """Every training run below `root`, and below it the hardware that its weights were put on."""
-    from analog_glue.in_situ.files import array_error
+    from analog_glue.in_situ.files import ARRAY_ERROR, array_error
     from analog_glue.in_situ.reports.groups import differences
     from analog_glue.in_situ.reports.records import find_runs
     from analog_glue.reports.figures import time_label
     from analog_glue.runs.files import read_json
     from analog_glue.runs.folder import files_of_runs, status_of
-    from analog_glue.runs.rows import ResultsFile
+    from analog_glue.runs.rows import RESULTS_FILE, Measurement, ResultsFile
+    from analog_glue.runs.spoiled import leaving_out
 
-    in_situ = {run.folder: run for run in find_runs(root)}
+    left_out: list[str] = []
+    in_situ = {run.folder: run for run in find_runs(root, left_out)}
     told = differences(in_situ.values())
     runs = {file.parent: read_json(file) for file in files_of_runs(root, "run.json")}
     trained = [folder for folder, run in runs.items() if run.get("command") == "train"]
@@ -147,7 +158,10 @@ def _list_runs(root: Path) -> int:
         for above in other.parents:
             if above in below_of:
                 below_of[above].append(other)
-    arrays = {folder: said for folder in runs if (said := array_error(folder))}
+    arrays: dict[Path, str] = {}
+    for folder in runs:
+        with leaving_out(left_out, folder / ARRAY_ERROR):
+            arrays |= {folder: said} if (said := array_error(folder)) else {}
     if not trained and not arrays and all(runs.values()):
         return print_wrong(f"Folder `{root}` has no runs (those of a folder `records` below it are not counted). "
                       "`analog-glue train …` makes one.")  # fmt: skip
@@ -163,11 +177,15 @@ def _list_runs(root: Path) -> int:
                 print(f"  {extraction.name}: {extraction.best_score}")
         ablations: dict[Path, list[str]] = {}  # folder around their parts → status of each
         for below in below_of[folder]:
+            rows: list[Measurement] | None = None
+            with leaving_out(left_out, below / RESULTS_FILE):
+                rows = [row for row in ResultsFile(below).rows() if row.headline]
+            if rows is None:
+                continue
             name = below.relative_to(folder)  # of a sweep of a tuned checkpoint that of both
             if what := {"diagnose": "what its tiles lose", "tune": "a tuned checkpoint"}.get(str(runs[below].get("command"))):
                 print(f"  {status_of(below):11} {name}: {what}")
                 continue
-            rows = [row for row in ResultsFile(below).rows() if row.headline]
             if any(row.ablation for row in rows):
                 ablations.setdefault(below.parent, []).append(status_of(below))
                 continue
@@ -183,4 +201,4 @@ def _list_runs(root: Path) -> int:
     for folder, said in arrays.items():
         print(f"{status_of(folder):11} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")
-    return DONE
+    return _said(left_out)

@@ -38,6 +38,7 @@ class Report:
 
     paths: list[Path]
     markdown: str
+    left_out: list[str]  # runs that could not be read, and why
 
 
 def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None) -> Report:
@@ -58,6 +59,8 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
     measured = find_measured(root)
     rows = measured.rows
     if not rows and in_situ is None:
+        if measured.left_out:
+            raise UserError("\n".join(measured.left_out))
         raise UserError(
             f"Argument `root` must hold a results.csv or learning_curve.csv with measured scores, but `{root}` has none at "
             "or below it (`records` not counted). Name the folder that `analog-glue train` or `analog-glue evaluate` wrote to, "
@@ -128,7 +131,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
     folder = Path(out) if out is not None else root / "tables"
     for name, data in sorted(content.items()):
         write_bytes_atomic(folder / name, data)
-    return Report(paths=[folder / name for name in sorted(content)], markdown=report)
+    return Report(paths=[folder / name for name in sorted(content)], markdown=report, left_out=measured.left_out)
 
 
 def _set(chapter: Chapter, markdown: list[str], latex: list[str], content: dict[str, bytes]) -> None:

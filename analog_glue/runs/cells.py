@@ -14,12 +14,19 @@ Cells = dict[str, str]  # one line of a csv file: column → text
 
 
 def read_cells(file: Path | str) -> list[Cells]:
-    """Every line of a csv file; none where there is no such file."""
+    """Every line of a csv file; none where there is no such file.
+
+    Raises:
+        ValueError: A file that does not end with a whole line, or a line with more or fewer cells than there are columns.
+    """
     try:
-        with Path(file).open(encoding="utf-8", newline="") as lines:
-            return list(csv.DictReader(lines))
+        text = Path(file).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    columns, *lines = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    if (text and not text.endswith("\n")) or any(len(line) != len(columns) for line in lines):
+        raise ValueError(f"{Path(file).name} is cut off or has lines of another length than its header")
+    return [dict(zip(columns, line, strict=True)) for line in lines]
 
 
 def write_cells(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:

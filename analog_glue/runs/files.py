@@ -32,10 +32,10 @@ def write_json_atomic(path: Path | str, content: Mapping[str, Any]) -> None:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """What a JSON file says; nothing where it is not there, not whole or no JSON object."""
+    """What a JSON file says; nothing where it is not there, cannot be read, or is not whole or no JSON object."""
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, UnicodeDecodeError):
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
         return {}
     return said if isinstance(said, dict) else {}
 

@@ -154,10 +154,14 @@ class ResultsFile:
     def _read(self) -> tuple[list[Measurement], dict[str, list[str]]]:
         """The rows, and the cells of unknown columns by name, one for each row."""
         try:
-            text = self.path.read_text(encoding="utf-8")
+            return _parse(self.path.read_text(encoding="utf-8"), self.path)
         except FileNotFoundError:
             return [], {}
-        return _parse(text, self.path)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UserError(
+                f"File `{self.path}` must be a table of scores, but cannot be read ({type(error).__name__}: {error}). "
+                "Move it away and measure again."
+            ) from None
 
     def append(self, measured: Iterable[Measurement]) -> int:
         """Add rows, all or none of them, and return how many were new.

@@ -18,10 +18,14 @@ from analog_glue.in_situ.reports.sweeps import axis_sweeps
 from analog_glue.reports.grids import GLUE, NAMES, NO_DEVICE, Chapter
 
 
-def chapter(root: Path | str) -> Chapter | None:
-    """Everything that the in-situ runs and extractions below `root` show; None where there are none."""
-    runs = [run for run in find_runs(root) if run.curve]
-    errors = find_array_errors(root)
+def chapter(root: Path | str, left_out: list[str] | None = None) -> Chapter | None:
+    """Everything that the in-situ runs and extractions below `root` show; None where there are none.
+
+    Args:
+        left_out: Takes the runs whose files cannot be read, and why; None: the first of them is raised.
+    """
+    runs = [run for run in find_runs(root, left_out) if run.curve]
+    errors = find_array_errors(root, left_out)
     if not runs and not errors:
         return None
     made, published = Chapter(), published_lines()

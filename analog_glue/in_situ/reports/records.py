@@ -21,6 +21,7 @@ from analog_glue.reports.grids import NO_DEVICE
 from analog_glue.runs.cells import Cells, read_cells
 from analog_glue.runs.files import read_json
 from analog_glue.runs.folder import files_of_runs
+from analog_glue.runs.spoiled import leaving_out
 
 TEST_PART = "task.test_"  # settings that say which part of the test set is scored between epochs
 
@@ -99,48 +100,64 @@ class InSituRun:
         return f"epoch {last['epoch']:.0f} of {self.epochs}: {scores}"
 
 
-def find_runs(root: Path | str) -> list[InSituRun]:
-    """Every in-situ run at or below `root`, in the order of the paths; runs of other trainings are left out."""
+def find_runs(root: Path | str, left_out: list[str] | None = None) -> list[InSituRun]:
+    """Every in-situ run at or below `root`, in the order of the paths; runs of other trainings are left out.
+
+    Args:
+        left_out: Takes the runs whose files cannot be read, and why; None: the first of them is raised.
+    """
     runs = []
     for file in files_of_runs(root, CONFIG):
-        folder, config = file.parent, read_json(file)
-        if "periphery" not in (config.get("training") or {}):  # of pulsed arrays
-            continue
-        run = read_json(folder / RUN)
-        choices = run.get("choices") or {}
-        chosen: dict[str, object] = {}
-        for group in ("task", "model", "device", "training"):
-            used = group != "device" or choices.get("device") != NO_DEVICE
-            if used and isinstance(config.get(group), dict):
-                counts = {name: v for name, v in config[group].items() if name not in CHANGES_NOTHING.get(group, ())}
-                chosen |= {f"{group}.{name}": v for name, v in _flat(counts).items() if v is not None}
-        curve = [{name: _number(cell) for name, cell in cells.items()} for cells in read_cells(folder / CURVE)]
-        if not any(name.startswith(TEST_PART) for name in chosen):
-            curve = [row | {"whole_test_set": 1.0} for row in curve]
-        data = run.get("data") or {}
-        runs.append(
-            InSituRun(
-                folder=folder,
-                task=str(choices.get("task", config["task"].get("name", ""))),
-                device=str(choices.get("device", "")),
-                training=str(choices.get("training", "")),
-                model=str(choices.get("model", "")) if isinstance(config.get("model"), dict) else "",
-                seed=int(config.get("seed", 0)),
-                settings=chosen | {"data": str(data.get("without_seed") or data.get("fingerprint", ""))[:6]},
-                epochs=int(config["training"].get("epochs", 0)),
-                curve=curve,
-                extractions=[_extraction(record) for record in sorted(folder.glob(f"*/{EXTRACTION}"))],
-            )
-        )
+        with leaving_out(left_out, file):
+            runs += [run] if (run := _run(file)) is not None else []
     return runs
 
 
-def find_array_errors(root: Path | str) -> list[tuple[Cells, list[Cells]]]:
-    """Of every random array at or below `root`: what was chosen of it, in words, and the rows of its `extraction_error.csv`."""
+def _run(file: Path) -> InSituRun | None:
+    """Of its configuration `file` and what lies beside it; None for a run of another training."""
+    folder, config = file.parent, read_json(file)
+    if "periphery" not in (config.get("training") or {}):  # of pulsed arrays
+        return None
+    run = read_json(folder / RUN)
+    choices = run.get("choices") or {}
+    chosen: dict[str, object] = {}
+    for group in ("task", "model", "device", "training"):
+        used = group != "device" or choices.get("device") != NO_DEVICE
+        if used and isinstance(config.get(group), dict):
+            counts = {name: v for name, v in config[group].items() if name not in CHANGES_NOTHING.get(group, ())}
+            chosen |= {f"{group}.{name}": v for name, v in _flat(counts).items() if v is not None}
+    curve = [{name: _number(cell) for name, cell in cells.items()} for cells in read_cells(folder / CURVE)]
+    if any(not {"epoch", "train_loss"} <= row.keys() for row in curve):
+        raise ValueError(f"{CURVE} must have the columns epoch and train_loss")
+    if not any(name.startswith(TEST_PART) for name in chosen):
+        curve = [row | {"whole_test_set": 1.0} for row in curve]
+    data = run.get("data") or {}
+    return InSituRun(
+        folder=folder,
+        task=str(choices.get("task", config["task"].get("name", ""))),
+        device=str(choices.get("device", "")),
+        training=str(choices.get("training", "")),
+        model=str(choices.get("model", "")) if isinstance(config.get("model"), dict) else "",
+        seed=int(config.get("seed", 0)),
+        settings=chosen | {"data": str(data.get("without_seed") or data.get("fingerprint", ""))[:6]},
+        epochs=int(config["training"].get("epochs", 0)),
+        curve=curve,
+        extractions=[_extraction(record) for record in sorted(folder.glob(f"*/{EXTRACTION}"))],
+    )
+
+
+def find_array_errors(root: Path | str, left_out: list[str] | None = None) -> list[tuple[Cells, list[Cells]]]:
+    """Of every random array at or below `root`: what was chosen of it, in words, and the rows of its `extraction_error.csv`.
+
+    Args:
+        left_out: See `find_runs`.
+    """
     found = []
     for file in files_of_runs(root, ARRAY_ERROR):
-        chosen = (read_json(file.with_name(RUN)).get("extract") or {}).get("array") or {}
-        found.append(({name: in_words(value) for name, value in _flat(chosen).items()}, read_cells(file)))
+        with leaving_out(left_out, file):
+            chosen = (read_json(file.with_name(RUN)).get("extract") or {}).get("array") or {}
+            rows = [{**cells, "products": str(int(cells["products"])), "error": cells["error"]} for cells in read_cells(file)]
+            found.append(({name: in_words(value) for name, value in _flat(chosen).items()}, rows))
     return found
 
 
@@ -162,10 +179,10 @@ def _extraction(file: Path) -> Extraction:
         products=int(record.get("products", 0)),
         epoch=int(record.get("epoch", 0)),
         time=float(record.get("time") or 0),
-        scores=record.get("scores") or {},
+        scores={name: {metric: float(v) for metric, v in of.items()} for name, of in (record.get("scores") or {}).items()},
         pruning=read_cells(file.with_name(PRUNING)),
         perturbation=read_cells(file.with_name(PERTURBATION)),
-        averaged=record.get("averaged") or [],
+        averaged=[dict(mean) for mean in record.get("averaged") or []],
     )
 
 
