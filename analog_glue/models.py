@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from analog_glue import seeding
 from analog_glue.classes import fit_head, name_classes, output_layer
 from analog_glue.errors import UserError, require_argument
+from analog_glue.runs.files import read_json
 from analog_glue.runs.model_files import (
     CONFIG_FILE,
     DROPOUT_FIELDS,
@@ -309,6 +310,26 @@ def _check_folder(folder: Path, setting: str) -> None:
             f"Setting `{setting}` must be a folder with {CONFIG_FILE}, {WEIGHTS_FILE} and a tokenizer, "
             f"but {folder} lacks {' and '.join(missing)}.{_conversion(folder) if WEIGHTS_FILE in missing else ''}"
         )
+    if code := _code_of_its_own(folder):
+        raise UserError(
+            f"Setting `{setting}` must be a folder whose model transformers knows, but {folder} names code of its own: {code}. "
+            "Code that comes with a model is never run here. Choose another model."
+        )
+
+
+def _code_of_its_own(folder: Path) -> str:
+    """What a folder wants to be run for its architecture or its tokenizer, where the library has no class for it; else ""."""
+    for name, kinds in ((CONFIG_FILE, ("AutoConfig", "AutoModel")), ("tokenizer_config.json", ("AutoTokenizer",))):
+        said = read_json(folder / name)
+        named = said.get("auto_map")
+        if not isinstance(named, dict) or not any(str(kind).startswith(kinds) for kind in named):
+            continue
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+        kind = read_json(folder / CONFIG_FILE).get("model_type")
+        if kind not in CONFIG_MAPPING_NAMES:
+            return f"`auto_map` in {name}, model_type {kind}"
+    return ""
 
 
 def _conversion(folder: Path) -> str:
@@ -337,7 +358,7 @@ def _from_folder(
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if num_labels is not None:
         # Set before the weights are read; the setter also drops the class names of another task.
         config.num_labels = num_labels
@@ -351,6 +372,7 @@ def _from_folder(
             dtype=torch.float32,  # not the checkpoint's own: these are master weights
             attn_implementation=attention_of(config),
             local_files_only=True,
+            trust_remote_code=False,  # None would ask on a terminal
             use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -373,7 +395,7 @@ def _with_head(
     """The model of a folder with the head of a task, what to say of a head that the folder holds, whether it is a new one."""
     from transformers import AutoConfig
 
-    theirs: dict[int, str] = AutoConfig.from_pretrained(folder, local_files_only=True).id2label or {}
+    theirs: dict[int, str] = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).id2label or {}
     model, new = _from_folder(folder, num_labels, dropout, setting, seed)
     head = output_layer(model)
     of_head = {f"{head[0]}.{name}" for name, _ in head[1].named_parameters()} if head else set()
@@ -457,7 +479,7 @@ def _tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     accepted = inspect.signature(model.forward).parameters
     segments = "token_type_ids" in accepted and getattr(model.config, "type_vocab_size", 0) > 1
     tokenizer.model_input_names = ["input_ids", *(["token_type_ids"] if segments else []), "attention_mask"]

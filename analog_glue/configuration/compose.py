@@ -262,10 +262,43 @@ class Composer:
             ]
             kept = dict.fromkeys(line.strip() for line in lines if line.strip() and "object_type" not in line)
             raise UserError(" ".join(kept)) from None
+        _refuse_code(composed.hydra)
         runtime = composed.hydra.runtime
         with read_write(composed), open_dict(composed):
             del composed["hydra"]
         return Base(composed, runtime)
+
+
+# Hydra builds these of any class that a configuration names, and so would run any code.
+OF_SWEEPS = {
+    "launcher": (
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+        "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+        "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+        "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+    ),
+    "sweeper": ("hydra._internal.core_plugins.basic_sweeper.BasicSweeper",),
+}
+OF_LOGGING = ("formatters", "filters", "handlers", "loggers")
+
+
+def _refuse_code(hydra: DictConfig) -> None:
+    """Raises UserError where what a configuration says to Hydra itself would run code or change the environment."""
+    for part, known in OF_SWEEPS.items():
+        named = OmegaConf.select(hydra, f"{part}._target_")
+        if named not in known:
+            names = ", ".join(target.rpartition(".")[2] for target in known)
+            raise UserError(
+                f"Setting `hydra.{part}._target_` must be one of {names}, but is {named!r}. A configuration may come from "
+                f"others, and no other code is run for it. Choose with hydra/{part}=…"
+            )
+    empty = ["callbacks", "job.env_set", *(f"{name}_logging.{part}" for name in ("job", "hydra") for part in OF_LOGGING)]
+    for key in empty:
+        if OmegaConf.select(hydra, key):
+            raise UserError(
+                f"Setting `hydra.{key}` must be empty, but is not: it would run code of the configuration, or change the "
+                "environment. Leave it out."
+            )
 
 
 def _only_changes(override: Override, config: DictConfig) -> bool:

@@ -64,6 +64,7 @@ def replacing(path: Path, folder: int) -> Iterator[Path]:
     """A file to write beside `path`, which takes its place at the end; nothing is left of it where that fails."""
     # One fixed name per target: what a killed process leaves is overwritten by the next one.
     partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)  # also a link, which would lead the writer elsewhere
     try:
         yield partial
         with partial.open("rb") as file:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from analog_glue.errors import UserError
 from analog_glue.runs.files import read_json, write_json_atomic
@@ -53,7 +53,17 @@ def read_run(folder: Path, setting: str) -> dict[str, Any]:
             f"Setting `{setting}` must be the folder of a finished training run (with {RUN_FILE}), but is "
             f"{str(folder)!r}. `analog-glue list runs` shows them."
         )
-    return read_json(folder / RUN_FILE)
+    run = read_json(folder / RUN_FILE)
+    name = run.get("name")
+    parts = (
+        Path(name).parts if isinstance(name, str) else ()
+    )  # of a tuned checkpoint two, below `output_root` where its sweeps go
+    if not 1 <= len(parts) <= 2 or ".." in parts or Path(*parts).is_absolute():
+        raise UserError(
+            f"File `{folder / RUN_FILE}` must name its run by one word, but `name` is {run.get('name')!r}, which would write "
+            f"elsewhere. Write the folder's own name there: {folder.name}."
+        )
+    return run
 
 
 def forget(folder: Path) -> None:
@@ -136,7 +146,7 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
         UserError: `alone`, and another process works in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    with _opened(folder / LOCK) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
         except BlockingIOError:
@@ -150,6 +160,22 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
             for left in folder.glob(".*.partial"):  # of a process that was killed while it wrote
                 left.unlink(missing_ok=True)
         yield
+
+
+def _opened(lock: Path) -> IO[str]:
+    """The file to lock, whose content is nothing; one that is a link belongs to somebody else and is not followed.
+
+    Raises:
+        UserError: It is a link.
+    """
+    try:
+        return os.fdopen(os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o644), "r+")
+    except OSError as error:
+        if not lock.is_symlink():
+            raise
+        raise UserError(
+            f"File `{lock}` must be a file of the run's folder, but is a link elsewhere. Remove it ({error.strerror})."
+        ) from None
 
 
 def status_of(folder: Path) -> str:
