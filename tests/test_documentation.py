@@ -147,7 +147,7 @@ def on_paper(folder: Path, *words: str) -> Path:
     folder.mkdir()
     kept = {name: config[name] for name in ("task", "model", "device", "training", "seed", "data")}
     (folder / "run_config.json").write_text(json.dumps(kept))
-    (folder / "run.json").write_text(json.dumps({"status": "done", "command": "train"}))
+    (folder / "run.json").write_text(json.dumps({"status": "done", "command": "train", "name": folder.name}))
     return folder
 
 
