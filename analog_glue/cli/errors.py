@@ -1,5 +1,6 @@
 """Exit codes, and how an error is told: a message where the user can mend it, else its trace."""
 
+import errno
 import os
 import sys
 import traceback
@@ -16,12 +17,23 @@ def print_wrong(message: str) -> int:
 
 def report_error(error: Exception) -> int:
     """Print an error, as one message where the user can mend it and else with its trace; its exit code."""
-    told = isinstance(error, UserError)
+    told = str(error) if isinstance(error, UserError) else _of_the_disk(error)
     if told and os.environ.get("ANALOG_GLUE_TRACE") != "1":
-        print(error, file=sys.stderr)
+        print(told, file=sys.stderr)
     else:
         traceback.print_exception(error)
-    return WRONG if told else FAILED
+    return WRONG if isinstance(error, UserError) else FAILED
+
+
+def _of_the_disk(error: Exception) -> str:
+    """A file that cannot be written, in words; "" for any other error."""
+    about = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+    if not isinstance(error, OSError) or error.errno not in about or error.filename is None:
+        return ""
+    return (
+        f"File {error.filename} cannot be written: {error.strerror}. What was finished before is kept. "
+        "Make room or give another `output_root`, and run the same command again."
+    )
 
 
 def first_line(error: Exception) -> str:

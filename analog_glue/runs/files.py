@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,10 +72,27 @@ def replacing(path: Path, folder: int) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
+        there = partial.stat().st_size if partial.is_file() else 0
         partial.unlink(missing_ok=True)
+        if (number := _no_room(error)) is not None:
+            disk = os.statvfs(path.parent)
+            written, free = there / 2**20, disk.f_bavail * disk.f_frsize / 2**20
+            told = f"{os.strerror(number)}: {written:.1f} MiB were written, {free:.1f} are free"
+            raise OSError(number, told, str(path)) from error
         raise
     os.fsync(folder)  # the new name, too, must survive a loss of power
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _no_room(error: BaseException) -> int | None:
+    """The number of an error that says that a file does not fit; safetensors says so in words alone."""
+    if isinstance(error, OSError):
+        return error.errno if error.errno in NO_ROOM else None
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found and int(found[1]) in NO_ROOM else None
 
 
 def _plain(value: Any) -> Any:
