@@ -171,6 +171,8 @@ def stand_in(words: list[str], runs: dict[str, Path]) -> list[str]:
         if key == "checkpoint" or (key == "training.start_from" and "…" in value):
             kind = "extraction" if "/extraction" in value else "in situ" if words[0] == "extract" else "pcm"
             said.append(f"{key}='{runs[kind]}'")
+        elif key == "task" and "checkpoint=my_folder" in words:
+            continue  # what stands for the folder of another program is a run here, which knows its task
         elif key != "runtime.jobs":
             said.append("seed=0" if key == "seed" else word)
     return said

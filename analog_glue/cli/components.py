@@ -142,6 +142,11 @@ def _take_over(config: dict[str, Any], composed: "Composed", command: str) -> Pa
         folder = checkpoint
         trained, groups = checkpoint_config(checkpoint), ["task"]
         groups += ["attention"] if config["attention"] is None else []
+    if config["task"] is not None:
+        raise UserError(
+            f"Setting `task` must be left out for a run of analog-glue, which knows its own, but is {composed.choices['task']}."
+            f" {typed('checkpoint', checkpoint)} says enough."
+        )
     config |= {group: trained[group] for group in groups if group in trained}
     settings.data.root = settings.data.root or trained.get("data", {}).get("root")
     return folder

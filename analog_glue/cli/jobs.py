@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analog_glue.cli.components import Components, build_components
+from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run
 from analog_glue.errors import require
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     Returns:
         The folder of the run.
     """
+    if is_elsewhere(composed) and command in ("evaluate", "tune", "diagnose"):
+        taken_in = as_training(composed)
+        if composed.settings.dry_run:
+            return run_job(taken_in, "train", overrides)
+        job = _prepare(taken_in, "train", overrides, build_components(taken_in, "train", []))
+        job.run()
+        return run_job(on_the_run(composed, job.folder), command, overrides)
     components = build_components(composed, command, overrides)
     in_situ = command == "extract" or "device" in components.parts
     chooses = command == "train" and not in_situ
@@ -81,7 +89,7 @@ def _also(composed: "Composed", command: str, in_situ: bool) -> dict[str, "Compo
 def _of_weights(composed: "Composed", checkpoint: Path) -> "Composed":
     """The job as `evaluate` of weights that are there: trained and chosen among seeds already, measured anew by nobody."""
     settings = replace(composed.settings, checkpoint=str(checkpoint), best_of=1, model=None, device=None, training=None)
-    config = composed.config | dict.fromkeys(("model", "device", "training"))
+    config = composed.config | dict.fromkeys(("task", "model", "device", "training"))
     return replace(composed, settings=settings, config=config)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analog_glue.cli.components import build_components
+from analog_glue.cli.elsewhere import as_training, is_elsewhere
 from analog_glue.cli.errors import DONE, FAILED, first_line, report_error
 from analog_glue.cli.jobs import run_job
 from analog_glue.errors import UserError
@@ -115,7 +116,10 @@ def run_command(command: str, words: list[str]) -> int:
         run_job(composed[0], command, [word for word in overrides if not word.startswith("hydra.")])
         return DONE
     for job, own in zip(composed, jobs, strict=True):  # all that can be said without running is said before the first runs
-        build_components(job, command, own)
+        if is_elsewhere(job) and command != "train":
+            build_components(as_training(job), "train", [])
+        else:
+            build_components(job, command, own)
     if all(job.settings.dry_run for job in composed):
         return _describe_all(composed, command, jobs)
     folder = _sweep_folder(composed[0].settings.output_root, command, jobs)

@@ -202,8 +202,8 @@ class Composer:
     def _option_problem(self, override: Override, chosen: DictConfig) -> str | None:
         group, option = override.key_or_group, override.value()
         if group not in chosen:
-            trained = "Task, model and training come"
-            come = {"evaluate": trained, "diagnose": trained, "extract": "Everything comes"}.get(self.command)
+            trained = "Model and training come"
+            come = {"evaluate": trained, "tune": trained, "diagnose": trained, "extract": "Everything comes"}.get(self.command)
             why = f" {come} with the checkpoint." if come else ""
             groups = ", ".join(self._groups(chosen))
             only = f", only {groups}" if groups else ""

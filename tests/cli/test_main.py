@@ -247,7 +247,7 @@ def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
         (["extract", "checkpoint=tests"], ["`checkpoint`", "an in-situ run", "'tests'"]),
         (["extract", "task=rte", "checkpoint=x"], ["`task`", "comes with the checkpoint"]),
         (["extract", "checkpoint=x", "extract.inputs=sine"], ["`extract.inputs`", "uniform or one_hot", "'sine'"]),
-        (["evaluate", "task=rte", "checkpoint=x"], ["`task`", "noise, tile", "come with the checkpoint"]),
+        (["evaluate", "model=tiny", "checkpoint=x"], ["`model`", "noise, tile", "come with the checkpoint"]),
         (["train", "-m", "--cfg", "job"], ["--cfg", "-m"]),
         (["tables", "--foo"], ["--foo", "--help"]),
         (["list", "foo"], ["foo", "options", "runs"]),
