@@ -134,6 +134,7 @@ class Evaluation:
         require(len(self.compensation) > 0, "evaluation.compensation", "be [true], [false] or [true,false]", [])
         twice = len(set(self.also)) < len(self.also)
         require(not twice, "evaluation.also", "name every option of `noise` once", list(self.also))
+        require(self.chip_seed >= 0, "evaluation.chip_seed", "be at least 0", self.chip_seed)
         require(self.chips_per_pass >= 1, "evaluation.chips_per_pass", "be at least 1", self.chips_per_pass)
         known = ("extracted", "averaged")
         require(self.weights in known, "evaluation.weights", f"be one of {', '.join(known)}", self.weights)
@@ -237,3 +238,4 @@ class RunSettings:
         self.output_root = without_tilde(self.output_root)
         self.checkpoint = without_tilde(self.checkpoint)
         require(self.best_of >= 1, "best_of", "be at least 1", self.best_of)
+        require(self.seed >= 0, "seed", "be at least 0", self.seed)

@@ -30,7 +30,7 @@ from analog_glue.nn.attention_interface import products_of, require_supported
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.periphery import LayerPeriphery
-from analog_glue.nn.placement import Placement
+from analog_glue.nn.placement import Placement, clipped_weights
 from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
 from analog_glue.runs.configuration import config_of, scalars
@@ -252,6 +252,8 @@ def sweep(
     else:
         if not known and (nearest := nearest_run(root, stem, asked.identity)):
             log(nearest)
+        if clipped := clipped_weights(subject.model, placement):
+            log(clipped)
         model, periphery, source = subject.periphery(subject.model.to(computation.where))
         ranges = {name: p.input_range.tolist() for name, p in periphery.items()}
         configs = {

@@ -21,7 +21,7 @@ from analog_glue.kernels.block_product import Float32Product
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.calibration import calibrate_input_ranges
 from analog_glue.nn.hardware import Hardware
-from analog_glue.nn.placement import Placement, beside_tiles
+from analog_glue.nn.placement import Placement, beside_tiles, clipped_weights
 from analog_glue.reports.figures import time_label
 from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
@@ -50,6 +50,8 @@ def describe(job: TrainingJob | EvaluationJob) -> str:
         f"{_words(evaluation.compensation) if drifts else 'off: no drift'}) = {scores:,} scores"
     )
     lines.append(f"Output     {job.folder}")
+    if clipped := clipped_weights(job.loaded.model, placement):
+        lines.append(f"Clipped    {clipped}")
     lines += ["", *_tile_lines(placement), "", *_noise_lines(_probe(job), placement.hardware.crossbar, drifts)]
     return "\n".join(lines)
 

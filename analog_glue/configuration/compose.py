@@ -12,7 +12,8 @@ Only this room and `cli` know Hydra; a notebook calls the classes directly.
 
 import copy
 import importlib.resources
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from analog_glue.configuration.build import own_class
 from analog_glue.configuration.wording import (
@@ -42,7 +43,7 @@ from analog_glue.configuration.wording import (
     type_words,
     unknown_key,
 )
-from analog_glue.errors import UserError
+from analog_glue.errors import UserError, require
 from analog_glue.settings import RunSettings, quoted
 
 HYDRA_VERSION = "1.3"
@@ -301,6 +302,18 @@ def _refuse_code(hydra: DictConfig) -> None:
             )
 
 
+def _numbers(node: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every number below a node, with its full key."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _numbers(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _numbers(value, key)
+    elif isinstance(node, float):
+        yield key, node
+
+
 def _only_changes(override: Override, config: DictConfig) -> bool:
     """Whether an override gives a plain value to a key that is there: Hydra would set it too, and do nothing else."""
     parent = OmegaConf.select(config, override.key_or_group.rpartition(".")[0] or override.key_or_group)
@@ -328,9 +341,14 @@ def composed_job(config: DictConfig, runtime: Any) -> Composed:
     try:
         settings = OmegaConf.to_object(config)
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
+    except MissingMandatoryValue as error:
         raise UserError(f"Setting `{error.full_key}` must be given. Write {error.full_key}=value.") from None
+    except OmegaConfBaseException as error:
+        said = str(error).splitlines()[0]
+        raise UserError(f"Setting `{error.full_key}` must be a value or refer to one, but: {said}.") from None
     assert isinstance(settings, RunSettings) and isinstance(resolved, dict)
+    for key, value in _numbers(resolved):
+        require(math.isfinite(value), key, "be a finite number", value)
     chosen = {group: str(runtime.choices[group]) for group in GROUPS if runtime.choices.get(group) is not None}
     folders = tuple(Path(source.path) for source in runtime.config_sources if source.schema == "file")
     return Composed(settings, {str(k): v for k, v in resolved.items()}, chosen, folders)

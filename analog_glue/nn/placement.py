@@ -42,6 +42,21 @@ class Placement:
         return replace(self, hardware=replace(self.hardware, device=device))
 
 
+def clipped_weights(model: nn.Module, placement: Placement) -> str:
+    """What `tile.scale_per=none` cuts off weights that are not normalised, in words; "" where it cuts nothing."""
+    if placement.hardware.crossbar.scale_per != "none":
+        return ""
+    sizes = [layer.weight.detach().abs() for layer in placement.layers(model).values()]
+    beyond, largest = sum(int((size > 1).sum()) for size in sizes), max(float(size.max()) for size in sizes)
+    if not beyond:
+        return ""
+    share = 100 * beyond / sum(size.numel() for size in sizes)
+    return (
+        f"{beyond:,} weights ({share:.2g} %) are larger than 1, up to {largest:.3g}, and are clipped there: tile.scale_per=none "
+        "takes them for normalised; column or tile gives them a digital scale"
+    )
+
+
 def beside_tiles(model: nn.Module) -> str:
     """The matrix products that no tile can take, since they are no `nn.Linear`: "8 Conv1D (99.6 % of …)"; "" without any.
 

@@ -121,7 +121,8 @@ class GlueTask(Task):
         columns: dict[str, list] = {name: [] for name in (*self.sentence_columns, "label")}
         for file in files:
             try:
-                dataset = Dataset(ParquetFile(file).read())  # from_parquet has a cache, which a replaced file can deceive
+                table = ParquetFile(file).read()
+                dataset = Dataset(table)  # from_parquet has a cache, which a replaced file can deceive
             except (ArrowInvalid, OSError, ValueError) as error:
                 raise UserError(f"File {file} must be a parquet file and must hold examples, but: {error}") from error
             if missing := [name for name in columns if name not in dataset.column_names]:
@@ -131,7 +132,8 @@ class GlueTask(Task):
                 )
             self._check_class_names(file, dataset.features["label"])
             for name, values in columns.items():
-                values.extend(dataset[name])
+                read = _texts if name in self.sentence_columns else _numbers
+                values.extend(read(file, name, table.column(name)))
         self._check_rows(files[0], columns)
         texts = list(zip(*(columns[name] for name in self.sentence_columns), strict=True))
         return Split(texts=texts, labels=columns["label"])
@@ -157,6 +159,34 @@ class GlueTask(Task):
         if wrong:
             hidden = " Labels of -1 are hidden ones: a test split cannot be scored." if -1 in wrong else ""
             raise UserError(f"File {file} must have labels {allowed}, but has {wrong[:5]}.{hidden}")
+
+
+def _texts(file: Path, name: str, column: Any) -> list[str | None]:
+    """The cells of a column of text, or of bytes that are text; raises UserError where they are not."""
+    from pyarrow import binary, types
+
+    if not any(fits(column.type) for fits in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)):
+        raise UserError(f"File {file} must hold text in the column {name}, but holds {column.type}.")
+    found: list[str | None] = []
+    # A string of parquet need not be text in UTF-8, and pyarrow tells it only when a cell is read.
+    for row, cell in enumerate(column.cast(binary()).to_pylist()):
+        try:
+            found.append(None if cell is None else cell.decode())
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"File {file} must hold text in UTF-8, but column {name}, row {row} (the first is 0) is not: "
+                f"byte {cell[error.start : error.start + 1]!r} at position {error.start}. Save it anew in UTF-8."
+            ) from None
+    return found
+
+
+def _numbers(file: Path, name: str, column: Any) -> list[Any]:
+    """The cells of a column of numbers; raises UserError where it has others."""
+    from pyarrow import types
+
+    if not any(fits(column.type) for fits in (types.is_integer, types.is_floating, types.is_boolean, types.is_null)):
+        raise UserError(f"File {file} must hold numbers in the column {name}, but holds {column.type}.")
+    return list(column.to_pylist())
 
 
 def _files_of(folder: Path, split: str) -> list[Path]:

@@ -203,3 +203,21 @@ def test_a_setting_as_it_is_printed_comes_through_the_shell_and_hydra(value):
     (word,) = shlex.split(typed("checkpoint", value))
     with Composer("train") as composer:
         assert composer.parse(word).value() == value
+
+
+@pytest.mark.parametrize("word", ["noise.g_max=inf", "evaluation.times=[1,inf]", "training.learning_rate=nan"])
+def test_numbers_are_finite(word):
+    with Composer("train") as composer, pytest.raises(UserError, match=word.partition("=")[0] + "` must be a finite number"):
+        composer.compose(["task=demo", "model=tiny", word])
+
+
+@pytest.mark.parametrize("key", ["seed", "evaluation.chip_seed"])
+def test_seeds_are_no_less_than_0(key):
+    with Composer("train") as composer, pytest.raises(UserError, match=f"`{key}` must be at least 0"):
+        composer.compose(["task=demo", "model=tiny", f"{key}=-1"])
+
+
+def test_a_variable_of_the_environment_that_is_not_set_is_named(monkeypatch):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    with Composer("train") as composer, pytest.raises(UserError, match="`data.root` must be a value.*'NOWHERE' not found"):
+        composer.compose(["task=demo", "model=tiny", "data.root=${oc.env:NOWHERE}"])

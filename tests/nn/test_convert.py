@@ -15,7 +15,7 @@ from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import AnalogLinear
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.periphery import LayerPeriphery
-from analog_glue.nn.placement import Placement
+from analog_glue.nn.placement import Placement, clipped_weights
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.seeding import key
 from analog_glue.tiles.crossbar import Crossbar
@@ -426,3 +426,15 @@ def test_a_clock_names_seed_step_pass_layer_purpose_and_use():
     clock.start(1, "training", 7)
     clock.tick()
     assert clock.key("layer", "noise", 2) == key(1, "training", 7, 0, "layer", "noise", 2)
+
+
+def test_weights_that_a_tile_without_scales_cuts_off_are_told():
+    model = nn.Sequential(nn.Linear(4, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[0.5, -1.0, 1.5, 0.0], [0.0, 0.0, -4.0, 1.0]]))
+
+    def told(**fields):
+        return clipped_weights(model, Placement.of(model, Hardware(PCM(), Crossbar(rows=4, columns=4, **fields))))
+
+    assert told(scale_per="none").startswith("2 weights (25 %) are larger than 1, up to 4, and are clipped")
+    assert told(scale_per="column") == told(scale_per="tile") == ""

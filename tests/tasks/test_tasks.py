@@ -86,6 +86,15 @@ def table(name: str, split: str, n: int, label: int | float | None = None) -> pa
     return data.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
 
+# Cells of a parquet string that are not UTF-8, as a program that copies bytes leaves them.
+LATIN = pa.array([b"good", b"fine", b"caf\xe9", *[b"well"] * 9], pa.binary())
+
+
+def other(data: pa.Table, number: int, column: pa.Array) -> pa.Table:
+    """`data` with another column in the place of one, without the types that the hub's files tell."""
+    return data.set_column(number, data.column_names[number], column).replace_schema_metadata(None)
+
+
 def write(root: Path, name: str, layout: str) -> Path:
     """All splits of a task under `root`, the test split with its hidden labels too."""
     for split in ("train", *validation_splits(name), "test"):
@@ -173,6 +182,11 @@ def test_shards_are_read_in_order_and_a_missing_one_is_an_error(tmp_path):
             ),
             "must number its classes",
         ),
+        (lambda t: other(t, 0, LATIN.view(pa.string())), r"UTF-8, but column sentence1, row 2 .* byte b'\\xe9' at position 3"),
+        (lambda t: other(t, 0, LATIN), "UTF-8, but column sentence1, row 2"),
+        (lambda t: other(t, 1, pa.array(range(12))), "text in the column sentence2, but holds int64"),
+        (lambda t: other(t, 1, pa.array([["a"]] * 12)), "text in the column sentence2, but holds list"),
+        (lambda t: other(t, 2, pa.array(["yes"] * 12)), "numbers in the column label, but holds string"),
     ],
 )
 def test_unusable_files_are_refused_with_their_name(damage, message, tmp_path):
@@ -182,6 +196,19 @@ def test_unusable_files_are_refused_with_their_name(damage, message, tmp_path):
     with pytest.raises(ValueError, match=message) as failure:
         glue("mrpc").load(str(tmp_path))
     assert str(file) in str(failure.value)
+
+
+def test_bytes_that_are_text_are_read_as_text(tmp_path):
+    write(tmp_path, "mrpc", LAYOUTS[0])
+    before = glue("mrpc").load(str(tmp_path))
+    for file in (tmp_path / "mrpc").glob("*.parquet"):
+        columns = pq.read_table(file)
+        for number in (0, 1):
+            kind = pa.binary() if number else pa.large_string()
+            columns = other(columns, number, columns.column(number).cast(kind))
+        pq.write_table(columns, file)
+    after = glue("mrpc").load(str(tmp_path))
+    assert after.train == before.train and after.fingerprint == before.fingerprint
 
 
 def test_a_file_that_was_replaced_is_read_anew_whatever_its_time_says(tmp_path):
