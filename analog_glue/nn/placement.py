@@ -52,8 +52,8 @@ def clipped_weights(model: nn.Module, placement: Placement) -> str:
         return ""
     share = 100 * beyond / sum(size.numel() for size in sizes)
     return (
-        f"{beyond:,} weights ({share:.2g} %) are larger than 1, up to {largest:.3g}, and are clipped there: tile.scale_per=none "
-        "takes them for normalised; column or tile gives them a digital scale"
+        f"{beyond:,} weights ({share:.2g} %) are larger than 1, up to {largest:.3g}, and are clipped there: "
+        "tile.scale_per=none takes them for normalised; column or tile gives them a digital scale"
     )
 
 

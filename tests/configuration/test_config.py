@@ -219,5 +219,5 @@ def test_seeds_are_no_less_than_0(key):
 
 def test_a_variable_of_the_environment_that_is_not_set_is_named(monkeypatch):
     monkeypatch.delenv("NOWHERE", raising=False)
-    with Composer("train") as composer, pytest.raises(UserError, match="`data.root` must be a value.*'NOWHERE' not found"):
+    with Composer("train") as composer, pytest.raises(UserError, match=r"`data.root` must be a value.*'NOWHERE' not found"):
         composer.compose(["task=demo", "model=tiny", "data.root=${oc.env:NOWHERE}"])
