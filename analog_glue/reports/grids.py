@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -115,13 +116,23 @@ def as_text(grid: Grid) -> str:
 
 
 def as_markdown(grid: Grid) -> str:
-    rows = [[cell.replace("|", "\\|") for cell in cells] for cells in [grid.header, *grid.rows]]
+    rows = [[in_markdown(cell) for cell in cells] for cells in [grid.header, *grid.rows]]
     safe = replace(grid, header=rows[0], rows=rows[1:])
     widths = [max(3, width) for width in _widths(safe)]
     lines = ["| " + " | ".join(_aligned(cells, widths)) + " |" for cells in rows]
     rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
-    legend = [*(f"- {line}" for line in grid.legend), ""] if grid.legend else []
-    return "\n".join([f"## {grid.title}", "", *legend, lines[0], rule, *lines[1:], "", grid.note])
+    legend = [*(f"- {_no_tags(line)}" for line in grid.legend), ""] if grid.legend else []
+    return "\n".join([f"## {_no_tags(grid.title)}", "", *legend, lines[0], rule, *lines[1:], "", _no_tags(grid.note)])
+
+
+def in_markdown(cell: str) -> str:
+    """A cell whose names, which may come from a run of somebody else, end no cell and are no HTML."""
+    return _no_tags(cell).replace("|", "\\|")
+
+
+def _no_tags(text: str) -> str:
+    """Without HTML: a `<` that could begin a tag, which no number follows, is written out."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 _LATEX = {
@@ -169,6 +180,9 @@ def as_latex(grid: Grid, label: str) -> str:
     )
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
 def as_csv(records: Sequence[Record]) -> bytes:
     """Records of one kind; floats to six decimals, nothing for what is not known."""
 
@@ -178,7 +192,9 @@ def as_csv(records: Sequence[Record]) -> bytes:
         if isinstance(value, bool):
             return str(value).lower()
         if not isinstance(value, float) or math.isnan(value):
-            return str(value)
+            text = str(value)
+            # A spreadsheet would take it for a formula: a name may come from a run of somebody else.
+            return f"'{text}" if isinstance(value, str) and text[:1] in FORMULA else text
         digits = f"{value:.6f}".rstrip("0").rstrip(".")
         return "0" if digits == "-0" else digits
 

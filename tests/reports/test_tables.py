@@ -16,7 +16,7 @@ from scipy import stats
 from analog_glue.reports.build import build
 from analog_glue.reports.drift import drift_table, panel_of
 from analog_glue.reports.figures import Curve, Level, Panel, drift_figure, time_label
-from analog_glue.reports.grids import GLUE
+from analog_glue.reports.grids import GLUE, Grid, as_csv, as_markdown
 from analog_glue.reports.missing import missing_commands
 from analog_glue.reports.published import published_numbers
 from analog_glue.reports.sections import Training, Variant, pivot
@@ -487,3 +487,13 @@ def test_the_csv_files_hold_plain_numbers_for_other_programs(outputs):
     average = glue[(glue.origin == "measured") & (glue.task == "average") & (glue.kind == "score")]
     assert average[average.label == B.title].value.tolist() == [81.5]
     assert set(glue[glue.origin == "published"].source.isna()) == {False}
+
+
+def test_names_of_others_are_no_html_end_no_cell_and_are_no_formula():
+    grid = Grid("a <b>title</b>", "p < 0.05, <script>x</script>", ["", "a|b"], [["<img src=x>", "1 < 2"]], legend=["<i>"])
+    said = as_markdown(grid)
+    assert "&lt;img src=x>" in said and "&lt;script>" in said and "&lt;i>" in said and "&lt;b>title" in said
+    assert r"a\|b" in said and "1 < 2" in said and "p < 0.05" in said
+    names = ["=1+1", "+x", "-x", "@x", "\tx", "plain", -1.5]
+    rows = as_csv([{"name": name} for name in names]).decode().splitlines()[1:]
+    assert rows == ["'=1+1", "'+x", "'-x", "'@x", "'\tx", "plain", "-1.5"]
