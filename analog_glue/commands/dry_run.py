@@ -25,10 +25,12 @@ from analog_glue.nn.placement import Placement, beside_tiles, clipped_weights
 from analog_glue.reports.figures import time_label
 from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
+from analog_glue.tiles.wires import behind_wires
 
 PROBED_EXAMPLES = 16  # training examples whose activations are looked at
 
 
+WIRES = "wires (not random; of the target weights)"
 PROBED_VECTORS = 256  # input vectors per layer
 
 
@@ -128,6 +130,10 @@ def _noise_lines(probes: list[dict[str, float]], crossbar: Crossbar, drifts: boo
         share = _median([100 * probe[name] / probe["typical"] for probe in probes])
         label = "typical output (rms, median over layers)" if name == "typical" else name
         lines.append(f"{label:<44} {value / lsb:>11.3g} {value:>14.4g} {share:>11.2f} %")
+    if WIRES in probes[0]:
+        shares = sorted(100 * probe[WIRES] / probe["typical"] for probe in probes)
+        span = f"{shares[0]:.2g} to {shares[-1]:.2g} %, in the median {_median(shares):.2g} %"
+        lines.append(f"Wires take {span}, of the output of a layer")
     bound = crossbar.adc_bound / typical
     lines.append(f"ADC: 1 LSB = {lsb:.5g} full-on cells; its bound is {bound:.1f} times the typical output")
     if drifts:
@@ -188,6 +194,10 @@ def _noise_of_layer(
     if crossbar.adc_bits is not None:
         noise["output noise (every vector)"] = crossbar.output_noise * crossbar.adc.lsb
         noise["ADC quantisation"] = crossbar.adc.lsb / math.sqrt(12)
+    if crossbar.wire_resistance > 0:
+        pair = (weights.clamp(min=0) * device.g_max, weights.clamp(max=0).neg() * device.g_max)
+        positive, negative = behind_wires(pair, grid, crossbar.wire_resistance, crossbar.pairs, crossbar.driven, "compiled")
+        noise[WIRES] = rms(Float32Product((positive - negative) / device.g_max - weights).product(padded))
     array = ProgrammedCrossbar.program(weights, device, NormalStream("dry run"))
     spread = device.programming_spread(weights.abs()) * (weights != 0)
     noise["programming noise (once per chip)"] = math.sqrt(

@@ -52,13 +52,13 @@ class ProgrammedLinear(nn.Module):
         self.compensation: Tensor | None = None  # [row blocks, column tiles] of the time that is set
         self.compensated = False
         if hardware.device.drifts:
-            right_after = self._array.weights(0.0, self._noise("1/f noise at the reference"))
+            right_after = self._weights(0.0, self._noise("1/f noise at the reference"))
             self._reference = self._read_out(right_after, key(self._chip_key, "reference read-out"))
 
     def set_time(self, t: float) -> None:
         """Let the devices age to `t` [s] after programming: one frozen draw of 1/f noise, and a compensation read-out."""
         hardware, computation = self.hardware, self.computation
-        weights = self._array.weights(t, self._noise("1/f noise", t))
+        weights = self._weights(t, self._noise("1/f noise", t))
         self._ready = ReadyWeights.of(weights, self.grid, hardware.crossbar, computation.product, computation.kernel)
         if hardware.device.drifts:
             now = self._read_out(weights, key(self._chip_key, "read-out", t))
@@ -115,6 +115,10 @@ class ProgrammedLinear(nn.Module):
     def _read_out(self, weights: Tensor, noise_key: int) -> Tensor:
         kernel, how = self.computation.kernel, self.computation.read_out
         return read_out(weights, self.grid, self.hardware.crossbar, noise_key, kernel, how)
+
+    def _weights(self, t: float, noise: NormalStream) -> Tensor:
+        """Normalised weights [row blocks, columns, rows] at `t` [s], as they act at the ends of the wires."""
+        return self._array.weights_behind(t, noise, self.grid, self.hardware.crossbar, self.computation.kernel)
 
     def _noise(self, *purpose: str | float) -> NormalStream:
         return NormalStream(self._chip_key, *purpose, kernel=self.computation.kernel)

@@ -12,6 +12,7 @@ from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.tiles.converters import ADC, DAC
 from analog_glue.tiles.mapping import TileGrid, conductances_to_weights, weights_to_targets
+from analog_glue.tiles.wires import DRIVEN, PAIRS, behind_wires
 
 FINEST_BITS = 24  # of a converter: a float32 holds no finer codes
 
@@ -27,7 +28,10 @@ class Crossbar:
     adc_bound: float = 10.0  # [full-on cells]
     output_noise: float = 0.5  # [LSB of the ADC] Gaussian, anew at every output
     read_noise: float = 0.0175  # σ_w of the short-term read noise: std σ_w √(Σ|w|x²), anew at every vector
-    ir_drop: float = 0.0  # 1: 0.35 Ω between cross-points (see tiles/ir_drop.py); 0: off
+    ir_drop: float = 0.0  # factor on the toolkit's polynomial for 0.35 Ω and cells of 5 µS (tiles/ir_drop.py); 0: off
+    wire_resistance: float = 0.0  # [Ω] between cross-points, by the devices' own conductances (tiles/wires.py); 0: off
+    pairs: str = "two_arrays"  # where the devices of a pair lie on such wires: two_arrays | side_by_side (rows twice as long)
+    driven: str = "one_end"  # such rows: at one_end | both_ends
     scale_per: str = "column"  # which weights share the digital scale that maps the largest to g_max: column | tile | none
 
     def __post_init__(self) -> None:
@@ -38,7 +42,7 @@ class Crossbar:
             fits = bits is None or 2 <= bits <= FINEST_BITS
             require_argument(fits, name, f"lie in 2 … {FINEST_BITS}, or be null (ideal)", bits)
         require_argument(self.adc_bound > 0, "adc_bound", "be positive [full-on cells]", self.adc_bound)
-        for name in ("output_noise", "read_noise", "ir_drop"):
+        for name in ("output_noise", "read_noise", "ir_drop", "wire_resistance"):
             require_argument(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
         require_argument(
             self.output_noise == 0 or self.adc_bits is not None,
@@ -46,6 +50,11 @@ class Crossbar:
             "be 0 when `adc_bits` is null, because it is counted in LSB of the ADC",
             self.output_noise,
         )
+        one_law = self.ir_drop == 0 or self.wire_resistance == 0
+        require_argument(one_law, "wire_resistance", "be 0 where `ir_drop` is not: each is a law of the same wires",
+                         self.wire_resistance)  # fmt: skip
+        require_argument(self.pairs in PAIRS, "pairs", f"be one of {', '.join(PAIRS)}", self.pairs)
+        require_argument(self.driven in DRIVEN, "driven", f"be one of {', '.join(DRIVEN)}", self.driven)
         require_argument(self.scale_per in ("column", "tile", "none"), "scale_per", "be column, tile or none", self.scale_per)
 
     @property
@@ -73,6 +82,7 @@ class Crossbar:
             "output noise": (self.output_noise > 0, {"output_noise": 0.0}),
             "adc": (self.adc_bits is not None, self._without_adc()),
             "ir drop": (self.ir_drop > 0, {"ir_drop": 0.0}),
+            "wires": (self.wire_resistance > 0, {"wire_resistance": 0.0}),
         }
         return {name: fields for name, (there, fields) in parts.items() if there}
 
@@ -116,6 +126,14 @@ class ProgrammedCrossbar:
         g_active = self.device.conductance(self.active, t, noise)
         g_idle = None if self.idle is None else self.device.conductance(self.idle, t, noise)
         return conductances_to_weights(g_active, g_idle, self.sign, self.device.g_max)
+
+    def weights_behind(self, t: float, noise: NormalStream, grid: TileGrid, crossbar: Crossbar, kernel: str) -> Tensor:
+        """`weights` as the ends of the tiles' wires see them; without resistance they are `weights`, bit for bit."""
+        if crossbar.wire_resistance == 0:
+            return self.weights(t, noise)
+        how = crossbar.wire_resistance, crossbar.pairs, crossbar.driven, kernel
+        positive, negative = behind_wires(self.pair(t, noise), grid, *how)
+        return positive.sub_(negative).div_(self.device.g_max)
 
     def pair(self, t: float, noise: NormalStream) -> tuple[Tensor, Tensor]:
         """(G⁺, G⁻) [µS] at `t` [s], as `weights` combines them."""

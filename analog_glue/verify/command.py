@@ -1,12 +1,13 @@
 """`analog-glue verify`: is the physics right on this machine?
 
-Three groups of checks, each printed with what was measured, what is expected, the tolerance, and a verdict:
+Four groups of checks, each printed with what was measured, what is expected, the tolerance, and a verdict:
 
 1. the laws of the PCM device (σ_prog, mean and spread of ν, Q_s, accumulated 1/f noise) against their closed forms, with
    tolerances of five sampling errors;
 2. the error of whole tiles (programming, drift, compensation, periphery) in one fixed set-up against reference values that
    two independent simulations of the published equations agree on;
-3. with `--against aihwkit`, the laws and the tile product against IBM's toolkit, in distribution; and what pulses, products
+3. resistive wires: Kirchhoff's equations against another solver, and the law that tiles use against them;
+4. with `--against aihwkit`, the laws and the tile product against IBM's toolkit, in distribution; and what pulses, products
    and transfers of in-situ training do, where its C++ tile works.
 """
 
@@ -32,6 +33,7 @@ from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 from analog_glue.tiles.mvm import mvm
 from analog_glue.tiles.operands import ReadyWeights, Scaling
 from analog_glue.verify.check import Check
+from analog_glue.verify.wires import wire_checks
 
 TIMES = {"1 s": 1.0, "1 h": 3600.0, "1 d": 86_400.0, "1 w": 604_800.0, "30 d": 2_592_000.0}  # [s]
 
@@ -216,6 +218,7 @@ def run(against: str | None = None, product: str = "auto", seed: int = 0, quick:
         ("Laws of the PCM device (tolerance: five sampling errors)", device_law_checks(seed, devices, kernel)),
         ("Whole tiles, plain float32 (expected: two independent simulations)", tile_checks("float32", "reference", seed)),
         (f"Whole tiles as runs compute them: {kernel} kernel, {product} product", tile_checks(product, kernel, seed)),
+        ("Wires (expected: badcrossbar; of the law at most a tenth of the loss)", wire_checks(kernel, seed)),
     ]
     left_out = None
     if against is not None:

@@ -12,6 +12,7 @@ from analog_glue.kernels.gaussian import fill_normal
 from analog_glue.tiles import mvm
 from analog_glue.tiles.converters import ADC, DAC
 from analog_glue.verify import command as verify
+from analog_glue.verify import wires
 
 FULL, HALF, RAW, *_ = verify.TILE_SETUPS
 
@@ -124,7 +125,8 @@ def test_one_over_f_noise_of_the_wrong_strength_is_found(monkeypatch, kernel):
 def test_a_failed_check_is_an_exit_status_of_one(monkeypatch):
     wrong = verify.Check("never right", measured=1.0, expected=2.0, tolerance=0.5, unit="µS")
     monkeypatch.setattr(verify, "device_law_checks", lambda *arguments: iter([wrong]))
-    monkeypatch.setattr(verify, "tile_checks", lambda *arguments: iter([]))
+    for group in ("tile_checks", "wire_checks"):
+        monkeypatch.setattr(verify, group, lambda *arguments: iter([]))
     said = []
     assert not verify.run(quick=True, log=said.append)
     (line,) = [line for line in said if "never right" in line]
@@ -136,3 +138,15 @@ def test_a_failed_check_is_an_exit_status_of_one(monkeypatch):
 @pytest.mark.parametrize(("measured", "holds"), [(1.5, True), (2.5, True), (1.49, False), (2.51, False), (float("nan"), False)])
 def test_a_check_holds_within_its_tolerance(measured, holds):
     assert verify.Check("x", measured, 2.0, 0.5, "").holds == holds
+
+
+def test_the_law_of_wires_holds_and_one_that_forgets_the_columns_is_found(monkeypatch, kernel):
+    assert not [check for check in wires.wire_checks(kernel) if not check.holds]
+    law = wires.behind_wires
+
+    def rows_alone(pair, grid, resistance, **how):
+        halved, _ = law(pair, grid, resistance, **how)
+        return (halved * pair[0]).clamp(min=0).sqrt(), pair[1]  # about half of the loss
+
+    monkeypatch.setattr(wires, "behind_wires", rows_alone)
+    assert sum(not check.holds for check in wires.wire_checks(kernel)) == 4
