@@ -90,6 +90,18 @@ def without_time(rows):
     return [vars(row) | {"wall_seconds": 0} for row in rows]
 
 
+def stop_after_five_scores(monkeypatch):
+    append, appended = ResultsFile.append, []
+
+    def stop(self, measured):
+        if len(appended) == 5:
+            raise KeyboardInterrupt
+        appended.append(measured)
+        return append(self, measured)
+
+    monkeypatch.setattr(ResultsFile, "append", stop)
+
+
 # --- one run -------------------------------------------------------------------------------------------
 
 
@@ -218,15 +230,7 @@ def test_more_chips_and_times_add_rows_and_change_none(copy):
 def test_an_interrupted_sweep_continues_where_it_stopped(copy, monkeypatch):
     root, folder, rows = copy
     shutil.rmtree(folder)
-    append, appended = ResultsFile.append, []
-
-    def stop_after_five(self, measured):
-        if len(appended) == 5:
-            raise KeyboardInterrupt
-        appended.append(measured)
-        return append(self, measured)
-
-    monkeypatch.setattr(ResultsFile, "append", stop_after_five)
+    stop_after_five_scores(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         trained(root)
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
@@ -258,15 +262,7 @@ def test_force_trains_and_measures_anew_and_finds_the_same(copy):
 @pytest.mark.slow
 def test_force_that_is_interrupted_is_continued_and_not_begun_again(copy, monkeypatch):
     root, folder, rows = copy
-    append, appended = ResultsFile.append, []
-
-    def stop_after_five(self, measured):
-        if len(appended) == 5:
-            raise KeyboardInterrupt
-        appended.append(measured)
-        return append(self, measured)
-
-    monkeypatch.setattr(ResultsFile, "append", stop_after_five)
+    stop_after_five_scores(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         trained(root, force=True)
     monkeypatch.undo()

@@ -221,3 +221,8 @@ def test_a_variable_of_the_environment_that_is_not_set_is_named(monkeypatch):
     monkeypatch.delenv("NOWHERE", raising=False)
     with Composer("train") as composer, pytest.raises(UserError, match=r"`data.root` must be a value.*'NOWHERE' not found"):
         composer.compose(["task=demo", "model=tiny", "data.root=${oc.env:NOWHERE}"])
+
+
+def test_a_range_that_is_none_is_blamed_itself_and_not_the_step_in_it():
+    with pytest.raises(UserError, match=r"device\.w_max` must be positive"):
+        build({"_target_": "analog_glue.in_situ.devices.soft_bounds.SoftBounds", "w_max": -1.0}, "device")

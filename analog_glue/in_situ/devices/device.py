@@ -100,6 +100,7 @@ class PulsedDevice(ABC):
     drift: Drift = field(default_factory=Drift)  # after training
 
     def __post_init__(self) -> None:
+        require_argument(self.w_max > 0, "w_max", "be positive", self.w_max)
         require_argument(0 < self.dw_min < self.w_max, "dw_min", f"lie between 0 and `w_max` = {self.w_max:g}", self.dw_min)
         for name in ("dw_min_dtod", "dw_min_std", "w_max_dtod", "up_down_dtod"):
             require_argument(getattr(self, name) >= 0, name, "be at least 0", getattr(self, name))
