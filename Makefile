@@ -10,7 +10,7 @@ WORKERS ?= auto
 .PHONY: help demo test lint format clean
 help:
 	@echo "make demo    install, then draw the three drift curves of the demo in $(OUTPUTS)/ (about 3 minutes, 2 cores)"
-	@echo "make test    install with the test tools, then run every test (about 4 minutes, 2 cores)"
+	@echo "make test    install with the test tools, then run every test (about 5 minutes, 2 cores)"
 	@echo "make lint    check style and format with ruff, types with mypy"
 	@echo "make format  let ruff mend style and format"
 	@echo "make clean   remove the environment and the caches; $(OUTPUTS)/ stays"
