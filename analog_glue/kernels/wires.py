@@ -1,13 +1,8 @@
 """Voltage along many wires, compiled: see `tiles.wires.left_of_a_ladder`."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from torch import get_num_threads
 
 from analog_glue.kernels.jit import exact
-from analog_glue.kernels.parallel import run
 
 
 @exact
@@ -35,16 +30,3 @@ def ladder(conductances, segment, both_ends, voltage, first, last):
         for k in range(length):
             before = (segment * before + source[k]) / (segment + load[k])
             voltage[wire, k] = before
-
-
-def share_wires(
-    kernel: Callable[..., None], conductances: np.ndarray, segment: float, both_ends: bool, voltage: np.ndarray, *more: Any
-) -> None:
-    """Every core takes its share of the wires."""
-    wires = len(conductances)
-    size = -(-wires // get_num_threads())
-
-    def share(first: int) -> None:
-        kernel(conductances, segment, both_ends, voltage, first, min(first + size, wires), *more)
-
-    run(share, range(0, wires, size), "cpu")

@@ -55,12 +55,11 @@ def read_run(folder: Path, setting: str) -> dict[str, Any]:
         )
     run = read_json(folder / RUN_FILE)
     name = run.get("name")
-    parts = (
-        Path(name).parts if isinstance(name, str) else ()
-    )  # of a tuned checkpoint two, below `output_root` where its sweeps go
+    # Sweeps go below it in `output_root`; the name of a tuned checkpoint has two parts.
+    parts = Path(name).parts if isinstance(name, str) else ()
     if not 1 <= len(parts) <= 2 or ".." in parts or Path(*parts).is_absolute():
         raise UserError(
-            f"File `{folder / RUN_FILE}` must name its run by one word, but `name` is {run.get('name')!r}, which would write "
+            f"File `{folder / RUN_FILE}` must name its run by one word, but `name` is {name!r}, which would write "
             f"elsewhere. Write the folder's own name there: {folder.name}."
         )
     return run

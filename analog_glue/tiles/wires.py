@@ -61,10 +61,12 @@ def left_of_a_ladder(conductances: Tensor, resistance: float, both_ends: bool) -
 
 @left_of_a_ladder.compiled("cpu")
 def _left_of_a_ladder(conductances: Tensor, resistance: float, both_ends: bool) -> Tensor:
-    from analog_glue.kernels.wires import ladder, share_wires
+    from analog_glue.kernels.weights import share_columns
+    from analog_glue.kernels.wires import ladder
 
-    voltage = torch.empty_like(conductances)
-    share_wires(ladder, conductances.contiguous().numpy(), 1 / resistance, both_ends, voltage.numpy())
+    voltage = torch.empty(conductances.shape, dtype=torch.float64)
+    arrays = conductances.contiguous().numpy(), 1 / resistance, both_ends, voltage.numpy()
+    share_columns(ladder, len(conductances), *arrays)
     return voltage
 
 
