@@ -106,11 +106,22 @@ class HardwareSettings:
     layers: list[str] = field(default_factory=lambda: ["*"])  # name patterns of the linear layers put on tiles
     calibration: Calibration = field(default_factory=Calibration)
     read_out: str = "measured"  # of the drift compensation: measured (with noise, as a chip does) | expected (its mean)
+    reference: str = "programmed"  # what its factors restore: programmed (the first read-out) | target (that of exact weights)
+    factor_per: str = "tile"  # its factors, one for each: tile | column
 
     def __post_init__(self) -> None:
         known = ("measured", "expected")
         require(self.read_out in known, "hardware.read_out", f"be one of {', '.join(known)}", self.read_out)
+        known = ("programmed", "target")
+        require(self.reference in known, "hardware.reference", f"be one of {', '.join(known)}", self.reference)
+        known = ("tile", "column")
+        require(self.factor_per in known, "hardware.factor_per", f"be one of {', '.join(known)}", self.factor_per)
         require(len(self.layers) > 0, "hardware.layers", "name at least one pattern", self.layers)
+
+    @property
+    def compensation(self) -> dict[str, str]:
+        """Settings of the drift compensation, by name."""
+        return {"read_out": self.read_out, "reference": self.reference, "factor_per": self.factor_per}
 
 
 @dataclass

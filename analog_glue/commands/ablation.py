@@ -137,9 +137,8 @@ class AblationJob:
         if variant.stages == ("ideal_devices",):
             evaluation = replace(evaluation, chips=0, ideal_devices=True)
         settings = replace(job.settings, evaluation=evaluation)
-        computation = Computation.resolved(
-            hardware, job.computation.where, runtime.kernel, runtime.product, settings.hardware.read_out
-        )
+        compensation = settings.hardware.compensation
+        computation = Computation.resolved(hardware, job.computation.where, runtime.kernel, runtime.product, **compensation)
         config = job.config | config_of(noise=hardware.device, tile=hardware.crossbar)
         asked = self._request(settings, hardware, variant.attention, computation, config)
         folder = asked.find(self.below, stem_of(variant.label)).folder

@@ -387,7 +387,8 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     require(exact, "runtime.product", "be auto or float32 on a CPU without 8-bit dot products (VNNI)", product,
             "Sums of 8-bit products overflow there, and nothing would say so.")  # fmt: skip
     hardware = Hardware(device, tile, tuple(settings.hardware.layers))
-    computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, settings.hardware.read_out)
+    compensation = settings.hardware.compensation
+    computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, **compensation)
     route(settings.runtime.matmul, where)
     return hardware, computation
 

@@ -23,14 +23,24 @@ class Computation:
     fine: str = "float32"
     coarse: str = "float32"
     read_out: str = "measured"  # of the drift compensation, or "expected" (tiles/drift_compensation.py)
+    reference: str = "programmed"  # of the drift compensation, or "target"
+    factor_per: str = "tile"  # of the drift compensation, or "column"
     where: str = "cpu"  # or "cuda": where torch computes
     noise_floor: float = 0.0
 
     @classmethod
     def resolved(
-        cls, hardware: Hardware, where: str, kernel: str = "auto", product: str = "auto", read_out: str = "measured"
+        cls,
+        hardware: Hardware,
+        where: str,
+        kernel: str = "auto",
+        product: str = "auto",
+        read_out: str = "measured",
+        reference: str = "programmed",
+        factor_per: str = "tile",
     ) -> "Computation":
-        """What the settings `runtime.kernel`, `runtime.product` and `hardware.read_out` mean here for chips of `hardware`.
+        """What the settings `runtime.kernel` and `runtime.product` mean here for chips of `hardware`; those of the drift
+        compensation (`hardware.read_out` …) are kept beside them.
 
         Raises:
             UserError: compiled kernels are demanded and do not work here.
@@ -39,7 +49,7 @@ class Computation:
         fine, coarse = (
             possible_product(choose_product(product, where, noise, kernel), hardware.crossbar) for noise in (0.0, math.inf)
         )
-        return cls(kernel, fine, coarse, read_out, where, hardware.device.noise_floor)
+        return cls(kernel, fine, coarse, read_out, reference, factor_per, where, hardware.device.noise_floor)
 
     def beside_noise(self, noise_floor: float) -> "Computation":
         """The same for weights that have another noise: of training, or of other devices."""

@@ -10,7 +10,7 @@ from analog_glue.nn.noise_clock import NoiseClock, UseCounter
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.seeding import key
 from analog_glue.tiles.crossbar import ProgrammedCrossbar
-from analog_glue.tiles.drift_compensation import compensation_factor, read_out
+from analog_glue.tiles.drift_compensation import compensation_factor, read_out, target_read_out
 from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 from analog_glue.tiles.mvm import adc_codes, dac_codes, mvm
 from analog_glue.tiles.operands import ReadyWeights, Scaling
@@ -46,14 +46,18 @@ class ProgrammedLinear(nn.Module):
         else:
             scale = periphery.weight_range.to(weight)
         self._scale = scale if periphery.output_scale is None else scale * periphery.output_scale.to(scale)
-        self._array = ProgrammedCrossbar.program(normalised(blocks, scale), hardware.device, self._noise("programming"))
+        target = normalised(blocks, scale)
+        self._array = ProgrammedCrossbar.program(target, hardware.device, self._noise("programming"))
         self._uses = UseCounter()
         self._ready: ReadyWeights | None = None
-        self.compensation: Tensor | None = None  # [row blocks, column tiles] of the time that is set
+        self.compensation: Tensor | None = None  # [row blocks, column tiles or columns] of the time that is set
         self.compensated = False
         if hardware.device.drifts:
-            right_after = self._weights(0.0, self._noise("1/f noise at the reference"))
-            self._reference = self._read_out(right_after, key(self._chip_key, "reference read-out"))
+            if computation.reference == "target":
+                self._reference = target_read_out(target, self.grid, crossbar, computation.factor_per)
+            else:
+                right_after = self._weights(0.0, self._noise("1/f noise at the reference"))
+                self._reference = self._read_out(right_after, key(self._chip_key, "reference read-out"))
 
     def set_time(self, t: float) -> None:
         """Let the devices age to `t` [s] after programming: one frozen draw of 1/f noise, and a compensation read-out."""
@@ -70,7 +74,9 @@ class ProgrammedLinear(nn.Module):
         self.input_range = input_range
         scales = {False: self._scale, True: self._scale}
         if self.compensation is not None:
-            scales[True] = self._scale * self.grid.spread_over_columns(self.compensation)
+            per_column = self.computation.factor_per == "column"
+            factor = self.compensation if per_column else self.grid.spread_over_columns(self.compensation)
+            scales[True] = self._scale * factor
         self._scaling = {
             compensated: Scaling.of(input_range, scale, self.grid, self.hardware.crossbar, self.bias, self._input_scale)
             for compensated, scale in scales.items()
@@ -113,8 +119,9 @@ class ProgrammedLinear(nn.Module):
         return self._ready
 
     def _read_out(self, weights: Tensor, noise_key: int) -> Tensor:
-        kernel, how = self.computation.kernel, self.computation.read_out
-        return read_out(weights, self.grid, self.hardware.crossbar, noise_key, kernel, how)
+        computation = self.computation
+        how = computation.kernel, computation.read_out, computation.factor_per
+        return read_out(weights, self.grid, self.hardware.crossbar, noise_key, *how)
 
     def _weights(self, t: float, noise: NormalStream) -> Tensor:
         """Normalised weights [row blocks, columns, rows] at `t` [s], as they act at the ends of the wires."""

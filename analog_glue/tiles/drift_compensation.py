@@ -3,9 +3,13 @@
 Right after programming the one-hot inputs of a tile are run through its own non-ideal products and S_ref, the mean absolute
 output, is kept; at time t the same read-out gives S_t. The digital scale of the tile is multiplied by S_ref / S_t, which
 then stays constant over the test set. Both read-outs carry the noise of the periphery, whose floor biases the factor low.
+
+Two extensions: S_ref may be what exact weights without wires would read instead (`target_read_out`), so that what wires and
+programming take of the mean comes back, too; and every column of a tile may have a factor of its own, from the same read-outs.
 """
 
 import math
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -19,7 +23,13 @@ FLOOR = 1e-4  # [full-on cells] of a read-out, so that an all-zero tile is not d
 
 
 def read_out(
-    blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key: int, kernel: str = "reference", how: str = "measured"
+    blocks: Tensor,
+    grid: TileGrid,
+    crossbar: Crossbar,
+    noise_key: int,
+    kernel: str = "reference",
+    how: str = "measured",
+    per: str = "tile",
 ) -> Tensor:
     """S of every tile, the mean |output| over its one-hot inputs: [row blocks, column tiles], at least `FLOOR`.
 
@@ -27,13 +37,19 @@ def read_out(
         blocks: Normalised weights at the time of the read-out [row blocks, columns, rows].
         noise_key: Names the noise of the read-out.
         how: "measured" through the tile's own noise and converters; "expected" takes the mean over that noise instead.
+        per: "tile", or "column": S of every column of every tile [row blocks, columns].
     """
     if how == "expected":
         outputs = expected_magnitudes(blocks, grid, crossbar)
     else:
         outputs = one_hot_outputs(blocks, grid, crossbar, noise_key, kernel).abs_()
     per_column = outputs.sum(dim=2) / grid.row_counts(blocks.device).unsqueeze(1)
-    return grid.mean_over_tiles(per_column).clamp_(min=FLOOR)
+    return (per_column if per == "column" else grid.mean_over_tiles(per_column)).clamp_(min=FLOOR)
+
+
+def target_read_out(targets: Tensor, grid: TileGrid, crossbar: Crossbar, per: str = "tile") -> Tensor:
+    """S of tiles that hold `targets` exactly, without wires: what is known on paper. Shapes as of `read_out`."""
+    return read_out(targets, grid, replace(crossbar, ir_drop=0.0), 0, how="expected", per=per)
 
 
 def expected_magnitudes(blocks: Tensor, grid: TileGrid, crossbar: Crossbar) -> Tensor:
@@ -85,5 +101,5 @@ def _expected_codes(crossbar: Crossbar) -> Tensor:
 
 
 def compensation_factor(reference: Tensor, now: Tensor) -> Tensor:
-    """S_ref / S_t of every tile: [row blocks, column tiles]."""
+    """S_ref / S_t, of the shape of both."""
     return reference / now

@@ -30,9 +30,9 @@ def random_linear(outputs, inputs, seed=0):
     return linear
 
 
-def programmed(model, hardware, periphery, chip=0, chip_seed=0, kernel="reference", product="float32"):
-    """`model` on a chip of `hardware`."""
-    computation = Computation.resolved(hardware, "cpu", kernel, product)
+def programmed(model, hardware, periphery, chip=0, chip_seed=0, kernel="reference", product="float32", **compensation):
+    """`model` on a chip of `hardware`; `compensation` as in `hardware.…`."""
+    computation = Computation.resolved(hardware, "cpu", kernel, product, **compensation)
     return program(model, Placement.of(model, hardware), computation, periphery, chip, chip_seed)
 
 

@@ -320,6 +320,26 @@ def test_compensation_is_one_factor_and_shares_the_noise_of_the_reads(kernel):
     assert not torch.equal(chip.model(x) - model[0].bias, raw)  # the next vectors do not
 
 
+@pytest.mark.parametrize("per, shape", [("tile", (1, 1)), ("column", (1, 50))])
+def test_compensation_towards_the_target_restores_what_wires_take(kernel, per, shape):
+    """Without noise, right after programming: the outputs of all columns are those on paper again, but for their spread."""
+    quiet = Crossbar(rows=64, columns=64, adc_bits=16, output_noise=0.0, read_noise=0.0, wire_resistance=5.0)
+    hardware = Hardware(PCM(noise_scale=0.0), quiet)
+    model = nn.Sequential(random_linear(50, 60))
+    x = torch.randn(200, 60, generator=draw(1))
+    exact = model(x).detach() - model[0].bias
+    left = {}
+    for reference in ("programmed", "target"):
+        ranges = {"0": LayerPeriphery(torch.full((1,), 4.0))}
+        chip = programmed(model, hardware, ranges, kernel=kernel, reference=reference, factor_per=per)
+        chip.set_time(1e-3)
+        assert chip.layers["0"].compensation.shape == shape
+        y = chip.ready_to_score(True)(x) - model[0].bias
+        left[reference] = 1 - ((y * exact).sum() / exact.square().sum()).item()
+    assert left["programmed"] > 0.03  # the reference is read through the same wires
+    assert abs(left["target"]) < left["programmed"] / 5
+
+
 def test_devices_that_do_not_drift_have_no_compensation(bert, batch, kernel):
     hardware = Hardware(Ideal(), NOISY)
     chip = programmed(bert, hardware, ranges_for(bert, hardware), chip=0, kernel=kernel)

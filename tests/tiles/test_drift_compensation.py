@@ -8,7 +8,7 @@ import torch
 
 from analog_glue.devices.pcm import PCM
 from analog_glue.tiles.crossbar import Crossbar, ProgrammedCrossbar
-from analog_glue.tiles.drift_compensation import FLOOR, compensation_factor, read_out
+from analog_glue.tiles.drift_compensation import FLOOR, compensation_factor, read_out, target_read_out
 from analog_glue.tiles.mapping import (
     normalised,
     weight_scale,
@@ -139,3 +139,37 @@ def test_compensation_of_a_noisy_tile_undoes_its_mean_drift(noise, kernel):
     # The noise floor of the read-out (1/f noise and output noise under the mean of |output|) biases the factor low.
     assert slope.item() < 0.6
     assert 0.93 < (factor * slope).mean().item() < 1.05
+
+
+def test_factors_towards_the_target_undo_the_loss_of_wires(noise, kernel):
+    """Exact devices that do not drift, behind wires: with one factor per column its loss is all that is left between inputs."""
+    crossbar = replace(IDEAL, rows=64, columns=64, wire_resistance=10.0)
+    weights = (0.3 * torch.randn(1, 64, 64, generator=draw())).clamp(-1, 1)
+    grid = crossbar.grid(64, 64)
+    array = ProgrammedCrossbar.program(weights, PCM(noise_scale=0.0), noise())
+    behind = array.weights_behind(0.0, noise(1), grid, crossbar, kernel)
+    lost = 1 - (behind * weights).sum() / weights.square().sum()
+    assert lost > 0.05
+    left = {}
+    for per in ("tile", "column"):
+        target = target_read_out(weights, grid, crossbar, per)
+        factor = compensation_factor(target, read_out(behind, grid, crossbar, 1, kernel, per=per))
+        assert factor.shape == ((1, 1) if per == "tile" else (1, 64))
+        restored = behind * factor.reshape(1, -1, 1)
+        # What a factor restores is the mean magnitude of what it belongs to, exactly.
+        of_whom = (0, 1, 2) if per == "tile" else 2
+        assert torch.allclose(restored.abs().sum(dim=of_whom), weights.abs().sum(dim=of_whom), rtol=1e-5)
+        left[per] = ((restored - weights).square().sum() / weights.square().sum()).sqrt().item()
+    assert left["column"] < left["tile"] < lost / 2
+
+
+def test_a_target_read_out_knows_no_wires_but_the_noise(kernel):
+    """Noise under the mean of |output| is in the target as in what it is divided by: a chip as it should be has factor 1."""
+    crossbar = Crossbar(rows=64, columns=64, adc_bits=8, output_noise=2.0)
+    grid = crossbar.grid(100, 90)
+    blocks = grid.to_blocks((0.01 * torch.randn(100, 90, generator=draw())).clamp_(-1, 1))
+    for per in ("tile", "column"):
+        target = target_read_out(blocks, grid, replace(crossbar, ir_drop=200.0), per)
+        measured = torch.stack([read_out(blocks, grid, crossbar, key, kernel, per=per) for key in range(200)])
+        tolerance = 5 * measured.std(dim=0) / math.sqrt(len(measured)) + 2e-3 * min(crossbar.adc.lsb, 0.02)
+        assert ((measured.mean(dim=0) - target).abs() <= tolerance).all()
