@@ -62,7 +62,7 @@ def _said(left_out: list[str]) -> int:
 
 def verify_command(words: list[str]) -> int:
     parser = _Parser("analog-glue verify", description="Hold devices and tiles against published measurements.")
-    parser.add_argument("--against", choices=["aihwkit"], help="compare with this simulator too (extra `peer`)")
+    parser.add_argument("--against", choices=["aihwkit", "badcrossbar"], help="compare with this simulator too")
     parser.add_argument("--quick", action="store_true", help="fewer draws, wider tolerances")
     given = _parse(parser, words)
     if isinstance(given, int):

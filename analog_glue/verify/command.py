@@ -1,13 +1,14 @@
 """`analog-glue verify`: is the physics right on this machine?
 
-Four groups of checks, each printed with what was measured, what is expected, the tolerance, and a verdict:
+Groups of checks, each printed with what was measured, what is expected, the tolerance, and a verdict:
 
 1. the laws of the PCM device (σ_prog, mean and spread of ν, Q_s, accumulated 1/f noise) against their closed forms, with
    tolerances of five sampling errors;
 2. the error of whole tiles (programming, drift, compensation, periphery) in one fixed set-up against reference values that
    two independent simulations of the published equations agree on;
 3. resistive wires: Kirchhoff's equations against another solver, and the law that tiles use against them;
-4. with `--against aihwkit`, the laws and the tile product against IBM's toolkit, in distribution; and what pulses, products
+4. with `--against badcrossbar`, both against that solver itself;
+5. with `--against aihwkit`, the laws and the tile product against IBM's toolkit, in distribution; and what pulses, products
    and transfers of in-situ training do, where its C++ tile works.
 """
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from analog_glue.devices.device import Device, remembered
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
-from analog_glue.errors import UserError
+from analog_glue.errors import require
 from analog_glue.kernels.backend import choose_kernel
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.kernels.products import choose_product
@@ -39,6 +40,7 @@ TIMES = {"1 s": 1.0, "1 h": 3600.0, "1 d": 86_400.0, "1 w": 604_800.0, "30 d": 2
 
 
 DEVICES_PER_LAW = 200_000
+PEERS = ("aihwkit", "badcrossbar")
 
 
 def device_law_checks(seed: int = 0, devices: int = DEVICES_PER_LAW, kernel: str = "reference") -> Iterator[Check]:
@@ -205,12 +207,12 @@ def run(against: str | None = None, product: str = "auto", seed: int = 0, quick:
     """Run and print all checks; True when every one holds.
 
     Args:
-        against: "aihwkit" adds the comparison with the installed toolkit.
+        against: "aihwkit" or "badcrossbar" adds the comparison with it, as it is installed.
         product: Which product the tiles are computed with (`runtime.product`).
         quick: Sample 20,000 instead of 200,000 devices per law (the tolerances widen with it).
 
     Raises:
-        UserError: unknown `against`, or the toolkit is not installed.
+        UserError: unknown `against`, or that package is not installed.
     """
     kernel = choose_kernel("auto", "cpu")
     devices = 20_000 if quick else DEVICES_PER_LAW
@@ -221,13 +223,16 @@ def run(against: str | None = None, product: str = "auto", seed: int = 0, quick:
         ("Wires (expected: badcrossbar; of the law at most a tenth of the loss)", wire_checks(kernel, seed)),
     ]
     left_out = None
-    if against is not None:
+    require(against in (None, *PEERS), "--against", f"be one of {', '.join(PEERS)}", against)
+    if against == "badcrossbar":
+        from analog_glue.verify.against_badcrossbar import badcrossbar_checks
+
+        groups.append(("Wires against badcrossbar", badcrossbar_checks(kernel, seed)))
+    if against == "aihwkit":
         from analog_glue.verify.against_aihwkit import aihwkit_checks
         from analog_glue.verify.pulses_against_aihwkit import pulse_checks
         from analog_glue.verify.their_tile import why_not
 
-        if against != "aihwkit":
-            raise UserError(f"Setting `--against` must be aihwkit, but is {against!r}.")
         groups.append(("Against aihwkit, in distribution", aihwkit_checks(seed)))
         left_out = why_not()
         if left_out is None:
