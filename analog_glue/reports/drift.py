@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy
 
 from analog_glue.reports.figures import Curve, Level, Panel, time_label
-from analog_glue.reports.grids import MISSING, NAMES, Grid, Record, as_text, in_points, score_cell, span
+from analog_glue.reports.grids import ANY, MISSING, NAMES, Grid, Place, Record, Sources, as_text, in_points, score_cell, span
 from analog_glue.reports.sections import Section, Variant, pivot
 from analog_glue.reports.statistics import Statistic, repeated_over, summarise
 from analog_glue.runs.rows import Measurement
@@ -68,12 +68,19 @@ def drift_grid(section: Section) -> Grid:
     if section.extrapolated:
         note += " * beyond the measurements behind the device model."
     legend = [f"{key}: {variant.title}" for variant, key in keys.items()]
+    measured = [section.sources(variant) for variant in keys] + [section.sources(training) for training in bare]
+    measured += [section.sources(*pair) for pair in pairs]
+    sources: dict[Place, Sources] = {(ANY, column): source for column, source in enumerate(measured, 1)}
+    for row, (name, *_) in enumerate(rows):
+        if name in ("digital", "ideal devices", "digital, seed on chips"):
+            sources |= {(row, column): section.sources(training) for column, training in enumerate(columns, 1)}
     return Grid(
         f"{_score_title(section)}: {section.hardware_title}",
         note,
         ["", *keys.values(), *(training.title for training in bare), *labels],
         rows,
         legend,
+        sources,
     )
 
 
