@@ -1,4 +1,4 @@
-"""The command line: `analog-glue train | evaluate | tune | diagnose | extract | tables | list | verify`.
+"""The command line: `analog-glue train | evaluate | tune | diagnose | extract | tables | report | list | verify`.
 
 `train`, `evaluate`, `tune`, `diagnose` and `extract` take Hydra overrides; every job goes one straight way: compose, check,
 build the components, let the command load what it needs, and describe it or run it. Nothing heavy is imported before a
@@ -17,7 +17,7 @@ from io import TextIOWrapper
 
 import analog_glue
 from analog_glue.cli.errors import DONE, print_wrong, report_error
-from analog_glue.cli.reading import list_command, tables_command, verify_command
+from analog_glue.cli.reading import list_command, report_command, tables_command, verify_command
 from analog_glue.cli.sweeps import call_hydra, run_command
 from analog_glue.interruption import ended_by_signals, exit_code
 
@@ -32,6 +32,7 @@ usage: analog-glue COMMAND [key=value …]
   diagnose   where its tiles lose on a hardware: clipped inputs, saturated ADCs, unused codes
   extract    read the weights that were trained on pulsed devices out of their arrays
   tables     tables and figures from the measured rows of a folder
+  report     the same as one page for a browser, each number a click away from its run and command
   list       every option of every group (list options), or the runs of a folder (list runs)
   verify     hold the simulated devices and tiles against published measurements
 
@@ -45,6 +46,7 @@ examples:
   analog-glue diagnose checkpoint=outputs/… tile=lammie2024                 which layers lose, and where
   analog-glue train +experiment=digits_in_situ training=ttv2                on pulsed devices
   analog-glue tables outputs
+  analog-glue report outputs
 
 `analog-glue train --help` prints every setting with its value (`train training=ttv2 --help` of that choice).
 Bash completion: eval "$(analog-glue -sc install=bash)"
@@ -81,6 +83,7 @@ def _dispatch(words: list[str]) -> int:
         "diagnose": functools.partial(run_command, "diagnose"),
         "extract": functools.partial(run_command, "extract"),
         "tables": tables_command,
+        "report": report_command,
         "list": list_command,
         "verify": verify_command,
     }

@@ -26,7 +26,7 @@ def drift_table(rows: Iterable[Measurement]) -> str:
 
 def drift_grid(section: Section) -> Grid:
     """Times downwards, variants and their paired differences across."""
-    cell = functools.partial(score_cell, decimals=_decimals(section))
+    cell = functools.partial(score_cell, decimals=decimals_of(section))
     keys, pairs = _keys(section), section.pairs()
     labels = [f"{keys[one]} − {keys[other]}" for one, other in pairs]
     on_chips = [variant.training for variant in keys]
@@ -49,7 +49,7 @@ def drift_grid(section: Section) -> Grid:
         cells = [cell(s[i], section.change(v, t)) for v, s in zip(keys, found, strict=True)]
         rows.append([label, *cells, *[MISSING] * len(bare), *(cell(s[i], signed=True) for s in paired)])
     if section.majority is not None:
-        rows.append(["majority class", *[in_points(section.majority, _decimals(section))] * len(columns), *nothing])
+        rows.append(["majority class", *[in_points(section.majority, decimals_of(section))] * len(columns), *nothing])
     seeds = [span([s.seeds for s in line if s]) for line in [*found, *paired]]
     chips = [span([n for s in line if s for n in (s.chips, s.most_chips)]) for line in [*found, *paired]]
     of_bare = [str(len(section.digital.get(training, section.ideal.get(training, {})))) for training in bare]
@@ -107,7 +107,7 @@ def _left_out(label: str, chips: int, streams: set[tuple[str, str]]) -> str:
     )
 
 
-def _decimals(section: Section) -> int:
+def decimals_of(section: Section) -> int:
     """Scores are in points, except a cross-entropy [nats]."""
     return 3 if section.score.metric == "cross_entropy" else 2
 
