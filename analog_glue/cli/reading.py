@@ -68,9 +68,10 @@ def report_command(words: list[str]) -> int:
 
     root = Path(given.root)
     left_out: list[str] = []
-    page, unread = build_page(root, Path(given.out) if given.out else None, chapter(root, left_out))
+    made = chapter(root, left_out)
+    page, unread = build_page(root, Path(given.out) if given.out else None, made, left_out)
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)\nnext: open it in a browser")
-    return _said([*left_out, *unread])
+    return _said(unread)
 
 
 def _said(left_out: list[str]) -> int:

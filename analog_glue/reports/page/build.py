@@ -51,15 +51,18 @@ class Heading:
     commands: list[str]
 
 
-def build_page(root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None) -> tuple[Path, list[str]]:
+def build_page(
+    root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None, left_out: Sequence[str] = ()
+) -> tuple[Path, list[str]]:
     """Write the page of all runs at or below `root`.
 
     Args:
         out: The file to write; `<root>/report.html` if not given.
         in_situ: What the in-situ runs below `root` show (`in_situ.reports.chapter`).
+        left_out: Runs that could not be read for it, and why.
 
     Returns:
-        The file, and the runs that could not be read with why. The same rows give the same bytes with the same libraries.
+        The file, and all runs that could not be read, with why. The same rows give the same bytes with the same libraries.
 
     Raises:
         UserError: There is no row and no learning curve below `root`, or the chart library is not installed.
@@ -67,10 +70,13 @@ def build_page(root: Path | str, out: Path | str | None = None, in_situ: Chapter
     library = chart_library()
     root = Path(root)
     found = contents(root, in_situ)
-    index = Index.of(run_records(root))
+    unread = [*left_out, *found.measured.left_out]
+    index = Index.of(run_records(root, unread))
+    unread = list(dict.fromkeys(unread))
     path = Path(out) if out is not None else root / PAGE
-    write_bytes_atomic(path, render(found, index, library).encode())
-    return path, found.measured.left_out
+    page = render(found, index, unread, library)
+    write_bytes_atomic(path, page.encode(errors="replace"))  # JSON may hold halves of signs, which no file can
+    return path, unread
 
 
 def chart_library() -> str:
@@ -89,7 +95,7 @@ def chart_library() -> str:
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
-def render(found: Contents, index: Index, library: str) -> str:
+def render(found: Contents, index: Index, left_out: Sequence[str], library: str) -> str:
     """The page as text.
 
     Args:
@@ -130,7 +136,7 @@ def render(found: Contents, index: Index, library: str) -> str:
         records=index.records,
         summary=_summary(found, index),
         remarks=found.remarks,
-        left_out=found.measured.left_out,
+        left_out=left_out,
         link=link,
         link_of=lambda number: runs([number]),
         is_number=is_number,

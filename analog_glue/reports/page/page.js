@@ -70,8 +70,8 @@
     return table;
   };
   const shown = (number, open) => {
-    const [name, sweep, folder, status, command, facts, unlike] = packed.runs[number];
-    const all = Object.entries({ ...packed.usual, ...unlike }).filter(([, value]) => value !== null);
+    const [name, sweep, folder, status, command, facts, chosen] = packed.runs[number];
+    const all = packed.keys.map((name, place) => [name, packed.values[chosen[place]]]).filter(([, value]) => value !== undefined);
     const part = element("details");
     part.open = open;
     part.append(element("summary", folder === "." ? name : folder));

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from analog_glue.reports.grids import Sources
 from analog_glue.runs.files import read_json
 from analog_glue.runs.folder import CONFIG_FILE, CONFIG_FILE_OF_RUN, RUN_FILE, files_of_runs, status_of
+from analog_glue.runs.spoiled import leaving_out
 
 NOT_RECORDED = "not recorded"
 FACTS = (
@@ -46,19 +47,22 @@ class RunRecord:
     configuration: dict[str, str]
 
 
-def run_records(root: Path) -> list[RunRecord]:
-    """Of every run.json at or below `root` that can be read, in the order of the paths."""
+def run_records(root: Path, left_out: list[str]) -> list[RunRecord]:
+    """Of every run.json at or below `root`, by folder; `left_out` takes those that cannot be read, and why."""
     found = []
     for file in files_of_runs(root, RUN_FILE):
-        run = read_json(file)
-        if run:
-            config = read_json(file.with_name(CONFIG_FILE_OF_RUN))
-            if not config and "trained" in run:
-                config = read_json(file.with_name(CONFIG_FILE))
-            folder = file.parent.relative_to(root).as_posix()
-            facts, settings = _facts(run), _flat(config or {"extract": run.get("extract") or {}})
-            found.append(RunRecord(_source(file.parent, run), folder, status_of(file.parent), _command(run), facts, settings))
-    return found
+        with leaving_out(left_out, file):
+            found += [_record(root, file.parent, run)] if (run := read_json(file)) else []
+    return sorted(found, key=lambda record: record.folder)  # a run before its sweeps
+
+
+def _record(root: Path, folder: Path, run: Mapping[str, Any]) -> RunRecord:
+    config = read_json(folder / CONFIG_FILE_OF_RUN)
+    if not config and "trained" in run:
+        config = read_json(folder / CONFIG_FILE)
+    settings = _flat(config or {"extract": run.get("extract") or {}})
+    name = folder.relative_to(root).as_posix()
+    return RunRecord(_source(folder, run), name, status_of(folder), _command(run), _facts(run), settings)
 
 
 def _source(folder: Path, run: Mapping[str, Any]) -> tuple[str, str]:
@@ -134,18 +138,12 @@ class Index:
         return sorted(found)
 
     def packed(self) -> dict[str, Any]:
-        """For the page: what most runs have is said once, and of each run what it has otherwise (null: what it has not)."""
-        counted: dict[str, Counter[str]] = defaultdict(Counter)
-        for record in self.records:
-            for key, value in record.configuration.items():
-                counted[key][value] += 1
-        usual = {key: min(own.items(), key=lambda item: (-item[1], item[0]))[0] for key, own in sorted(counted.items())}
+        """For the page: every key and every value once, and of each run the number of its value at each key (-1: none)."""
+        keys = sorted({key for record in self.records for key in record.configuration})
+        values = sorted({value for record in self.records for value in record.configuration.values()})
+        number = {value: place for place, value in enumerate(values)} | {None: -1}
         runs = []
         for record in self.records:
-            own = record.configuration
-            unlike: dict[str, str | None] = {key: value for key, value in own.items() if usual[key] != value}
-            unlike |= {key: None for key in usual if key not in own}
-            name, sweep = record.source
-            told = [name, sweep, record.folder, record.status, record.command, record.facts, unlike]
-            runs.append(told)
-        return {"usual": usual, "runs": runs}
+            chosen = [number[record.configuration.get(key)] for key in keys]
+            runs.append([*record.source, record.folder, record.status, record.command, record.facts, chosen])
+        return {"keys": keys, "values": values, "runs": runs}
