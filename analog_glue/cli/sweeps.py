@@ -84,7 +84,11 @@ FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun
 
 
 def publish_command(words: list[str]) -> int:
-    """`publish`, whose own settings may be written without their group, and its folder as a word alone."""
+    return run_command("publish", publish_words(words))
+
+
+def publish_words(words: list[str]) -> list[str]:
+    """Words of `publish`, whose own settings may be written without their group, and its folder as a word alone."""
     from dataclasses import fields
 
     from analog_glue.settings import Publish, quoted
@@ -92,7 +96,7 @@ def publish_command(words: list[str]) -> int:
     short = tuple(f"{field.name}=" for field in fields(Publish))
     flags, overrides = split_flags(words)
     told = [word if "=" in word else f"folder={quoted(word)}" for word in overrides]
-    return run_command("publish", [*flags, *(f"publish.{word}" if word.startswith(short) else word for word in told)])
+    return [*flags, *(f"publish.{word}" if word.startswith(short) else word for word in told)]
 
 
 def run_command(command: str, words: list[str]) -> int:

@@ -79,7 +79,10 @@ def prepare(settings: RunSettings) -> PublishJob:
     inside = folder.resolve() == run.resolve() or run.resolve() in folder.resolve().parents
     require(not inside, "publish.folder", "lie outside of the run", str(folder), f"The run is {run}.")
     if chosen.push:
-        _require_hub(chosen.repo, chosen.private)
+        named = chosen.repo is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", chosen.repo) is not None
+        require(named, "publish.repo", "be OWNER/NAME with push=true", chosen.repo, "Write repo=your_name/name_of_the_model.")
+        if not settings.dry_run:
+            _require_hub(str(chosen.repo), chosen.private)
     else:
         require(chosen.repo is None, "publish.repo", "be left out without push=true", chosen.repo)
     name = str(facts["name"])
@@ -223,13 +226,11 @@ def _sync(path: Path) -> None:
         os.close(opened)
 
 
-def _require_hub(repo: str | None, private: bool) -> None:
+def _require_hub(repo: str, private: bool) -> None:
     """Raises UserError where nothing could be sent to the repository, or more people would read it than were asked for."""
     from huggingface_hub import HfApi, constants, get_token
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-    named = repo is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", repo) is not None
-    require(named, "publish.repo", "be OWNER/NAME with push=true", repo, "Write repo=your_name/name_of_the_model.")
     if get_token() is None:
         raise UserError(
             "Setting `publish.push` must be false without a token of the hub, but is True, and there is none. "
@@ -238,11 +239,11 @@ def _require_hub(repo: str | None, private: bool) -> None:
     if (reason := unreachable(constants.ENDPOINT)) is not None:
         raise UserError(f"Setting `publish.push` must be false where the hub cannot be reached, but is True: {reason}.")
     try:
-        there = HfApi().model_info(str(repo))
+        there = HfApi().model_info(repo)
     except RepositoryNotFoundError:
         return
     except HfHubHTTPError as error:
-        raise _refused(str(repo), error) from error
+        raise _refused(repo, error) from error
     if private and there.private is False:
         raise UserError(
             f"Setting `publish.private` must be false for {repo}, which everybody can read, but is True. "

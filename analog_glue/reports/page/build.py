@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analog_glue.errors import UserError
 from analog_glue.reports.contents import ByTask, Contents, contents, hardware_chapter
@@ -20,9 +20,6 @@ from analog_glue.reports.page.charts import Drawing, drawing
 from analog_glue.reports.page.runs import Index, run_records
 from analog_glue.reports.sections import Section
 from analog_glue.runs.files import write_bytes_atomic
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 PAGE = "report.html"
 
@@ -103,9 +100,8 @@ def render(found: Contents, index: Index, left_out: Sequence[str], library: str)
         library: Script that defines `vegaEmbed`.
     """
     from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
 
-    # Whatever is put into the template is escaped, so that names of runs are text and never markup.
+    # What is put into the template is escaped, so that names of runs are text and never markup; `safe` there is our own alone.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     own = files("analog_glue.reports.page")
     script, style, template = (own.joinpath(name).read_text("utf-8") for name in ("page.js", "page.css", "page.html"))
@@ -141,11 +137,11 @@ def render(found: Contents, index: Index, left_out: Sequence[str], library: str)
         link_of=lambda number: runs([number]),
         is_number=is_number,
         chart=chart,
-        style=Markup(style),
+        style=style,
         packed=lambda: _script_json({**index.packed(), "sets": list(numbered)}),
         specifications=lambda: _script_json(specifications),
-        library=Markup(library.replace("</script", "<\\/script")),
-        script=Markup(script),
+        library=library.replace("</script", "<\\/script"),
+        script=script,
     )
     return str(page) + "\n"
 
@@ -155,14 +151,12 @@ def is_number(text: str) -> bool:
     return re.match(r"[+−-]?\d", text) is not None
 
 
-def _script_json(value: Any) -> Markup:
+def _script_json(value: Any) -> str:
     """JSON inside of a script element: no name in it can end the element, and none is a line end of JavaScript."""
-    from markupsafe import Markup
-
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)
+    return text
 
 
 def _summary(found: Contents, index: Index) -> str:
