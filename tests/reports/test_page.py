@@ -90,8 +90,8 @@ def write_runs(root, rows, **said):
     return root
 
 
-def page_of(root, in_situ=None):
-    path, left_out = build_page(root, root.parent / "page.html", in_situ)
+def page_of(root, out):
+    path, left_out = build_page(root, out / "page.html")
     assert not left_out
     return Page(path.read_text(encoding="utf-8"))
 
@@ -124,7 +124,7 @@ def test_a_task_of_glue_answers_before_one_made_on_the_spot():
 
 
 def test_every_number_of_a_table_leads_to_the_run_and_sweep_that_it_is_of(tmp_path, library):
-    page = page_of(write_runs(tmp_path / "runs", [of_sweep(measured) for measured in DEMO]))
+    page = page_of(write_runs(tmp_path / "runs", [of_sweep(measured) for measured in DEMO]), tmp_path)
     (section,) = pivot([of_sweep(measured) for measured in DEMO])[0]
     grid = drift_grid(section)
     by_text = {}
@@ -188,8 +188,8 @@ def test_sweeps_are_named_as_their_rows_name_them(tmp_path):
 
 def test_names_from_a_run_are_text_wherever_they_stand(tmp_path, library):
     named = [with_names(measured) for measured in DEMO]
-    page = page_of(write_runs(tmp_path / "runs", named, versions={"torch": HOSTILE}))
-    plain = page_of(write_runs(tmp_path / "plain", DEMO))
+    page = page_of(write_runs(tmp_path / "runs", named, versions={"torch": HOSTILE}), tmp_path)
+    plain = page_of(write_runs(tmp_path / "plain", DEMO), tmp_path)
     assert sorted(page.elements) == sorted(plain.elements)  # as many of each: none came from a name
     assert "img" not in page.elements and "49" not in [text for _, text in page.links]
     assert all(not name.startswith("on") for _, name, _ in page.attributes)
@@ -209,11 +209,11 @@ def test_half_a_sign_in_a_name_stops_no_page(tmp_path, library):
     write_runs(tmp_path / "runs", DEMO[:1])
     file = tmp_path / "runs" / "digital_0" / "run.json"
     file.write_text(file.read_text().replace('"done"', '"\\ud800"'))
-    assert page_of(tmp_path / "runs").elements
+    assert page_of(tmp_path / "runs", tmp_path).elements
 
 
 def test_nothing_is_loaded_from_anywhere(tmp_path, library):
-    page = page_of(RECORDS / "demo")
+    page = page_of(RECORDS / "demo", tmp_path)
     assert not {"link", "img", "iframe", "object", "embed", "base"} & set(page.elements)
     assert not [one for one in page.attributes if one[1] == "src" or (one[1] == "href" and not one[2].startswith("#"))]
     (policy,) = [value for tag, name, value in page.attributes if (tag, name) == ("meta", "content") and "default-src" in value]
