@@ -187,7 +187,7 @@ def _is_there(folder: Path, run: Path, subject: Subject, text: str) -> bool:
 
 def _write(job: PublishJob) -> None:
     """Make the folder beside its place, and move it there once it is whole."""
-    folder = job.folder
+    folder = job.folder.resolve()  # a link, or a dot, has no place beside it
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
     for left in (partial, old):  # of a call that was killed

@@ -190,7 +190,7 @@ def test_an_interrupted_publication_leaves_nothing_that_looks_like_one(digital, 
     real = getattr(module, name)
 
     def stop(source, target):
-        if name == "copyfile" or str(target) == str(folder):
+        if name == "copyfile" or str(target) == str(folder.resolve()):
             raise KeyboardInterrupt
         return real(source, target)
 
@@ -259,6 +259,15 @@ def test_what_cannot_be_published_is_one_message_and_nothing_is_written(
     before = sorted(tmp_path.rglob("*"))
     assert publish(run, folder, *words) == 2
     assert said in capsys.readouterr().err and sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_folder_may_be_the_empty_one_that_one_stands_in_or_a_link(digital, tmp_path, monkeypatch):
+    for name in ("here", "linked"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "linked")
+    monkeypatch.chdir(tmp_path / "here")
+    assert publish(digital, ".") == 0 and (tmp_path / "here" / "README.md").is_file()
+    assert publish(digital, tmp_path / "link") == 0 and (tmp_path / "linked" / "README.md").is_file()
 
 
 def test_the_folder_must_be_named(digital, capsys):
