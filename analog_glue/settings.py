@@ -220,6 +220,20 @@ class Tune:
 
 
 @dataclass
+class Publish:
+    """Where a finished run goes, for others to use."""
+
+    folder: str | None = None  # to write: new or empty
+    push: bool = False  # send it to the Hugging Face hub
+    repo: str | None = None  # there: OWNER/NAME
+    private: bool = True  # a repository that is made anew can be read by its owner alone
+    license: str | None = None  # of the network; null: that of the model it was made from, where that is known
+
+    def __post_init__(self) -> None:
+        self.folder = without_tilde(self.folder)
+
+
+@dataclass
 class RunSettings:
     """Everything of a run that is not a component. `task` … `training` hold the resolved yaml of the components."""
 
@@ -229,13 +243,14 @@ class RunSettings:
     best_of: int = 1  # train: networks of as many seeds from `seed` on; the best on validation alone goes on chips
     ablate: bool = False  # evaluate: also score the hardware with each non-ideality alone, and with each left out
     output_root: str = OUTPUT_ROOT
-    checkpoint: str | None = None  # evaluate, tune, extract: the folder of a training run
+    checkpoint: str | None = None  # evaluate, tune, extract, publish: the folder of a training run
     runtime: Runtime = field(default_factory=Runtime)
     data: Data = field(default_factory=Data)
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
     extract: Extract = field(default_factory=Extract)
     tune: Tune = field(default_factory=Tune)
+    publish: Publish = field(default_factory=Publish)
     task: Any = MISSING
     model: Any = MISSING
     attention: Any = None  # null: as the checkpoint was trained

@@ -1,5 +1,6 @@
 """Fixtures for what is found on the hub or on disk: a small hub, no network, a tokenizer of words."""
 
+import base64
 import http.server
 import json
 import socket
@@ -114,3 +115,81 @@ def word_tokenizer():
 
     tiny = TinyModel(hidden=8, layers=1, heads=1, intermediate=8, vocabulary_size=1000, dropout=0.0)
     return lambda texts: tiny.load(2, 0, texts).tokenizer
+
+
+@pytest.fixture
+def hub_that_takes(use_hub, monkeypatch):
+    """A hub that repositories can be made on and files be sent to: the requests of `create_repo` and `upload_folder`.
+
+    It is a list of what was asked, and has `repositories`: name → {"private": …, "files": {path: content}}. A token is there.
+    """
+    taken = Taken()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            taken.append((self.command, self.path))
+            name = "/".join(self.path.split("/")[3:5])
+            if self.path == "/":
+                self.answer(200, {})
+            elif name in taken.repositories:
+                self.answer(200, {"id": name, "private": taken.repositories[name]["private"], "siblings": [], "tags": []})
+            else:
+                self.answer(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+
+        do_HEAD = do_GET
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            taken.append((self.command, self.path))
+            taken.tokens.append(self.headers.get("Authorization"))
+            name = "/".join(self.path.split("/")[3:5])
+            if taken.refuses:
+                self.answer(403, {"error": "This token may not write here"})
+            elif self.path == "/api/repos/create":
+                asked = json.loads(body)
+                named = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+                private = asked.get("private", asked.get("visibility") == "private")  # versions 1 and 2 of the library
+                taken.repositories.setdefault(named, {"private": private, "files": {}})
+                self.answer(200, {"url": f"http://{self.headers['Host']}/{named}", "name": named})
+            elif "/preupload/" in self.path:
+                files = [
+                    {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]
+                ]
+                self.answer(200, {"files": files})
+            elif "/commit/" in self.path:
+                for line in map(json.loads, body.splitlines()):
+                    if line["key"] == "file":
+                        content = base64.b64decode(line["value"]["content"])
+                        taken.repositories[name]["files"][line["value"]["path"]] = content
+                url = f"http://{self.headers['Host']}/{name}/commit/abc"
+                self.answer(200, {"commitUrl": url, "commitOid": "abc", "success": True, "pullRequestUrl": None})
+            else:
+                self.answer(200, {"errors": [], "warnings": []})
+
+        def answer(self, status: int, said: dict, headers: dict[str, str] | None = None) -> None:
+            body = json.dumps(said).encode()
+            self.send_response(status)
+            named = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+            for key, value in (named | (headers or {})).items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, *args) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    use_hub(f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
+    yield taken
+    server.shutdown()
+    server.server_close()
+
+
+class Taken(list):
+    """What a hub was asked, and what it holds."""
+
+    def __init__(self):
+        self.repositories, self.tokens, self.refuses = {}, [], False

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OPTIONAL = {  # folder → extras whose packages it may import, too
-    "analog_glue": ("peer", "dev"),  # `verify --against aihwkit`; triton, which comes with torch's GPU builds
+    "analog_glue": ("peer", "dev", "report"),  # `verify --against aihwkit`; triton, which comes with torch's GPU builds; charts
     "scripts": ("peer",),
     "tests": ("dev",),
 }

@@ -18,7 +18,7 @@ import pytest
 # All that this file knows of the inside of the package.
 from analog_glue.cli.components import build_components
 from analog_glue.cli.main import HELP, main
-from analog_glue.cli.sweeps import expand, split_flags
+from analog_glue.cli.sweeps import expand, publish_words, split_flags
 from analog_glue.configuration.compose import Composer, conf_dir
 from analog_glue.configuration.wording import GROUPS
 
@@ -104,7 +104,7 @@ def arguments(shown: Shown) -> list[str] | None:
 
 
 MADE_UP = "my_device"  # what CONTRIBUTING.md tells the reader to write
-RUNS = ("train", "evaluate", "tune", "diagnose", "extract")
+RUNS = ("train", "evaluate", "tune", "diagnose", "publish", "extract")
 SHOWN = [shown for shown in all_shown() if MADE_UP not in str(shown)]
 OURS = {shown: words for shown in SHOWN if (words := arguments(shown)) is not None}
 OURS_OF_RUNS = [shown for shown, words in OURS.items() if words[0] in RUNS and "--help" not in words]
@@ -133,7 +133,7 @@ def test_the_extractor_reads_a_page_as_a_shell_would():
         ("analog-glue", "list", "runs"),
     ]
     assert [shown.words[2:] for shown in commands("here", in_comments("#   analog-glue train seed=1   twice"))] == [("seed=1",)]
-    assert len(OURS) > 80 and {*RUNS, "tables", "list", "verify"} <= {words[0] for words in OURS.values()}
+    assert len(OURS) > 80 and {*RUNS, "tables", "report", "list", "verify"} <= {words[0] for words in OURS.values()}
 
 
 # --- our commands --------------------------------------------------------------------------------------------------------
@@ -193,15 +193,16 @@ def go(monkeypatch, tmp_path):
 def test_a_command_that_is_shown_runs(shown, go, monkeypatch, capsys):
     monkeypatch.setattr(VERIFY, lambda **_: 0)  # its checks have tests of their own
     words = OURS[shown]
-    if words[0] == "tables" or words[:2] == ["list", "runs"]:
+    if words[0] in ("tables", "report") or words[:2] == ["list", "runs"]:
         root = next((word for word in words[1:] if word.startswith("outputs/")), "outputs/records/demo")
-        words = [*words[:1], root, "--out", "tables"] if words[0] == "tables" else [*words[:2], root]
+        words = [*words[:1], root, "--out", "written"] if words[0] in ("tables", "report") else [*words[:2], root]
     assert go(words) == 0, capsys.readouterr().err
 
 
 def what_is_wrong(composer: Composer, words: list[str]) -> str:
     """The message that a run would end with before it begins; empty if it would begin. Each value of a sweep is tried once."""
     command, *words = words
+    words = publish_words(words) if command == "publish" else words
     flags, overrides = split_flags(words)
     tried: set[str] = set()
     try:

@@ -48,6 +48,8 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
             "ablate=true`, which scores trained weights on the parts of a hardware."
         )
     trained_in = None if command == "train" else _take_over(config, composed, command)
+    if command == "publish":  # loads no data and computes nothing
+        return Components(config, {})
     if settings.ablate and config["device"] is not None:
         raise UserError(
             "Setting `ablate` must be false for weights that were trained in situ, but is True. "
@@ -116,9 +118,9 @@ def _take_over(config: dict[str, Any], composed: "Composed", command: str) -> Pa
             f"`analog-glue list runs {settings.output_root}` shows the runs."
         )
     extracted = (checkpoint / EXTRACTION).is_file()
-    if command == "diagnose" and (extracted or (checkpoint / CURVE).is_file()):
+    if command in ("diagnose", "publish") and (extracted or (checkpoint / CURVE).is_file()):
         raise UserError(
-            "Setting `checkpoint` must be the folder of a run of training=digital or training=hardware_aware for `diagnose`, "
+            f"Setting `checkpoint` must be the folder of a run of training=digital or training=hardware_aware for `{command}`, "
             f"but {str(checkpoint)!r} was trained in situ. `analog-glue list runs {settings.output_root}` shows the runs."
         )
     if extracted and command == "extract":

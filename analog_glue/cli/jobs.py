@@ -94,7 +94,12 @@ def _of_weights(composed: "Composed", checkpoint: Path) -> "Composed":
 
 
 def _prepare(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:
-    """`train`, `evaluate`, `tune` and `diagnose` for phase-change memory."""
+    """`train`, `evaluate`, `tune`, `diagnose` and `publish` for phase-change memory."""
+    if command == "publish":
+        from analog_glue.commands import publish
+
+        publication = publish.prepare(composed.settings)
+        return Job(publication.folder, lambda: publish.describe(publication), lambda: publish.run(publication))
     from analog_glue.commands import ablation, best_of, deploy, diagnose, dry_run, train
     from analog_glue.nn.attention import Attention
 

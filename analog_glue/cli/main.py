@@ -1,7 +1,7 @@
-"""The command line: `analog-glue train | evaluate | tune | diagnose | extract | tables | list | verify`.
+"""The command line: `analog-glue train | evaluate | tune | diagnose | publish | extract | tables | report | list | verify`.
 
-`train`, `evaluate`, `tune`, `diagnose` and `extract` take Hydra overrides; every job goes one straight way: compose, check,
-build the components, let the command load what it needs, and describe it or run it. Nothing heavy is imported before a
+`train`, `evaluate`, `tune`, `diagnose`, `publish` and `extract` take Hydra overrides; every job goes one straight way: compose,
+check, build the components, let the command load what it needs, and describe it or run it. Nothing heavy is imported before a
 command needs it, so that `--help` and a mistyped key answer at once.
 
 Exit codes: 0 done, 1 something failed, 2 the input was wrong (one message says what), 130 interrupted.
@@ -17,8 +17,8 @@ from io import TextIOWrapper
 
 import analog_glue
 from analog_glue.cli.errors import DONE, print_wrong, report_error
-from analog_glue.cli.reading import list_command, tables_command, verify_command
-from analog_glue.cli.sweeps import call_hydra, run_command
+from analog_glue.cli.reading import list_command, report_command, tables_command, verify_command
+from analog_glue.cli.sweeps import call_hydra, publish_command, run_command
 from analog_glue.interruption import ended_by_signals, exit_code
 
 HELP = """\
@@ -30,8 +30,10 @@ usage: analog-glue COMMAND [key=value …]
   evaluate   put the weights of a finished run on other hardware
   tune       fit ranges and scales around the weights of a finished run to a hardware, without training
   diagnose   where its tiles lose on a hardware: clipped inputs, saturated ADCs, unused codes
+  publish    a finished run as a folder that others can use, in the form of the Hugging Face hub
   extract    read the weights that were trained on pulsed devices out of their arrays
   tables     tables and figures from the measured rows of a folder
+  report     the same as one page for a browser, each number a click away from its run and command
   list       every option of every group (list options), or the runs of a folder (list runs)
   verify     hold the simulated devices and tiles against published measurements
 
@@ -45,6 +47,7 @@ examples:
   analog-glue diagnose checkpoint=outputs/… tile=lammie2024                 which layers lose, and where
   analog-glue train +experiment=digits_in_situ training=ttv2                on pulsed devices
   analog-glue tables outputs
+  analog-glue report outputs
 
 `analog-glue train --help` prints every setting with its value (`train training=ttv2 --help` of that choice).
 Bash completion: eval "$(analog-glue -sc install=bash)"
@@ -79,8 +82,10 @@ def _dispatch(words: list[str]) -> int:
         "evaluate": functools.partial(run_command, "evaluate"),
         "tune": functools.partial(run_command, "tune"),
         "diagnose": functools.partial(run_command, "diagnose"),
+        "publish": publish_command,
         "extract": functools.partial(run_command, "extract"),
         "tables": tables_command,
+        "report": report_command,
         "list": list_command,
         "verify": verify_command,
     }
@@ -110,7 +115,7 @@ def _completion(words: list[str], commands: list[str]) -> int:
         if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
             print(" ".join(name for name in commands if name.startswith(typed[1] if len(typed) == 2 else "")))
             return DONE
-        if typed[1] not in ("train", "evaluate", "tune", "diagnose", "extract"):
+        if typed[1] not in ("train", "evaluate", "tune", "diagnose", "publish", "extract"):
             return DONE
         os.environ["COMP_LINE"] = line.replace(f"{typed[1]} ", "", 1)  # Hydra knows no commands
         call_hydra(typed[1], words)

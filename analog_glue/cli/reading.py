@@ -1,4 +1,4 @@
-"""Commands that only read: `tables`, `verify`, `list`."""
+"""Commands that only read: `tables`, `report`, `verify`, `list`."""
 
 import argparse
 import difflib
@@ -51,6 +51,27 @@ def tables_command(words: list[str]) -> int:
     if pictures:
         print(f"figure: {pictures[0]}")
     return _said([*left_out, *report.left_out])
+
+
+def report_command(words: list[str]) -> int:
+    parser = _Parser(
+        "analog-glue report", description="One page for a browser over all runs of a folder; it needs no network.",
+        epilog=RECORDS_APART,
+    )  # fmt: skip
+    parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="a folder of runs (default: outputs)")
+    parser.add_argument("--out", type=without_tilde, help="the file to write (default: ROOT/report.html)")
+    given = _parse(parser, words)
+    if isinstance(given, int):
+        return given
+    from analog_glue.in_situ.reports.chapter import chapter
+    from analog_glue.reports.page.build import build_page
+
+    root = Path(given.root)
+    left_out: list[str] = []
+    made = chapter(root, left_out)
+    page, unread = build_page(root, Path(given.out) if given.out else None, made, left_out)
+    print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)\nnext: open it in a browser")
+    return _said(unread)
 
 
 def _said(left_out: list[str]) -> int:

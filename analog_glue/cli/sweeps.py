@@ -83,6 +83,22 @@ SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help")
 FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m", "--info", "-i")
 
 
+def publish_command(words: list[str]) -> int:
+    return run_command("publish", publish_words(words))
+
+
+def publish_words(words: list[str]) -> list[str]:
+    """Words of `publish`, whose own settings may be written without their group, and its folder as a word alone."""
+    from dataclasses import fields
+
+    from analog_glue.settings import Publish, quoted
+
+    short = tuple(f"{field.name}=" for field in fields(Publish))
+    flags, overrides = split_flags(words)
+    told = [word if "=" in word else f"folder={quoted(word)}" for word in overrides]
+    return [*flags, *(f"publish.{word}" if word.startswith(short) else word for word in told)]
+
+
 def run_command(command: str, words: list[str]) -> int:
     from analog_glue.configuration.compose import Composer
     from analog_glue.configuration.wording import plain
@@ -132,7 +148,7 @@ def run_command(command: str, words: list[str]) -> int:
     finally:
         (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
         code = _summary(command, folder, jobs)
-    if command not in ("diagnose", "extract") or composed[0].settings.extract.array is not None:
+    if command not in ("diagnose", "extract", "publish") or composed[0].settings.extract.array is not None:
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
 

@@ -106,7 +106,7 @@ class Composer:
     """Composes the configurations of one command; a context manager, since Hydra keeps global state.
 
     Args:
-        command: Which primary file of conf/ to start from: "train", "evaluate", "diagnose" or "extract".
+        command: Which primary file of conf/ to start from: "train", "evaluate", "diagnose", "publish" or "extract".
         extra_dir: A user's own folder of yaml files beside conf/ (`--config-dir`), or None.
     """
 
@@ -204,7 +204,13 @@ class Composer:
         group, option = override.key_or_group, override.value()
         if group not in chosen:
             trained = "Model and training come"
-            come = {"evaluate": trained, "tune": trained, "diagnose": trained, "extract": "Everything comes"}.get(self.command)
+            come = {
+                "evaluate": trained,
+                "tune": trained,
+                "diagnose": trained,
+                "publish": "Everything comes",
+                "extract": "Everything comes",
+            }.get(self.command)
             why = f" {come} with the checkpoint." if come else ""
             groups = ", ".join(self._groups(chosen))
             only = f", only {groups}" if groups else ""

@@ -8,13 +8,27 @@ non-idealities meet; the sum over all of them stands beside the whole.
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from analog_glue.reports.drift import label_of_names
-from analog_glue.reports.figures import Bar, BarChart, Drawn, bar_figure, time_label
-from analog_glue.reports.grids import MISSING, NAMES, Chapter, Grid, Picture, Record, as_text, in_points, score_cell, span
+from analog_glue.reports.figures import Bar, BarChart, time_label
+from analog_glue.reports.grids import (
+    ANY,
+    MISSING,
+    NAMES,
+    Chapter,
+    Grid,
+    Picture,
+    Record,
+    Sources,
+    as_text,
+    in_points,
+    score_cell,
+    span,
+)
 from analog_glue.reports.sections import Bundle, Score
 from analog_glue.reports.statistics import Statistic, repeated_over, summarise
 from analog_glue.reports.trainings import Training, network, trainings_of
@@ -63,6 +77,7 @@ class Ablation:
         examples: Number of examples scored.
         cells: Column `ablation` → (time [s], compensated) → scores. Scores that hold at all times stand under (None, None).
         telling: What tells the hardware from others of the same names; empty where there is no other.
+        rows: Column `ablation` → where its scores come from.
     """
 
     key: _Key
@@ -70,6 +85,11 @@ class Ablation:
     examples: int
     cells: dict[str, dict[tuple[float | None, bool | None], dict[int, dict[Chip, float]]]] = field(default_factory=dict)
     telling: str = ""
+    rows: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
+
+    def sources(self, *labels: str) -> Sources:
+        """Runs and sweeps that scored these."""
+        return frozenset(source for label in labels for source in self.rows.get(label, ()))
 
     @property
     def names(self) -> list[str]:
@@ -175,6 +195,7 @@ def ablations_of(rows: Iterable[Measurement], settings: Mapping[str, Payload] | 
         on_chip = row.stage == "chip"
         state = (row.t_seconds, row.compensated) if on_chip else (None, None)
         chip = Chip(row.chip, row.stream) if on_chip else Chip(None)
+        ablation.rows[row.ablation].add((row.run, row.sweep))
         ablation.cells.setdefault(row.ablation, {}).setdefault(state, {}).setdefault(row.seed, {})[chip] = row.value
     for ablation in found.values():
         bundle = ablation.key.bundle
@@ -209,7 +230,9 @@ def ablation_grid(ablation: Ablation, compensated: bool) -> Grid:
         gap = summarise(_difference(ablation.scores(NONE, t, compensated), ablation.scores(FULL, t, compensated)))
         none += ["", score_cell(gap, signed=True), _mean(ablation.statistic(NONE, t, compensated)), ""]
     how = "compensated" if compensated else "not compensated"
-    return Grid(f"Ablation, {ablation.title}, {how}", _note(ablation, compensated), header, rows)
+    labels = [(FULL,), *((left_out(name), alone(name)) for name in ablation.names), tuple(ablation.cells), (NONE,)]
+    sources = {(row, ANY): ablation.sources(*own) for row, own in enumerate(labels)}
+    return Grid(f"Ablation, {ablation.title}, {how}", _note(ablation, compensated), header, rows, sources=sources)
 
 
 def _note(ablation: Ablation, compensated: bool) -> str:
@@ -248,8 +271,7 @@ def ablation_chapter(rows: Iterable[Measurement], settings: Mapping[str, Payload
         for compensated in one.compensations:
             label = _label(one, compensated)
             if one.headline:
-                draw = functools.partial(_draw, one, compensated)
-                chapter.parts.append((label, Picture(f"Ablation, {one.title}", draw)))
+                chapter.parts.append((label, _picture(one, compensated)))
             name = label if one.headline else f"{label}-{one.key.score.split}-{one.key.score.metric}"
             chapter.parts.append((name, ablation_grid(one, compensated)))
     chapter.records["ablation.csv"] = _records(found)
@@ -264,7 +286,7 @@ def _label(ablation: Ablation, compensated: bool) -> str:
     return label_of_names(*names)
 
 
-def _draw(ablation: Ablation, compensated: bool) -> Drawn:
+def _picture(ablation: Ablation, compensated: bool) -> Picture:
     """What every non-ideality costs, left out and alone, one chart a time."""
 
     def bar(label: str, costs: Sequence[Statistic | None], sign: int) -> Bar:
@@ -287,7 +309,7 @@ def _draw(ablation: Ablation, compensated: bool) -> Drawn:
     )
     note = f"full hardware {scores}; digital {_mean(summarise(ablation.cells.get(NONE, {}).get((None, None), {})))}. "
     note += f"Lines: ± 1 standard error {repeated_over(known)} (chips: {chips})"
-    return bar_figure(charts, ablation.title, note)
+    return Picture(f"Ablation, {ablation.title}", charts, note, head=ablation.title)
 
 
 def _records(ablations: Sequence[Ablation]) -> list[Record]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy
 
 from analog_glue.reports.figures import Curve, Level, Panel, time_label
-from analog_glue.reports.grids import MISSING, NAMES, Grid, Record, as_text, in_points, score_cell, span
+from analog_glue.reports.grids import ANY, MISSING, NAMES, Grid, Place, Record, Sources, as_text, in_points, score_cell, span
 from analog_glue.reports.sections import Section, Variant, pivot
 from analog_glue.reports.statistics import Statistic, repeated_over, summarise
 from analog_glue.runs.rows import Measurement
@@ -26,7 +26,7 @@ def drift_table(rows: Iterable[Measurement]) -> str:
 
 def drift_grid(section: Section) -> Grid:
     """Times downwards, variants and their paired differences across."""
-    cell = functools.partial(score_cell, decimals=_decimals(section))
+    cell = functools.partial(score_cell, decimals=decimals_of(section))
     keys, pairs = _keys(section), section.pairs()
     labels = [f"{keys[one]} − {keys[other]}" for one, other in pairs]
     on_chips = [variant.training for variant in keys]
@@ -49,7 +49,7 @@ def drift_grid(section: Section) -> Grid:
         cells = [cell(s[i], section.change(v, t)) for v, s in zip(keys, found, strict=True)]
         rows.append([label, *cells, *[MISSING] * len(bare), *(cell(s[i], signed=True) for s in paired)])
     if section.majority is not None:
-        rows.append(["majority class", *[in_points(section.majority, _decimals(section))] * len(columns), *nothing])
+        rows.append(["majority class", *[in_points(section.majority, decimals_of(section))] * len(columns), *nothing])
     seeds = [span([s.seeds for s in line if s]) for line in [*found, *paired]]
     chips = [span([n for s in line if s for n in (s.chips, s.most_chips)]) for line in [*found, *paired]]
     of_bare = [str(len(section.digital.get(training, section.ideal.get(training, {})))) for training in bare]
@@ -68,12 +68,19 @@ def drift_grid(section: Section) -> Grid:
     if section.extrapolated:
         note += " * beyond the measurements behind the device model."
     legend = [f"{key}: {variant.title}" for variant, key in keys.items()]
+    measured = [section.sources(variant) for variant in keys] + [section.sources(training) for training in bare]
+    measured += [section.sources(*pair) for pair in pairs]
+    sources: dict[Place, Sources] = {(ANY, column): source for column, source in enumerate(measured, 1)}
+    for row, (name, *_) in enumerate(rows):
+        if name in ("digital", "ideal devices", "digital, seed on chips"):
+            sources |= {(row, column): section.sources(training) for column, training in enumerate(columns, 1)}
     return Grid(
         f"{_score_title(section)}: {section.hardware_title}",
         note,
         ["", *keys.values(), *(training.title for training in bare), *labels],
         rows,
         legend,
+        sources,
     )
 
 
@@ -100,7 +107,7 @@ def _left_out(label: str, chips: int, streams: set[tuple[str, str]]) -> str:
     )
 
 
-def _decimals(section: Section) -> int:
+def decimals_of(section: Section) -> int:
     """Scores are in points, except a cross-entropy [nats]."""
     return 3 if section.score.metric == "cross_entropy" else 2
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from analog_glue.reports.drift import figure_note
-from analog_glue.reports.figures import Curve, Level, Panel, drift_figure, time_label
+from analog_glue.reports.figures import Curve, Level, Panel, time_label
 from analog_glue.reports.glue import average_of, change_cells
 from analog_glue.reports.grids import GLUE, NAMES, Chapter, Grid, Picture, Record
 from analog_glue.reports.missing import how_often, most_chips, train_command
@@ -62,7 +61,7 @@ def figure6(rows: Sequence[Measurement], settings: Mapping[str, Payload] | None,
             f"Figure 6: change from digital, {model} on {tile}, hardware-aware, compensated",
         )
         made.parts.append((name, _grid(title, lines, found, published)))
-        made.parts.append((name, Picture(title, partial(drift_figure, _panels(lines, published), title, figure_note(found)))))
+        made.parts.append((name, Picture(title, _panels(lines, published), figure_note(found))))
         made.missing += _missing(lines, found, own)
         records += _records(model, tile, lines)
     if records:
@@ -105,6 +104,13 @@ def _grid(
         for line, sections in lines.items()
         for t in _times(sections, line.variant)
     ]
+    places = [(line, sections) for line, sections in lines.items() for _ in _times(sections, line.variant)]
+    measured = {
+        (row, column): sections[task].sources(line.variant)
+        for row, (line, sections) in enumerate(places)
+        for column, task in enumerate(GLUE, 1)
+        if task in sections
+    }
     sources = []
     for name, gamma in PUBLISHED.items():
         numbers = {number.task: number for number in published if number.line == name}
@@ -116,7 +122,7 @@ def _grid(
         f"over fewer than the eight tasks says so. Published changes are to a baseline that could not be recovered; blank: nor "
         f"could these. Source: {'; '.join(dict.fromkeys(sources))}."
     )
-    return Grid(title, note, ["", *(NAMES[task] for task in GLUE), "average"], rows)
+    return Grid(title, note, ["", *(NAMES[task] for task in GLUE), "average"], rows, sources=measured)
 
 
 def _panels(lines: Mapping[Line, Mapping[str, Section]], published: Sequence[Published]) -> list[Panel]:

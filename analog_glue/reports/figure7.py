@@ -8,10 +8,9 @@ as its namesake.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from analog_glue.costs import ENCODERS, INT6_AREA_GAIN, INT6_ENERGY_GAIN, integer_energy, integer_energy_gain
-from analog_glue.reports.figures import Chart, Drawn, line_figure
+from analog_glue.reports.figures import Chart
 from analog_glue.reports.figures import Line as Drawing
 from analog_glue.reports.grids import GLUE, Chapter, Grid, Picture, Record
 from analog_glue.reports.sections import LETTERS
@@ -34,7 +33,7 @@ def figure7(rows: Sequence[Measurement]) -> Chapter:
     chosen = ["bert_base", *sorted(model for model in models if model in ENCODERS and model != "bert_base")]
     made.parts = [
         ("spoon2021_figure7", _shares(chosen)),
-        ("spoon2021_figure7", Picture(TITLE, partial(_drawn, chosen))),
+        ("spoon2021_figure7", Picture(TITLE, [_chart(chosen)], "Multiply-adds of the encoder, counted, not measured")),
         ("spoon2021_figure7-energy", _energy()),
     ]
     made.records["spoon2021_figure7.csv"] = [_record(model, length) for model in chosen for length in LENGTHS]
@@ -110,11 +109,10 @@ def _record(model: str, length: int) -> Record:
     }
 
 
-def _drawn(models: Sequence[str]) -> Drawn:
+def _chart(models: Sequence[str]) -> Chart:
     shares = {model: [ENCODERS[model].attention_share(length) for length in LENGTHS] for model in models}
     lines = [Drawing(model, LENGTHS, share, [None] * len(LENGTHS)) for model, share in shares.items()]
     told = [
         Drawing("Spoon 2021: BERT-base, about", list(PUBLISHED_SHARE), list(PUBLISHED_SHARE.values()), [None], joined=False)
     ]
-    chart = Chart("", "sequence length [tokens]", "share of QKᵀ and PV [%]", [*lines, *told], log_x=True, ticks=LENGTHS)
-    return line_figure([chart], TITLE, "Multiply-adds of the encoder, counted, not measured")
+    return Chart("", "sequence length [tokens]", "share of QKᵀ and PV [%]", [*lines, *told], log_x=True, ticks=LENGTHS)

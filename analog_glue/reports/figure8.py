@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
-from analog_glue.reports.figures import Chart, Drawn, Level, line_figure, time_label
+from analog_glue.reports.figures import Chart, Level, time_label
 from analog_glue.reports.figures import Line as Drawing
 from analog_glue.reports.glue import average_of, change_cells
 from analog_glue.reports.grids import GLUE, NAMES, Chapter, Grid, Picture, Record, score_cell
@@ -72,7 +71,7 @@ def figure8(rows: Sequence[Measurement], settings: Mapping[str, Payload] | None 
         name = f"spoon2021_figure8-{model}-{noise}-{tile}"
         title = f"Figure 8: attention after {time_label(t)}, {model}, {noise} on {tile}, hardware-aware, compensated"
         grid = _grid(title, lines, t, remarks)
-        made.parts += [(name, grid), (name, Picture(title, partial(_drawn, lines, t, title)))]
+        made.parts += [(name, grid), (name, _picture(lines, t, title))]
         made.missing += _missing(lines, own)
         made.records.setdefault("spoon2021_figure8.csv", []).extend(_records(names, lines, t))
     return made
@@ -163,10 +162,17 @@ def _grid(title: str, lines: Table, t: float, remarks: Sequence[str]) -> Grid:
         f"significant at γ = 1 after a month, and that small tasks and the average are sometimes better. Source: {SOURCE}."
     )
     note += "".join(f" {remark}." for remark in remarks)
-    return Grid(title, note, ["", *(NAMES[task] for task in GLUE), "average"], rows)
+    order = [line for line in lines if line.attention == "fp32"] + shown
+    sources = {
+        (row, column): lines[line][task].sources(line.variant)
+        for row, line in enumerate(order)
+        for column, task in enumerate(GLUE, 1)
+        if task in lines[line]
+    }
+    return Grid(title, note, ["", *(NAMES[task] for task in GLUE), "average"], rows, sources=sources)
 
 
-def _drawn(lines: Table, t: float, title: str) -> Drawn:
+def _picture(lines: Table, t: float, title: str) -> Picture:
     """One axes for each task that was measured and one for the average, change over the bits of the integers."""
     drawn: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
@@ -190,7 +196,7 @@ def _drawn(lines: Table, t: float, title: str) -> Drawn:
         label = "change from float32 [points]"
         charts.append(Chart(NAMES.get(task, name), "attention [bits]", label, curves, [level], ticks=ticks))
     over = repeated_over(s for by_task in changes.values() for s in by_task.values())
-    return line_figure(charts, title, f"Bars: ± 1 standard error {over}, of differences on the same chips")
+    return Picture(title, charts, f"Bars: ± 1 standard error {over}, of differences on the same chips")
 
 
 def _records(names: tuple[str, str, str], lines: Table, t: float) -> list[Record]:

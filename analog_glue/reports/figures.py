@@ -330,7 +330,7 @@ def drawn(figure: Figure) -> Drawn:
     return Drawn(png.getvalue(), svg.getvalue())
 
 
-def _styles(panel: Panel) -> list[tuple[str, str]]:
+def styles_of(panel: Panel) -> list[tuple[str, str]]:
     """Colour and marker of each curve: fixed for the first A, B and C, in turn for all others."""
     free, taken, styles = list(SPARE_STYLES), set(), []
     for curve in panel.curves:
@@ -348,7 +348,7 @@ def _legend_handles(panels: Sequence[Panel]) -> dict[str, Any]:
 
     handles: dict[str, Any] = {}
     for panel in panels:
-        for curve, (colour, marker) in zip(panel.curves, _styles(panel), strict=True):
+        for curve, (colour, marker) in zip(panel.curves, styles_of(panel), strict=True):
             handles.setdefault(curve.label, Line2D([], [], color=colour, marker=marker, ms=5, lw=1.6))
     for panel in panels:
         for level in panel.levels:
@@ -357,7 +357,7 @@ def _legend_handles(panels: Sequence[Panel]) -> dict[str, Any]:
 
 
 def _level_style(level: Level, panel: Panel | None = None) -> dict[str, Any]:
-    curves = zip(panel.curves, _styles(panel), strict=True) if panel else ()
+    curves = zip(panel.curves, styles_of(panel), strict=True) if panel else ()
     colour = next((colour for curve, (colour, _) in curves if curve.label == level.like), GREY)
     return {"color": colour, "lw": 1.1, "ls": (0, (1, 1.6)) if level.dotted else (0, (5, 2.5)), "alpha": 0.9}
 
@@ -368,7 +368,7 @@ def _draw(axes: Axes, panel: Panel, width: float) -> None:
         if math.isfinite(level.value):
             axes.axhline(level.value, zorder=1, **_level_style(level, panel))
     ends = []
-    for curve, (colour, marker) in zip(panel.curves, _styles(panel), strict=True):
+    for curve, (colour, marker) in zip(panel.curves, styles_of(panel), strict=True):
         error = [e or 0.0 for e in curve.error]
         axes.errorbar(
             curve.times,

@@ -8,20 +8,30 @@ from dataclasses import asdict
 
 from analog_glue.reports.drift import choice_note
 from analog_glue.reports.figures import time_label
-from analog_glue.reports.grids import GLUE, NAMES, Grid, Record, in_points, score_cell
+from analog_glue.reports.grids import GLUE, NAMES, Grid, Place, Record, Sources, in_points, score_cell
 from analog_glue.reports.published import Published, published_lines
 from analog_glue.reports.sections import Section, Variant
 from analog_glue.reports.statistics import Statistic, repeated_over, summarise
+from analog_glue.reports.trainings import Training
 
 
 def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -> Grid:
     """The eight tasks at the last time beside the published numbers; `sections` by task, headline metric."""
     last = max((t for section in sections.values() for t in section.times), default=None)
-    rows = []
+    rows: list[list[str]] = []
+    came_from: dict[Place, Sources] = {}
+
+    def come_from(which: Training | Variant) -> None:
+        own = {column: sections[task].sources(which) for column, task in enumerate(GLUE, 1) if task in sections}
+        own[len(GLUE) + 1] = frozenset().union(*own.values())
+        came_from.update({(len(rows), column): source for column, source in own.items()})
+
     for variant, t, statistics, changes in _glue_lines(sections):
         if t == last:
+            come_from(variant)
             name = f"{variant.letter}: {variant.title}" if variant.letter else variant.title
             rows.append([name, *map(score_cell, statistics)])
+            come_from(variant)
             rows.append(["… change from digital", *(score_cell(s, signed=True) for s in changes)])
     for name, scores in (
         ("digital score", {task: section.digital for task, section in sections.items()}),
@@ -29,6 +39,7 @@ def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -
     ):
         for training in sorted({training for by_training in scores.values() for training in by_training}):
             found = [summarise(scores.get(task, {}).get(training, {})) for task in GLUE]
+            come_from(training)
             rows.append([f"{training.title}, {name}", *map(score_cell, _with_average(found))])
     alone = {  # of several networks the one on chips, by training and task
         training: {task: seed for task, section in sections.items() if (seed := section.alone_on_chips(training)) is not None}
@@ -38,6 +49,7 @@ def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -
         own = {task: summarise({seed: sections[task].digital[training][seed]}) for task, seed in seeds.items()}
         if own:
             cells = map(score_cell, _with_average([own.get(task) for task in GLUE]))
+            come_from(training)
             rows.append([f"{training.title}, digital score of the seed on chips", *cells])
     floor = [sections[task].majority if task in sections else None for task in GLUE]
     known = [value for value in floor if value is not None]
@@ -68,7 +80,7 @@ def glue_grid(sections: Mapping[str, Section], published: Sequence[Published]) -
     header = ["", *(NAMES[task] for task in GLUE), "average"]
     data = [f"{NAMES[task]}: {section.data_title}" for task, section in sections.items() if section.data_title]
     title = next(iter(sections.values())).hardware_title + (f" ({', '.join(data)})" if data else "")
-    return Grid(f"GLUE{when}: {title}", note, header, rows)
+    return Grid(f"GLUE{when}: {title}", note, header, rows, sources=came_from)
 
 
 def _glue_lines(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from analog_glue.reports.figures import Drawn
+from analog_glue.reports.figures import BarChart, Chart, Drawn, Panel, bar_figure, drift_figure, line_figure
 from analog_glue.reports.statistics import Statistic
 from analog_glue.runs.cells import csv_text
 
@@ -42,6 +43,9 @@ NAMES = {
 }
 MISSING = "–"
 Record = dict[str, object]  # one line of a csv file: column → value
+Sources = frozenset[tuple[str, str]]  # names of runs, each with that of a sweep below it; "" is the run itself
+ANY = -1
+Place = tuple[int, int]  # row and column of a table; `ANY` of them
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,34 @@ class Grid:
     header: list[str]
     rows: list[list[str]]
     legend: Sequence[str] = ()  # what the letters of the header mean, a line each
+    sources: Mapping[Place, Sources] = field(default_factory=dict)  # of the numbers there; the narrowest place counts
+
+    def sources_of(self, row: int, column: int) -> Sources:
+        """Where the number in a cell comes from; nothing where no run of the folder measured it."""
+        places: tuple[Place, ...] = ((row, column), (row, ANY), (ANY, column), (ANY, ANY))
+        return next((self.sources[place] for place in places if place in self.sources), frozenset())
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: its PNG and SVG go to files of their own, and are drawn when these are written."""
+    """A figure as numbers: drawn when its files are written, or by a browser.
+
+    Args:
+        charts: Side by side, all of one kind.
+        note: What its error bars mean.
+        head: What stands above it in its files; None: the title.
+    """
 
     title: str
-    draw: Callable[[], Drawn]
+    charts: Sequence[Panel] | Sequence[Chart] | Sequence[BarChart]
+    note: str
+    head: str | None = None
+
+    def draw(self) -> Drawn:
+        """PNG and SVG."""
+        draw: Any = {Panel: drift_figure, Chart: line_figure, BarChart: bar_figure}[type(self.charts[0])]
+        drawn: Drawn = draw(self.charts, self.title if self.head is None else self.head, self.note)
+        return drawn
 
 
 @dataclass

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import NamedTuple
 
 from analog_glue.reports.drift import figure_note
-from analog_glue.reports.figures import Curve, Drawn, Level, Panel, drift_figure, time_label
+from analog_glue.reports.figures import Curve, Level, Panel, time_label
 from analog_glue.reports.glue import average_of
-from analog_glue.reports.grids import GLUE, NAMES, Chapter, Grid, Picture, Record, score_cell, span
+from analog_glue.reports.grids import ANY, GLUE, NAMES, Chapter, Grid, Picture, Place, Record, Sources, score_cell, span
 from analog_glue.reports.missing import DEFAULT_TIMES
 from analog_glue.reports.published import Published
 from analog_glue.reports.sections import Section, Variant, pivot
@@ -200,8 +199,8 @@ def lammie2024(rows: Sequence[Measurement], settings: Mapping[str, Payload] | No
         task = next((task for task in SHOWN_OVER_TIME if len(table.times(task)) > 1), None)
         if task is not None:
             title = f"Figure 3 of Lammie et al. (2024): {NAMES[task]} over time, {table.title}, compensated"
-            name, draw = f"lammie2024_figure3-{names}", partial(_drawn, table, task, title)
-            made.parts += [(name, _over_time(table, task, title)), (name, Picture(title, draw))]
+            name = f"lammie2024_figure3-{names}"
+            made.parts += [(name, _over_time(table, task, title)), (name, _picture(table, task, title))]
             made.records.setdefault("lammie2024_figure3.csv", []).extend(_records_over_time(table, task))
         made.missing += _missing(table)
     if records := made.records.get("lammie2024_table2.csv"):
@@ -299,16 +298,25 @@ def _published(configuration: Configuration, numbers: Mapping[str, Published]) -
 
 
 def _grid(table: Table, numbers: Mapping[str, Published]) -> Grid:
-    rows = []
+    rows: list[list[str]] = []
+    sources: dict[Place, Sources] = {}
+
+    def come_from(line: Line, which: Training | Variant) -> None:
+        for column, task in enumerate(GLUE, 3):
+            if task in table.lines.get(line, {}):
+                sources[len(rows), column] = table.lines[line][task].sources(which)
+
     for line in sorted(table.lines, key=lambda line: line.order):
         if not line.configuration.tuning and any(table.digital(line)):
             first, *others = line.cells
             cells = _with_average(table.digital(line))
+            come_from(line, line.training)
             rows.append([f"in software: {first}", *others, *cells, numbers[IDEAL].text])
     known: list[Statistic] = []
     for line in _shown(table):
         own = table.statistics(line, HOUR) if line in table.lines else [None] * len(GLUE)
         known += [statistic for statistic in own if statistic is not None]
+        come_from(line, line.variant)
         rows.append([*line.cells, *_with_average(own), _published(line.configuration, numbers)])
     chips, seeds = span([n for s in known for n in (s.chips, s.most_chips)]), span([s.seeds for s in known])
     note = (
@@ -321,7 +329,7 @@ def _grid(table: Table, numbers: Mapping[str, Published]) -> Grid:
     )
     note += "".join(f" {remark}." for remark in table.remarks)
     header = ["training", "input range", "conductance range", *(NAMES[task] for task in GLUE), "average", "Lammie 2024"]
-    return Grid(f"Table II of Lammie et al. (2024): GLUE after 1 h, {table.title}", note, header, rows)
+    return Grid(f"Table II of Lammie et al. (2024): GLUE after 1 h, {table.title}", note, header, rows, sources=sources)
 
 
 def _of_task(table: Table, task: str) -> dict[Line, dict[float, Statistic]]:
@@ -343,7 +351,9 @@ def _over_time(table: Table, task: str, title: str) -> Grid:
     known = [s for by_time in lines.values() for s in by_time.values()]
     other = "" if task == "rte" else f" The paper shows RTE, of which no times are measured here; this is {NAMES[task]}."
     note = f"Mean ± standard error {repeated_over(known)}.{other} The curves of the paper could not be recovered."
-    return Grid(title, note, ["training", "input range", "conductance range", *map(time_label, times)], rows)
+    sources = {(row, ANY): table.lines[line][task].sources(line.variant) for row, line in enumerate(lines)}
+    header = ["training", "input range", "conductance range", *map(time_label, times)]
+    return Grid(title, note, header, rows, sources=sources)
 
 
 def _letters() -> Iterator[str]:
@@ -351,7 +361,7 @@ def _letters() -> Iterator[str]:
     return (chr(code) for code in range(ord("A"), 0x10000))
 
 
-def _drawn(table: Table, task: str, title: str) -> Drawn:
+def _picture(table: Table, task: str, title: str) -> Picture:
     curves, levels = [], {}
     for letter, (line, by_time) in zip(_letters(), _of_task(table, task).items(), strict=False):
         mean, error = [s.mean for s in by_time.values()], [s.error for s in by_time.values()]
@@ -361,7 +371,7 @@ def _drawn(table: Table, task: str, title: str) -> Drawn:
             levels[line] = Level("in software, both ranges learned", digital.mean, dotted=True)
     sections = [own[task] for own in table.lines.values() if task in own]
     panel = Panel(NAMES[task], f"{NAMES.get(GLUE[task], GLUE[task])} [points]", curves, list(levels.values())[:1])
-    return drift_figure([panel], title, figure_note(sections))
+    return Picture(title, [panel], figure_note(sections))
 
 
 def _record(table: Table, line: Line, kind: str, t: float | None, task: str, tasks: int, s: Statistic | None) -> Record:

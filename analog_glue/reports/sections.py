@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from analog_glue.reports.grids import DEVICES, GLUE
+from analog_glue.reports.grids import DEVICES, GLUE, Sources
 from analog_glue.reports.statistics import Statistic, summarise
 from analog_glue.reports.trainings import Training, network, trainings_of
 from analog_glue.runs.identity import Payload
@@ -126,6 +126,7 @@ class Section:
         majority: Score of always answering the majority class.
         hardware: What tells this hardware from others of the same names; empty where there is no other.
         several_data: Whether the model was scored on other data in the same way.
+        rows: Training or variant → where its scores come from.
     """
 
     bundle: Bundle
@@ -141,6 +142,7 @@ class Section:
     majority: float | None = None
     hardware: str = ""
     several_data: bool = False
+    rows: dict[Training | Variant, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
 
     @property
     def hardware_title(self) -> str:
@@ -182,6 +184,10 @@ class Section:
                 if seed in digital
             }
         )
+
+    def sources(self, *which: Training | Variant) -> Sources:
+        """Runs and sweeps that scored these; of a training those of its digital score and its ideal devices."""
+        return frozenset(source for one in which for source in self.rows.get(one, ()))
 
     def difference(self, one: Variant, other: Variant, t: float) -> Statistic | None:
         """`one` minus `other` on the chips and seeds that both have at this time."""
@@ -249,11 +255,13 @@ def pivot(rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = 
             chips = found.cells.setdefault(variant, {}).setdefault(row.t_seconds, {}).setdefault(row.seed, {})
             chips[Chip(row.chip, row.stream, row.product)] = row.value
             found.seconds.setdefault(variant, {}).setdefault(row.t_seconds, []).append(row.wall_seconds)
+            found.rows[variant].add((row.run, row.sweep))
             if row.extrapolated:
                 found.extrapolated.add(row.t_seconds)
         elif row.stage == "ideal_devices":
             repeats = section(row).ideal.setdefault(trainings[network(row)], {}).setdefault(row.seed, {})
             repeats[Chip(len(repeats))] = row.value
+            section(row).rows[trainings[network(row)]].add((row.run, row.sweep))
     # Networks and data do not change with the hardware: their scores go to every section of the same score on the same data.
     for row in rows:
         if row.stage == "digital":
@@ -263,6 +271,7 @@ def pivot(rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = 
             for found in by_scored[_scored(row)]:
                 if (found.bundle.model, found.bundle.attention) == its:
                     found.digital.setdefault(trainings[network(row)], {})[row.seed] = {Chip(0): row.value}
+                    found.rows[trainings[network(row)]].add((row.run, row.sweep))
     for row in rows:
         if row.stage == "majority":
             for found in by_scored[_scored(row)]:

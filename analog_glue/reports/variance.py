@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from analog_glue.reports.grids import NAMES, Chapter, Grid, Record
+from analog_glue.reports.grids import ANY, NAMES, Chapter, Grid, Record
 from analog_glue.reports.sections import Section, Variant, devices_of
 
 WANTED = (0.1, 0.25, 0.5)  # standard errors [points]
@@ -153,7 +153,8 @@ def _grid(found: Sequence[tuple[Section, Variant, Components]]) -> Grid:
     )
     note += " * The estimate was negative and counts as 0." if negative else ""
     header = ["", "seeds × chips × times", "σ [points]", "seed", "chip", "moment", *(f"± {error:g}" for error in WANTED)]
-    return Grid("Where the variance of a score comes from", note, header, rows)
+    sources = {(row, ANY): section.sources(variant) for row, (section, variant, _) in enumerate(found)}
+    return Grid("Where the variance of a score comes from", note, header, rows, sources=sources)
 
 
 def _record(section: Section, variant: Variant, parts: Components) -> Record:

@@ -58,7 +58,7 @@ def command_line(*words: str) -> str:
 def test_help_names_every_command_and_gives_examples(run, words):
     answer = run(*words)
     assert answer.code == 0
-    for name in ("train", "evaluate", "tune", "diagnose", "extract", "tables", "list", "verify"):
+    for name in ("train", "evaluate", "tune", "diagnose", "publish", "extract", "tables", "report", "list", "verify"):
         assert re.search(rf"^  {name} ", answer.out, re.MULTILINE)
     assert "analog-glue train task=mrpc noise=pcm" in answer.out
     assert max(len(line) for line in answer.out.splitlines()) <= 110
@@ -85,7 +85,7 @@ def test_help_of_train_shows_every_group_and_setting(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["evaluate", "diagnose", "extract"])
+@pytest.mark.parametrize("command", ["evaluate", "diagnose", "publish", "extract"])
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
 def test_what_a_command_takes_is_shown_without_the_checkpoint_that_it_needs(run, command, flags):
     answer = run(command, *flags)
@@ -236,12 +236,17 @@ def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["trian"], ["`trian`", "train, evaluate, tune, diagnose, extract, tables, list, verify", "Did you mean `train`?"]),
+        (["trian"], ["`trian`", "tune, diagnose, publish, extract, tables, report, list, verify", "Did you mean `train`?"]),
         (["task=mrpc"], ["`task=mrpc`", "analog-glue train task=mrpc"]),
         (["evaluate"], ["`checkpoint`", "must name the folder"]),
         (["evaluate", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
         (["diagnose"], ["`checkpoint`", "must name the folder"]),
         (["diagnose", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
+        (["publish", "folder=x"], ["`checkpoint`", "must name the folder"]),
+        (["publish", "x", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
+        (["publish", "noise=pcm", "checkpoint=x"], ["`noise`", "Everything comes with the checkpoint"]),
+        (["report", "nowhere"], ["`nowhere`"]),
+        (["report", "--foo"], ["--foo", "--help"]),
         (["extract"], ["`checkpoint`", "must name the folder"]),
         (["extract", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
         (["extract", "checkpoint=tests"], ["`checkpoint`", "an in-situ run", "'tests'"]),

@@ -9,7 +9,7 @@ from analog_glue.in_situ.reports.extraction import right_after
 from analog_glue.in_situ.reports.groups import TEXT, Group, headline, name_groups, unit
 from analog_glue.in_situ.reports.published import sources
 from analog_glue.in_situ.reports.records import Extraction
-from analog_glue.reports.grids import NAMES, Chapter, Grid, Record, score_cell, span
+from analog_glue.reports.grids import ANY, NAMES, Chapter, Grid, Record, Sources, score_cell, span
 from analog_glue.reports.statistics import summarise
 from analog_glue.runs.cells import Cells
 
@@ -36,6 +36,7 @@ def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Grou
     name_groups(own)
     several_tasks = len({group.any.task for group in own}) > 1
     epochs: list[int] = []
+    of_line: dict[tuple[str, ...], Sources] = {}
     for group in own:
         metric = headline(group.any)
         for seed, extraction in _altered(group, attribute):
@@ -45,6 +46,7 @@ def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Grou
                     origin = extraction.origin(cells["weights"])
                     weights = cells["weights"] + (f" ({origin})" if origin else "")
                     line = (group.any.task, group.label, weights, *(cells[name] for name in names[1:]), metric)
+                    of_line[line] = group.sources
                     by_draw = scores[line][float(cells[across])].setdefault(seed, {})
                     by_draw[int(cells.get("draw") or 0)] = float(cells["value"])
     if not scores:
@@ -75,5 +77,6 @@ def altered_weights(made: Chapter, table: str, title: str, groups: Sequence[Grou
             rows.append([f"published: {cells['line'].replace('_', ' ')}{lost}", *at])
     note = f"Across: {what}. After {span(epochs)} epochs; ± standard error over seeds, or over draws of one run. "
     note += sources(literature)
-    made.parts.append((table, Grid(title, note, ["", *(f"{value:g}" for value in values)], rows)))
+    came_from = {(row, ANY): of_line[line] for row, line in enumerate(sorted(scores))}
+    made.parts.append((table, Grid(title, note, ["", *(f"{value:g}" for value in values)], rows, sources=came_from)))
     made.records[f"{table}.csv"] = records

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from analog_glue.in_situ.reports.groups import SHORT, Group, headline, name_groups, unit
 from analog_glue.in_situ.reports.published import READING, belongs, sources
 from analog_glue.in_situ.reports.records import TEST_PART
-from analog_glue.reports.figures import Chart, Level, line_figure
-from analog_glue.reports.grids import MISSING, NO_DEVICE, Chapter, Grid, Picture, Record, score_cell, span
+from analog_glue.reports.figures import Chart, Level
+from analog_glue.reports.grids import ANY, MISSING, NO_DEVICE, Chapter, Grid, Picture, Place, Record, Sources, score_cell, span
 from analog_glue.reports.statistics import Statistic, summarise
 from analog_glue.runs.cells import Cells
 
@@ -56,7 +55,10 @@ def learning_curves(
     note = _note(groups, used)
     if published:
         note += f" In brackets behind published values: epochs. {sources([*ours, *floors])} {READING}"
-    made.parts.append((name, Grid(title, note, header, rows)))
+    came_from: dict[Place, Sources] = {(row, ANY): group.sources for row, group in enumerate(groups)}
+    if published:
+        came_from |= {(row, len(header) - 1): frozenset() for row in range(len(groups))}
+    made.parts.append((name, Grid(title, note, header, rows, sources=came_from)))
     levels = [
         Level(f"{_published_cell([cells])}: {cells['line']}, published", float(cells["value"]), "", True, cells["value"])
         for cells in [*ours, *(floors if name == "figure5" else [])]
@@ -114,7 +116,7 @@ def _picture(title: str, groups: Sequence[Group], metric: str, levels: Sequence[
     charts = [Chart("test", "epoch", unit(metric), lines, levels), Chart("training", "epoch", "train loss [nats]", losses)]
     seeds = span([len(group.runs) for group in groups])
     drawn = f"Seeds a curve: {seeds}; single points: the whole test set, lines: the first part of it"
-    return Picture(title, partial(line_figure, charts, title, drawn))
+    return Picture(title, charts, drawn)
 
 
 def _hours(group: Group) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from analog_glue.in_situ.reports.groups import MOMENTUM, Group, name_groups
 from analog_glue.in_situ.reports.published import READING, belongs, sources
 from analog_glue.in_situ.reports.records import Extraction
-from analog_glue.reports.grids import ALGORITHMS, MISSING, Chapter, Grid, Record, score_cell
+from analog_glue.reports.grids import ALGORITHMS, ANY, MISSING, Chapter, Grid, Place, Record, Sources, score_cell
 from analog_glue.reports.statistics import Statistic, summarise
 from analog_glue.runs.cells import Cells
 
@@ -29,6 +29,7 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
     rows: list[list[str]] = []
     records: list[Record] = []
     used: list[Cells] = []
+    came_from: dict[Place, Sources] = {}
 
     def add(
         label: str, weights: str, origin: str, scores: Mapping[int, Statistic | None], paper: Sequence[str],
@@ -56,6 +57,7 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
             origins = dict.fromkeys(e.origin(name.partition(",")[0]) for every in own.values() for _, e in every)
             for origin in origins or [""]:
                 scores = {epoch: _extracted(every, name, origin) for epoch, every in own.items()}
+                came_from[len(rows), ANY] = group.sources
                 add(group.label, name, origin, scores, values)
     (floor,) = (cells for cells in published if cells["table"] == "curves" and cells["line"] == "floating point")
     used.append(floor)
@@ -64,6 +66,7 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
         scores = {n: group.score("cross_entropy", n) for n in epochs}
         on_part = [n for n in epochs if n <= group.last and not group.whole(n)]
         paper_here = ["", ""] if group.short else stated
+        came_from[len(rows), ANY] = group.sources
         add(group.label.replace(ALGORITHMS["sgd_digital"], "FP model"), "", "", scores, paper_here, on_part)
     if all(group.short for group in floating):
         rows.append(["FP model", *[MISSING] * len(epochs), *stated])
@@ -74,7 +77,8 @@ def weights_table(made: Chapter, models: Sequence[Group], floating: Sequence[Gro
         f"{sources(used)} {READING}"
     )
     header = ["", *(f"{epoch} epochs" for epoch in epochs), "published, 50", "published, 200"]
-    made.parts.append(("table1", Grid("Table 1: weights out of the arrays", note, header, rows)))
+    came_from |= {(row, len(header) - last): frozenset() for row in range(len(rows)) for last in (1, 2)}
+    made.parts.append(("table1", Grid("Table 1: weights out of the arrays", note, header, rows, sources=came_from)))
     made.records["table1.csv"] = records
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from analog_glue.in_situ.reports.records import SHORTENING, InSituRun, in_words
 from analog_glue.reports.figures import Line
-from analog_glue.reports.grids import ALGORITHMS, DEVICES, GLUE, NAMES, NO_DEVICE
+from analog_glue.reports.grids import ALGORITHMS, DEVICES, GLUE, NAMES, NO_DEVICE, Sources
 from analog_glue.reports.statistics import Statistic, summarise
 
 BASELINE = (NO_DEVICE, "symmetric_linear", "soft_bounds")  # devices of Figures 3 and 4
@@ -92,6 +92,11 @@ class Group:
 
     def setting(self, key: str) -> object:
         return self.any.settings.get(key)
+
+    @property
+    def sources(self) -> Sources:
+        """The names of its runs."""
+        return frozenset((run.folder.name, "") for run in self.runs.values())
 
     @property
     def part(self) -> tuple[object, ...]:

@@ -45,7 +45,13 @@ def heads_table(made: Chapter, by_task: Mapping[str, Sequence[Group]]) -> None:
     )
     header = ["", "learning rate", "scale"]
     header += [f"{NAMES.get(task, task.upper())} ({NAMES.get(GLUE[task], GLUE[task])})" for task in by_task]
-    made.parts.append(("glue-heads", Grid("GLUE heads trained in situ", note, header, rows)))
+    sources = {
+        (row, column): own[task].sources
+        for row, own in enumerate(lines.values())
+        for column, task in enumerate(by_task, 3)
+        if task in own
+    }
+    made.parts.append(("glue-heads", Grid("GLUE heads trained in situ", note, header, rows, sources=sources)))
     made.records["glue_heads.csv"] = records
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from analog_glue.in_situ.reports.published import sources
-from analog_glue.reports.figures import Chart, Line, line_figure
-from analog_glue.reports.grids import Chapter, Grid, Picture, in_points, score_cell, span
+from analog_glue.reports.figures import Chart, Line
+from analog_glue.reports.grids import ANY, Chapter, Grid, Picture, Place, Sources, in_points, score_cell, span
 from analog_glue.reports.statistics import Statistic, summarise
 from analog_glue.runs.cells import Cells
 
@@ -36,6 +35,7 @@ def _kind_of_array(made: Chapter, name: str, chosen: Cells, rows: Sequence[Cells
     for cells in rows:
         lines[cells["form"], cells.get("amplitude", "")][int(cells["products"])][int(cells["seed"])] = cells
     table: list[list[str]] = []
+    came_from: dict[Place, Sources] = {}
     drawn: list[Line] = []
     for (form, amplitude), by_products in sorted(lines.items(), reverse=True):
         largest = f" up to ±{float(amplitude):.3g}" if amplitude and form == "uniform" else ""
@@ -47,6 +47,8 @@ def _kind_of_array(made: Chapter, name: str, chosen: Cells, rows: Sequence[Cells
             error, estimated, correlation, law = (
                 _column(by_seed, name) for name in ("error", "estimated_error", "correlation", "law")
             )
+            came_from[len(table), ANY] = frozenset((cells["run"], "") for cells in by_seed.values())
+            came_from[len(table), 7] = frozenset()  # what is published
             table.append([
                 label, f"{n:,}", str(len(by_seed)), score_cell(error, decimals=5), score_cell(estimated, decimals=5),
                 in_points(_mean(law), 5), score_cell(correlation, decimals=4),
@@ -75,7 +77,7 @@ def _kind_of_array(made: Chapter, name: str, chosen: Cells, rows: Sequence[Cells
     noise = f"noise of a product {float(chosen['output_noise']):g}"
     title = f"Figure 6: extraction from an array of {chosen['outputs']} × {chosen['inputs']}, {noise}{_told(chosen)}"
     header = ["", "products", "arrays", "error", "estimated from the residuals", "law", "correlation", "published"]
-    made.parts.append((name, Grid(title, note, header, table)))
+    made.parts.append((name, Grid(title, note, header, table, sources=came_from)))
     if known:
         said = f"published: {paper['value']} at about {int(paper['at']):,} products"
         drawn.append(Line(said, [float(paper["at"])], [float(paper["value"])], [None], joined=False))
@@ -83,7 +85,7 @@ def _kind_of_array(made: Chapter, name: str, chosen: Cells, rows: Sequence[Cells
     chart = Chart("error of a weight", "products", label, drawn, log_x=True, log_y=True)
     arrays_shown = span([len({cells["seed"] for cells in rows if cells["form"] == form}) for form, _ in lines])
     about = f"Points: measured, arrays (seeds): {arrays_shown}, bars ± 1 standard error; dashed: the law"
-    made.parts.append((name, Picture(title, partial(line_figure, [chart], title, about))))
+    made.parts.append((name, Picture(title, [chart], about)))
 
 
 def _told(chosen: Cells) -> str:

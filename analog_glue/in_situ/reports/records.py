@@ -156,7 +156,10 @@ def find_array_errors(root: Path | str, left_out: list[str] | None = None) -> li
     for file in files_of_runs(root, ARRAY_ERROR):
         with leaving_out(left_out, file):
             chosen = (read_json(file.with_name(RUN)).get("extract") or {}).get("array") or {}
-            rows = [{**cells, "products": str(int(cells["products"])), "error": cells["error"]} for cells in read_cells(file)]
+            own = {"run": file.parent.name}
+            rows = [
+                {**cells, "products": str(int(cells["products"])), "error": cells["error"], **own} for cells in read_cells(file)
+            ]
             found.append(({name: in_words(value) for name, value in _flat(chosen).items()}, rows))
     return found
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from analog_glue.in_situ.reports.groups import SHORT, Axis, Group, departures, name_groups, symmetric_sgd
-from analog_glue.reports.figures import Chart, Level, Line, line_figure
+from analog_glue.reports.figures import Chart, Level, Line
 from analog_glue.reports.grids import MISSING, Chapter, Grid, Picture, Record, score_cell, span
 from analog_glue.reports.statistics import Statistic
 
@@ -56,7 +55,14 @@ def axis_sweeps(made: Chapter, figure4: Mapping[Axis, list[Group]], plain: Seque
         )
         if any(group.short for group in own):
             note += f" {SHORT}"
-        made.parts.append((f"figure4-{axis.name}", Grid(f"Figure 4: {axis.what}", note, ["", *heads], rows)))
+        came_from = {
+            (row, column): points[value].sources
+            for row, (_, points) in enumerate(sorted(lines.items()))
+            for column, value in enumerate(values, 1)
+            if value in points
+        }
+        grid = Grid(f"Figure 4: {axis.what}", note, ["", *heads], rows, sources=came_from)
+        made.parts.append((f"figure4-{axis.name}", grid))
         levels = [
             Level(f"{reference.label}, epoch {reference.last}{reference.mark}", score.mean)
             for part, reference in references.items()
@@ -67,7 +73,7 @@ def axis_sweeps(made: Chapter, figure4: Mapping[Axis, list[Group]], plain: Seque
         title = "Figure 4: War and Peace against states and noise"
         epochs, seeds = span([group.last for group in shown]), span([len(group.runs) for group in shown])
         about = f"Epochs: {epochs}, seeds: {seeds} a point; lines join points of the same epoch and part of the test set"
-        made.parts.append(("figure4", Picture(title, partial(line_figure, charts, title, about))))
+        made.parts.append(("figure4", Picture(title, charts, about)))
         made.records["figure4.csv"] = records
 
 

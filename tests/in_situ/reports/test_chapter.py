@@ -159,7 +159,7 @@ NAMED = "train_characters 200,000"
 
 def charts_of(made):
     """All that the figures of a chapter are drawn from."""
-    return [chart for _, part in made.parts if isinstance(part, Picture) for chart in part.draw.args[0]]
+    return [chart for _, part in made.parts if isinstance(part, Picture) for chart in part.charts]
 
 
 def test_every_setting_that_leaves_out_a_part_of_the_training_set_is_known():

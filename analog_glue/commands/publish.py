@@ -1,0 +1,273 @@
+"""The command `publish`: a finished run as a folder in the form of the Hugging Face hub, and on request there.
+
+The folder holds what any reader of the hub needs (weights, tokenizer, configuration, a model card), what `analog-glue evaluate`
+needs to put the network on chips as the run itself (its identity, learned or tuned ranges), and nothing that belongs to one
+machine: paths are left out. It is made beside its place and moved there whole.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analog_glue.commands.summary import RunSummary
+from analog_glue.errors import UserError, require
+from analog_glue.hub import unreachable
+from analog_glue.reports.card import UNKNOWN, Subject, card
+from analog_glue.reports.measured import find_measured
+from analog_glue.runs.files import read_json, write_json_atomic, write_text_atomic
+from analog_glue.runs.folder import (
+    ATTENTION_FILE,
+    CONFIG_FILE_OF_RUN,
+    PERIPHERY_FILE,
+    RUN_FILE,
+    TUNING_FILE,
+    checkpoint_config,
+    read_run,
+)
+from analog_glue.runs.model_files import CONFIG_FILE, INDEX_FILE, OF_TOKENIZER, weight_files
+from analog_glue.runs.own_files import FIELD as OWN_FILES
+from analog_glue.runs.own_files import hashes, require_own
+from analog_glue.runs.rows import Measurement
+from analog_glue.settings import OUTPUT_ROOT, RunSettings, output_root_typed, typed
+
+CARD = "README.md"
+# Words of a command that lead to places of one machine.
+PLACES = ("model.path", "data.root", "output_root", "checkpoint", "training.start_from")
+
+
+@dataclass(frozen=True)
+class PublishJob:
+    """A publication that could begin: everything is looked at, nothing is written."""
+
+    settings: RunSettings
+    run: Path
+    subject: Subject
+    rows: list[Measurement]
+    text: str  # of the card
+    there: bool  # whether the folder holds just this already
+
+    @property
+    def folder(self) -> Path:
+        """Where it goes."""
+        return Path(str(self.settings.publish.folder))
+
+    @property
+    def measure(self) -> str:
+        """What scores the run on the chips that its training named."""
+        words = self.subject.measure.replace("checkpoint=FOLDER", typed("checkpoint", self.run), 1)
+        return words + output_root_typed(self.settings.output_root)
+
+
+def prepare(settings: RunSettings) -> PublishJob:
+    """Look at the run in `settings.checkpoint` and at the place for it.
+
+    Raises:
+        UserError: no finished run, files that the run did not write, a folder that holds something else; with `publish.push` no
+            repository, no token, no hub, or a repository that everybody can read where it is to be private.
+    """
+    chosen, run = settings.publish, Path(str(settings.checkpoint))
+    facts = read_run(run, "checkpoint")
+    require_own(run, "checkpoint")
+    lost = [file.name for file in weight_files(run) if not file.is_file()]
+    require(not lost, "checkpoint", "hold the weights of its run", str(run), f"It lacks {', '.join(lost)}.")
+    require(chosen.folder is not None, "publish.folder", "name the folder to write", None, "Write folder=my_folder.")
+    folder = Path(str(chosen.folder))
+    inside = folder.resolve() == run.resolve() or run.resolve() in folder.resolve().parents
+    require(not inside, "publish.folder", "lie outside of the run", str(folder), f"The run is {run}.")
+    if chosen.push:
+        named = chosen.repo is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", chosen.repo) is not None
+        require(named, "publish.repo", "be OWNER/NAME with push=true", chosen.repo, "Write repo=your_name/name_of_the_model.")
+        if not settings.dry_run:
+            _require_hub(str(chosen.repo), chosen.private)
+    else:
+        require(chosen.repo is None, "publish.repo", "be left out without push=true", chosen.repo)
+    name = str(facts["name"])
+    measured = find_measured(run)
+    elsewhere = find_measured(Path(settings.output_root) / name)  # where scores of a folder that came from elsewhere are
+    rows = [row for row in (*measured.rows, *elsewhere.rows) if row.run == name and not row.ablation]
+    config, files = checkpoint_config(run), [*_of_model(run), RUN_FILE, CONFIG_FILE_OF_RUN]
+    local = (config.get("model") or {}).get("path") is not None
+    subject = Subject(_facts(facts), _config(config), files, local, chosen.license)
+    text = card(subject, rows, elsewhere.settings | measured.settings)
+    there = _is_there(folder, run, subject, text)
+    if folder.exists() and not there:
+        ours = folder.is_dir() and read_json(folder / RUN_FILE).get("published") == name
+        free = folder.is_dir() and not any(folder.iterdir())
+        more = "force=true replaces the older publication of this run." if ours else "Name another folder."
+        require(free or (ours and settings.force), "publish.folder", "be a new or an empty folder", str(folder), more)
+    return PublishJob(settings, run, subject, rows, text, there)
+
+
+def run(job: PublishJob, log: Callable[[str], None] = print) -> RunSummary:
+    """Write the folder, and with `publish.push` send it to the hub."""
+    chosen, folder = job.settings.publish, job.folder
+    if job.there:
+        log(f"Already there: {folder}")
+    else:
+        _write(job)
+    if chosen.push:
+        log(f"sent to: {_push(folder, str(chosen.repo), chosen.private)}")
+    steps = [f"analog-glue evaluate {typed('checkpoint', folder)} noise=pcm   # what anybody who has it can do"]
+    if not _scored(job):
+        steps.insert(0, f"{job.measure}   # then publish again with force=true: the card has no score on chips yet")
+    if not chosen.push:
+        words = f"{typed('checkpoint', job.run)} {typed('folder', folder)}"
+        steps.append(f"analog-glue publish {words} push=true repo=OWNER/NAME   # to the hub, readable by you alone")
+    return RunSummary(folder, describe(job), tuple(steps), holds="published")
+
+
+def describe(job: PublishJob) -> str:
+    """What is published, in words."""
+    chosen, subject = job.settings.publish, job.subject
+    size = sum((job.run / name).stat().st_size for name in _of_model(job.run))
+    times = len({row.t_seconds for row in job.rows if row.stage == "chip"})
+    chips = len({row.chip for row in job.rows if row.stage == "chip"})
+    scores = f"{chips} chips at {times} times" if _scored(job) else f"none on chips yet; {job.measure} measures them"
+    license_told = subject.license_in_words + (" (license=… says it)" if subject.license_in_words == UNKNOWN else "")
+    lines = [
+        f"Run        {subject.name}",
+        f"Folder     {job.folder}{': there already' if job.there else ''}",
+        f"Files      {', '.join([*subject.files, CARD])} ({size / 1e6:.1f} MB)",
+        f"Scores     {scores}",
+        f"Licence    {license_told}",
+    ]
+    if chosen.push:
+        lines.append(f"Hub        {chosen.repo}, {'readable by you alone' if chosen.private else 'readable by everybody'}")
+    return "\n".join(lines)
+
+
+def _scored(job: PublishJob) -> bool:
+    return any(row.stage == "chip" for row in job.rows)
+
+
+def _of_model(run: Path) -> list[str]:
+    """Names of the files that a network consists of."""
+    names = [CONFIG_FILE, INDEX_FILE, *(file.name for file in weight_files(run)), *OF_TOKENIZER]
+    return [name for name in (*names, PERIPHERY_FILE, ATTENTION_FILE, TUNING_FILE) if (run / name).is_file()]
+
+
+def _config(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the run without places of one machine."""
+    data, model = dict(config.get("data") or {}), dict(config.get("model") or {})
+    told = {**config, "data": data | {"root": None}, "output_root": OUTPUT_ROOT, "checkpoint": None}
+    if model:
+        told["model"] = model | ({"path": None} if "path" in model else {})
+    if (config.get("training") or {}).get("start_from") is not None:
+        told["training"] = {**config["training"], "start_from": Path(config["training"]["start_from"]).name}
+    return told
+
+
+def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """run.json without places of one machine."""
+    told = dict(facts)
+    told["published"] = facts["name"]
+    told["overrides"] = [word for word in facts.get("overrides") or [] if str(word).partition("=")[0].lstrip("+") not in PLACES]
+    for group in ("data", "model"):
+        known = dict(facts.get(group) or {})
+        source = str(known.get("source", ""))
+        if source and not re.match(r"[\w.-]+/[\w.-]+@", source):  # a hub id with its revision
+            known["source"] = Path(source).name
+        told[group] = known
+    return told
+
+
+def _is_there(folder: Path, run: Path, subject: Subject, text: str) -> bool:
+    """Whether the folder holds just what would be written."""
+    recorded = read_json(folder / RUN_FILE)
+    known = recorded.get(OWN_FILES)
+    if not isinstance(known, dict) or recorded | {OWN_FILES: None} != {**subject.facts, OWN_FILES: None}:
+        return False
+    same = hashes(folder) == known and {**known, CONFIG_FILE_OF_RUN: ""} == {**hashes(run), CONFIG_FILE_OF_RUN: ""}
+    return same and (folder / CARD).is_file() and (folder / CARD).read_text(encoding="utf-8") == text
+
+
+def _write(job: PublishJob) -> None:
+    """Make the folder beside its place, and move it there once it is whole."""
+    folder = job.folder.resolve()  # a link, or a dot, has no place beside it
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
+    for left in (partial, old):  # of a call that was killed
+        _remove(left)
+    partial.mkdir()
+    try:
+        for name in _of_model(job.run):
+            shutil.copyfile(job.run / name, partial / name)
+        write_json_atomic(partial / CONFIG_FILE_OF_RUN, job.subject.config)
+        write_text_atomic(partial / CARD, job.text)
+        write_json_atomic(partial / RUN_FILE, {**job.subject.facts, OWN_FILES: hashes(partial)})
+        for file in partial.iterdir():
+            _sync(file)
+        if folder.exists() and any(folder.iterdir()):
+            os.replace(folder, old)
+        os.replace(partial, folder)
+        _sync(folder.parent)
+    finally:
+        _remove(partial)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def _sync(path: Path) -> None:
+    """What was written, or the names in a folder, must survive a loss of power."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _require_hub(repo: str, private: bool) -> None:
+    """Raises UserError where nothing could be sent to the repository, or more people would read it than were asked for."""
+    from huggingface_hub import HfApi, constants, get_token
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    if get_token() is None:
+        raise UserError(
+            "Setting `publish.push` must be false without a token of the hub, but is True, and there is none. "
+            "`hf auth login` keeps one, or the variable HF_TOKEN holds it."
+        )
+    if (reason := unreachable(constants.ENDPOINT)) is not None:
+        raise UserError(f"Setting `publish.push` must be false where the hub cannot be reached, but is True: {reason}.")
+    try:
+        there = HfApi().model_info(repo)
+    except RepositoryNotFoundError:
+        return
+    except HfHubHTTPError as error:
+        raise _refused(repo, error) from error
+    if private and there.private is False:
+        raise UserError(
+            f"Setting `publish.private` must be false for {repo}, which everybody can read, but is True. "
+            "Say private=false, name another repository, or make this one private on the hub."
+        )
+
+
+def _push(folder: Path, repo: str, private: bool) -> str:
+    """Send the folder; where it is now."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi()
+    try:
+        url = api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Published by analog-glue")
+    except HfHubHTTPError as error:
+        raise _refused(repo, error) from error
+    return str(url)
+
+
+def _refused(repo: str, error: Exception) -> UserError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"Setting `publish.repo` must name a repository that this token may write, but the hub refuses {repo}: {reason}. "
+        "The folder is whole; the same command sends it again."
+    )
