@@ -204,7 +204,13 @@ class Composer:
         group, option = override.key_or_group, override.value()
         if group not in chosen:
             trained = "Model and training come"
-            come = {"evaluate": trained, "tune": trained, "diagnose": trained, "extract": "Everything comes"}.get(self.command)
+            come = {
+                "evaluate": trained,
+                "tune": trained,
+                "diagnose": trained,
+                "factsheet": trained,
+                "extract": "Everything comes",
+            }.get(self.command)
             why = f" {come} with the checkpoint." if come else ""
             groups = ", ".join(self._groups(chosen))
             only = f", only {groups}" if groups else ""
