@@ -29,6 +29,7 @@ from analog_glue.reports.factsheet import (
     costs_part,
     efficiency_fact,
     judged,
+    latency_name,
     performance_part,
     scores_of,
 )
@@ -460,7 +461,7 @@ def answers(job: FactSheetJob, sheet: FactSheet, estimate: Estimate) -> list[tup
             f"operations of {load.batch} × {load.sequence} tokens",
             f"{counted.total / 1e9:,.2f} billion, {counted.analog / 1e9:,.2f} on tiles",
         ),
-        ("latency of the batch", amount_text(estimate.latency)),
+        (latency_name(estimate).lower(), amount_text(estimate.latency)),
         ("energy of an inference", amount_text(estimate.energy.times(1 / load.batch))),
         ("efficiency", efficiency_fact(estimate, load.batch).text),
         ("area", amount_text(estimate.area)),

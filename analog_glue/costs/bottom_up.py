@@ -107,7 +107,7 @@ class BottomUp(Costs):
         ]
         if self.age is not None:
             remarks.append(f"Analog products at an age of {self.age:g} s take {100 * self._drift(self.age):.1f} % less energy.")
-        return Estimate(latency, unknown("W", why), energy, area, self.adc_area(load), lines, unpriced, remarks)
+        return Estimate(latency, unknown("W", why), energy, area, self.adc_area(load), lines, True, unpriced, remarks)
 
     def array_energy(self) -> Amount:
         """Of a multiply-add in the array [pJ]: its share of the energy of a tile, the smallest of both to the largest."""

@@ -95,6 +95,7 @@ class Estimate:
         area: Of the accelerator [mm²].
         adc_area: Of all ADCs, a part of it [mm²]; None where it is not asked for.
         lines: What the energy is made of; none where a system is given as a whole.
+        is_floor: Whether the latency is the least that it can be.
         unpriced: Work that no known value prices, in words.
         remarks: Assumptions, a sentence each.
     """
@@ -105,6 +106,7 @@ class Estimate:
     area: Amount
     adc_area: Amount | None = None
     lines: Sequence[Line] = ()
+    is_floor: bool = False
     unpriced: Sequence[str] = ()
     remarks: Sequence[str] = ()
 

@@ -145,10 +145,8 @@ def amount_text(amount: Amount) -> str:
 
 def amount_fact(name: str, amount: Amount) -> Fact:
     """An amount with its sources: of both ends where it is a band."""
-    sources = dict.fromkeys(filter(None, (amount.low_source, amount.high_source)))
-    said = next(iter(sources), "") if len(sources) < 2 else f"lower end: {amount.low_source}. Upper end: {amount.high_source}"
     value: Any = None if amount.low is None else amount.low if amount.low == amount.high else [amount.low, amount.high]
-    return Fact(name, amount_text(amount), value, amount.unit, amount.origin, said)
+    return Fact(name, amount_text(amount), value, amount.unit, amount.origin, _sources(amount))
 
 
 def costs_part(load: Workload, costs: Costs, estimate: Estimate, option: str, parameters: int | None) -> Part:
@@ -158,7 +156,7 @@ def costs_part(load: Workload, costs: Costs, estimate: Estimate, option: str, pa
     share = 100 * counted.analog / counted.total if counted.total else 0.0
     shared = load.architecture.encoder.modules or load.architecture.encoder.layers
     reuse = load.architecture.encoder.layers // shared
-    reused = f"every layer of the encoder is gone through {reuse} times" if reuse > 1 else "weights are not used again"
+    reused = f"every layer of the encoder is gone through {reuse} times for a token" if reuse > 1 else "none"
     attributes = [
         Fact("Parameters", f"{parameters:,}" if parameters else UNKNOWN, parameters, "", "computed" if parameters else UNKNOWN,
              "" if parameters else "the configuration says nothing of a vocabulary"),
@@ -166,7 +164,7 @@ def costs_part(load: Workload, costs: Costs, estimate: Estimate, option: str, pa
         Fact(f"Operations of {per}", f"{counted.total / 1e9:,.4f} billion", counted.total, "", "computed",
              f"counted as costs={option} does, see below"),
         Fact("of which on tiles", f"{counted.analog / 1e9:,.4f} billion ({share:.2f} %)", counted.analog, "", "computed"),
-        Fact("Reuse of weights", f"{reused} for one token", reuse, "", "computed"),
+        Fact("Reuse of weights", reused, reuse, "", "computed"),
     ]  # fmt: skip
     operations = Part(
         "operations",
@@ -238,7 +236,7 @@ def _tile_part(load: Workload) -> Part:
 def _power_part(load: Workload, costs: Costs, estimate: Estimate, option: str) -> Part:
     counted = load.count(costs.counting)
     facts = [
-        amount_fact("Latency of the batch", estimate.latency),
+        amount_fact(latency_name(estimate), estimate.latency),
         amount_fact("Average power", estimate.power),
         amount_fact("Effective area", estimate.area),
         amount_fact("Energy of the batch", estimate.energy),
@@ -247,18 +245,24 @@ def _power_part(load: Workload, costs: Costs, estimate: Estimate, option: str) -
         amount_fact("Operations for an energy", _inverse(estimate.energy, counted.total * 1e-6, "TOPS/W")),
     ]
     if estimate.adc_area is not None:
-        facts.insert(3, amount_fact("Area of the ADCs, a part of it", estimate.adc_area))
-    tables = []
+        facts.insert(3, amount_fact("Area of one ADC a column, by formulas of others", estimate.adc_area))
+    tables, parts = [], []
     if estimate.lines:
         rows = [
-            [line.what, f"{line.units:,} × {line.unit}", amount_text(line.each), amount_text(line.energy), _sources(line.each)]
+            [line.what, f"{line.units:,}", line.unit, amount_text(line.each), amount_text(line.energy)]
             for line in estimate.lines
         ]
         left_out = f" Not in the sum: {'; '.join(estimate.unpriced)}." if estimate.unpriced else ""
         note = f"Sum of what is known: {amount_text(estimate.energy)}.{left_out}"
-        tables.append(Grid("Energy by component", note, ["component", "number", "each", "together", "sources"], rows))
+        tables.append(Grid("Energy by component", note, ["component", "number", "one of them", "each", "together"], rows))
+        sources = [Fact(line.what, f"each {amount_text(line.each)}", source=_sources(line.each)) for line in estimate.lines]
+        parts.append(Part("energy_sources", "Sources of these energies", (), sources))
     text = [f"By costs={option}; sources and assumptions: docs/costs.md of analog-glue.", *estimate.remarks]
-    return Part("power", "Power, area and latency", text, facts, tables)
+    return Part("power", "Power, area and latency", text, facts, tables, parts)
+
+
+def latency_name(estimate: Estimate) -> str:
+    return "Latency of the batch, at least" if estimate.is_floor else "Latency of the batch"
 
 
 def efficiency_fact(estimate: Estimate, batch: int) -> Fact:
@@ -275,7 +279,8 @@ def _inverse(energy: Amount, number: float, unit: str) -> Amount:
 
 
 def _sources(amount: Amount) -> str:
-    return " | ".join(dict.fromkeys(filter(None, (amount.low_source, amount.high_source))))
+    ends = dict.fromkeys(filter(None, (amount.low_source, amount.high_source)))
+    return next(iter(ends), "") if len(ends) < 2 else f"lower end: {amount.low_source}. Upper end: {amount.high_source}"
 
 
 def scores_of(sections: Sequence[Scores]) -> list[Score]:
@@ -321,7 +326,10 @@ def judged(scores: Sequence[Scores], loss: float, share: float, confidence: floa
 def performance_part(subject: Subject, estimate: Estimate, load: Workload, said: Verdict | None) -> Part:
     """Performance metrics: scores with drift, time and energy of an inference, how often to reprogram."""
     tables = [drift_grid(section) for section in subject.scores]
-    facts = [amount_fact("Classification time, of the batch", estimate.latency), efficiency_fact(estimate, load.batch)]
+    facts = [
+        amount_fact(f"Classification time: {latency_name(estimate).lower()}", estimate.latency),
+        efficiency_fact(estimate, load.batch),
+    ]
     text = [subject.no_scores] if subject.no_scores else []
     if subject.others:
         text.append(f"Also scored on: {'; '.join(subject.others)}. noise=…, tile=… and attention=… choose.")
@@ -359,7 +367,8 @@ def reprogramming_part(subject: Subject, said: Verdict | None) -> Part:
             told = f"too few chips {at}: {failed.chips} of {failed.needed} that it would take if mean and spread stay"
             facts.append(Fact("Chips for a single chip", told, failed.needed, "chips", "computed"))
         else:
-            told = f"more chips do not help {at}: more than {100 * (1 - said.share):.3g} % of them are below"
+            below = f"more than {100 * (1 - said.share):.3g} % of chips are below"
+            told = f"more chips would not help {at}: with this mean and spread {below}"
             facts.append(Fact("Chips for a single chip", told, None, "chips", "computed"))
     rows = [
         [

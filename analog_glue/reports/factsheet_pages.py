@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from analog_glue.reports.factsheet import FactSheet, Part
+from analog_glue.reports.factsheet import Fact, FactSheet, Part
 from analog_glue.reports.grids import Grid, as_markdown, in_markdown
 
 SCHEMA = 1  # of the JSON
@@ -46,7 +46,7 @@ def _part_in_markdown(part: Part, depth: int, number: str = "") -> list[str]:
     for paragraph in part.text:
         lines += [in_markdown(paragraph), ""]
     for fact in part.facts:
-        about = "; ".join(filter(None, (fact.origin if fact.origin in ORIGINS else "", fact.source)))
+        about = "; ".join(filter(None, (_origin(fact), fact.source)))
         lines.append(in_markdown(f"- {fact.name}: {fact.text}" + (f" ({about})" if about else "")))
     lines += [""] if part.facts else []
     for table in part.tables:
@@ -54,6 +54,11 @@ def _part_in_markdown(part: Part, depth: int, number: str = "") -> list[str]:
     for inner in part.parts:
         lines += _part_in_markdown(inner, depth + 1)
     return lines
+
+
+def _origin(fact: Fact) -> str:
+    """What has to be said of where a fact comes from."""
+    return fact.origin if fact.origin in ORIGINS and fact.origin != fact.text else ""
 
 
 ORIGINS = ("given", "scaled", "measured", "unknown")  # that are said; the others are what a reader expects
@@ -124,7 +129,7 @@ def _part_in_html(part: Part, depth: int, number: str, pictures: Sequence[tuple[
     if part.facts:
         lines.append('<div class="scroll"><table class="facts">')
         for fact in part.facts:
-            origin = f' <span class="origin">{safe(fact.origin)}</span>' if fact.origin in ORIGINS else ""
+            origin = f' <span class="origin">{safe(said)}</span>' if (said := _origin(fact)) else ""
             cells = f"<td>{safe(fact.name)}</td><td>{safe(fact.text)}{origin}</td>"
             lines.append(f'<tr>{cells}<td class="from">{safe(fact.source)}</td></tr>')
         lines.append("</table></div>")

@@ -31,7 +31,7 @@ def beside_published(
     reuse = sizes.encoder.layers // (sizes.encoder.modules or sizes.encoder.layers)
 
     def taken(amount: Any) -> str:
-        return "" if amount.origin == "given" else differs or amount.low_source
+        return amount.low_source if not amount.known else "" if amount.origin == "given" else differs or amount.low_source
 
     lines = [
         ("parameters", "110 million", f"{parameters / 1e6:,.2f} million" if parameters else "unknown", model or "not rounded"),
@@ -51,7 +51,12 @@ def beside_published(
             f"{load.tiles.tiles:,}",
             "not printed there; ours counts pooler and classifier where they lie on tiles",
         ),
-        ("execution time", "0.19 ms", amount_text(estimate.latency), taken(estimate.latency)),
+        (
+            "execution time",
+            "0.19 ms",
+            ("at least " if estimate.is_floor else "") + amount_text(estimate.latency),
+            taken(estimate.latency),
+        ),
         ("average power", "3.13 W", amount_text(estimate.power), taken(estimate.power)),
         ("effective area", "780.4 mm²", amount_text(estimate.area), taken(estimate.area)),
         (
