@@ -43,7 +43,7 @@ def tables_command(words: list[str]) -> int:
 
     root = Path(given.root)
     left_out: list[str] = []
-    report = build(root, Path(given.out) if given.out else None, chapter(root, left_out))
+    report = build(root, Path(given.out) if given.out else None, chapter(root, left_out), priced())
     print(report.markdown)
     for path in report.paths:
         print(f"written: {path}")
@@ -51,6 +51,17 @@ def tables_command(words: list[str]) -> int:
     if pictures:
         print(f"figure: {pictures[0]}")
     return _said([*left_out, *report.left_out])
+
+
+def priced() -> Any:
+    """What prices an inference in tables: the option bottom_up of the group `costs`."""
+    from omegaconf import OmegaConf
+
+    from analog_glue.configuration.build import as_annotated, build
+    from analog_glue.configuration.compose import conf_dir
+
+    node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "costs" / "bottom_up.yaml"))
+    return build(as_annotated(node, "costs"), "costs")
 
 
 def _said(left_out: list[str]) -> int:

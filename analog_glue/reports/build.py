@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analog_glue.costs.estimate import Costs
 from analog_glue.errors import UserError
 from analog_glue.reports.ablation import ablation_chapter
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, figure_note, label_of, panel_of
@@ -26,6 +27,7 @@ from analog_glue.reports.grids import (
 from analog_glue.reports.lammie2024 import lammie2024
 from analog_glue.reports.measured import find_measured
 from analog_glue.reports.missing import missing_commands
+from analog_glue.reports.pareto import accuracy_against_cost
 from analog_glue.reports.published import published_numbers
 from analog_glue.reports.sections import Bundle, Section, pivot
 from analog_glue.reports.variance import variance
@@ -41,13 +43,16 @@ class Report:
     left_out: list[str]  # runs that could not be read, and why
 
 
-def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None) -> Report:
+def build(
+    root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None, costs: Costs | None = None
+) -> Report:
     """Read every `results.csv` at or below `root`, and write all tables and figures.
 
     Args:
         root: A folder of runs; `outputs` or the folder of one experiment.
         out: Where to write; `<root>/tables` if not given.
         in_situ: What the in-situ runs below `root` show (`in_situ.reports.chapter`).
+        costs: What prices an inference, beside its score; None: nothing is priced.
 
     Returns:
         The files, and what `tables.md` says. The same rows give the same bytes.
@@ -93,6 +98,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
         figure8(rows, measured.settings),
         lammie2024(rows, measured.settings, published),
         variance(sections),
+        accuracy_against_cost(sections, measured, costs),
     ]
     for made in chapters:
         _set(made, markdown, latex, content)
