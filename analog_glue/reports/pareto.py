@@ -1,7 +1,7 @@
 """Accuracy against cost: what each network on each hardware scores and takes, and which of them nobody beats.
 
-A point is beaten where another of the same score, data and age scores at least as much and takes at most as much, one of both
-strictly. Of an energy that is a band both ends count, since all points are priced by the same sources.
+A point is beaten where another of the same score, data, devices and age scores at least as much and takes at most as much, one
+of both strictly. Of an energy that is a band both ends count, since all points are priced by the same sources.
 """
 
 from __future__ import annotations
@@ -90,17 +90,19 @@ def accuracy_against_cost(sections: Sequence[Section], measured: Measured, costs
             times = [t for t in section.times if section.chips(variant, t)]
             if times:
                 t = MONTH if MONTH in times else times[-1]
-                groups[section.score, section.data, section.examples, t].append((section, variant, t))
-    for (score, data, _, t), entries in groups.items():
+                key = (section.score, section.data, section.examples, t, section.bundle.noise)
+                groups[key].append((section, variant, t))
+    for (score, data, _, t, noise), entries in groups.items():
         if len({section.bundle for section, *_ in entries}) < 2:
             continue
         points = [point for entry in entries if (point := _point(*entry, measured, costs)) is not None]
         if len({(point.operations, point.estimate.energy, point.estimate.area) for point in points}) < 2:
             continue
         task = ", ".join(NAMES.get(name, name) for name in (score.task, score.metric))
-        title = f"Accuracy against cost: {task}, after {time_label(t)}"
-        several = len({other[1] for other in groups if other[0] == score and other[3] == t}) > 1
-        name = label_of_names("accuracy_against_cost", score.task, time_label(t).replace(" ", ""), data[:8] if several else "")
+        title = f"Accuracy against cost: {task}, {noise} after {time_label(t)}"
+        several = len({other[1] for other in groups if (other[0], *other[3:]) == (score, t, noise)}) > 1
+        age = time_label(t).replace(" ", "")
+        name = label_of_names("accuracy_against_cost", score.task, noise, age, data[:8] if several else "")
         points.sort(key=lambda point: (_price(points, point), -point.score.mean))
         made.parts += [(name, _grid(title, points)), (name, Picture(title, partial(_drawn, title, points)))]
         made.records[f"{name}.csv"] = [_record(score.task, t, point, alone) for point, alone in _marked(points)]
@@ -144,9 +146,7 @@ def _point(section: Section, variant: Variant, t: float, measured: Measured, cos
     )
     load = Workload(architecture, crossbar, grids, attention, min(TOKENS, architecture.longest), 1, rescaled)
     tile = f"{section.bundle.tile} {crossbar.rows} × {crossbar.columns}"
-    network = f"{section.bundle.model}, {variant.title}" + (
-        f", {section.bundle.noise}" if section.bundle.noise != "pcm" else ""
-    )
+    network = f"{section.bundle.model}, {variant.title}"
     return Point(
         network, section.bundle.attention, crossbar.adc_bits, tile, len(load.digital_layers), score,
         load.count(costs.counting).total, costs.estimate(load),

@@ -91,12 +91,12 @@ class Verdict:
 
 def tolerance_factor(chips: int, share: float, confidence: float) -> float:
     """k of the module's text; infinite for fewer than two chips."""
-    from scipy.stats import nct, norm
+    from scipy.special import nctdtrit, ndtri
 
     if chips < 2:
         return math.inf
     root = math.sqrt(chips)
-    return float(nct.ppf(confidence, chips - 1, norm.ppf(share) * root)) / root
+    return float(nctdtrit(chips - 1, ndtri(share) * root, confidence)) / root
 
 
 def chips_needed(margin: float, share: float, confidence: float) -> int | None:
