@@ -80,14 +80,6 @@ class Verdict:
     def threshold(self) -> float:
         return self.digital - self.loss
 
-    @property
-    def needed(self) -> int | None:
-        """Chips that the bound needs at the first time at which it fails while the mean holds; None where more do not help."""
-        for point in self.points:
-            if not point.chip_holds(self.threshold):
-                return point.needed if point.sem is None or point.mean_holds(self.threshold) else None
-        return None
-
 
 def tolerance_factor(chips: int, share: float, confidence: float) -> float:
     """k of the module's text; infinite for fewer than two chips."""
