@@ -138,7 +138,7 @@ def amount_text(amount: Amount) -> str:
     """ "0.194 ms", "105 … 878 µJ", "unknown"."""
     if amount.low is None or amount.high is None:
         return UNKNOWN
-    digits = 6 if amount.low == amount.high else 4  # of one number as many as its source prints
+    digits = 6 if amount.origin == "given" else 4  # as many as its source prints
     low, high = (f"{float(f'{end:.{digits}g}'):,.10g}" for end in (amount.low, amount.high))  # no exponents
     return f"{low} {amount.unit}" if low == high else f"{low} … {high} {amount.unit}"
 
@@ -242,7 +242,7 @@ def _power_part(load: Workload, costs: Costs, estimate: Estimate, option: str) -
         amount_fact("Energy of the batch", estimate.energy),
         amount_fact("Energy of an inference", estimate.energy.times(1 / load.batch)),
         efficiency_fact(estimate, load.batch),
-        amount_fact("Operations for an energy", _inverse(estimate.energy, counted.total * 1e-6, "TOPS/W")),
+        operations_fact(estimate, counted.total),
     ]
     if estimate.adc_area is not None:
         facts.insert(3, amount_fact("Area of one ADC a column, by formulas of others", estimate.adc_area))
@@ -268,6 +268,11 @@ def latency_name(estimate: Estimate) -> str:
 def efficiency_fact(estimate: Estimate, batch: int) -> Fact:
     """Inferences a second and watt, which are inferences a joule."""
     return amount_fact("Energy efficiency", _inverse(estimate.energy, batch * 1e6, "inferences/s/W"))
+
+
+def operations_fact(estimate: Estimate, operations: int) -> Fact:
+    """Operations of the batch a second and watt."""
+    return amount_fact("Operations for an energy", _inverse(estimate.energy, operations * 1e-6, "TOPS/W"))
 
 
 def _inverse(energy: Amount, number: float, unit: str) -> Amount:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analog_glue.costs.estimate import Costs, Estimate, Workload
-from analog_glue.reports.factsheet import Part, Subject, amount_text, efficiency_fact
+from analog_glue.reports.factsheet import Part, Subject, amount_text, efficiency_fact, operations_fact
 from analog_glue.reports.figures import time_label
 from analog_glue.reports.grids import GLUE, MISSING, NAMES, Grid
 from analog_glue.reports.published import published_numbers
@@ -31,7 +31,7 @@ def beside_published(
     reuse = sizes.encoder.layers // (sizes.encoder.modules or sizes.encoder.layers)
 
     def taken(amount: Any) -> str:
-        return amount.low_source if not amount.known else "" if amount.origin == "given" else differs or amount.low_source
+        return amount.low_source if amount.origin == "given" or not amount.known else differs or amount.low_source
 
     lines = [
         ("parameters", "110 million", f"{parameters / 1e6:,.2f} million" if parameters else "unknown", model or "not rounded"),
@@ -61,9 +61,15 @@ def beside_published(
         ("effective area", "780.4 mm²", amount_text(estimate.area), taken(estimate.area)),
         (
             "energy efficiency",
-            "6589 inferences/s/W",
+            "6,589 inferences/s/W",
             efficiency_fact(estimate, load.batch).text,
             differs or taken(estimate.energy),
+        ),
+        (
+            "operations for an energy",
+            "not printed; its numbers give 36.0 TOPS/W",
+            operations_fact(estimate, counted.total).text,
+            differs or taken(estimate.energy) or "not rounded",
         ),
         *_training_lines(subject),
         ("ADC", "8 bits (noise 0.04 is half a step of 8 bits)", _bits(crossbar.adc_bits), "the sheet's is tile=factsheet"),
