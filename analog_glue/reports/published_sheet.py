@@ -75,7 +75,13 @@ def beside_published(
         ("ADC", "8 bits (noise 0.04 is half a step of 8 bits)", _bits(crossbar.adc_bits), "the sheet's is tile=factsheet"),
         ("read noise", "0.0175", f"{crossbar.read_noise:g}", ""),
         ("ADC/output noise", "0.04", _output_noise(crossbar), "of a full-on cell; tile=factsheet has the sheet's"),
-        ("output bound", "10.0", f"{crossbar.adc_bound:g}", ""),
+        (
+            "input bound",
+            "3.0",
+            str(subject.sweep.get("input_ranges") or "unknown"),
+            "there, as far as is known, where training begins",
+        ),
+        ("output bound", "10", f"{crossbar.adc_bound:g}", "another bound of the ADC"),
         *_scores(subject),
         ("reprogram", "every 4 weeks", _reprogram(said), "" if said else "no scores of chips"),
     ]
