@@ -236,7 +236,10 @@ def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["trian"], ["`trian`", "train, evaluate, tune, diagnose, factsheet, extract, tables, list, verify", "Did you mean `train`?"]),
+        (
+            ["trian"],
+            ["`trian`", "train, evaluate, tune, diagnose, factsheet, extract, tables, list, verify", "Did you mean `train`?"],
+        ),
         (["task=mrpc"], ["`task=mrpc`", "analog-glue train task=mrpc"]),
         (["evaluate"], ["`checkpoint`", "must name the folder"]),
         (["evaluate", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),

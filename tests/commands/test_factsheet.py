@@ -272,3 +272,42 @@ def test_what_was_trained_in_situ_is_refused(sheet):
 def test_other_commands_refuse_what_belongs_to_the_sheet(capsys):
     assert main(["train", "task=demo", "model=tiny", "batch=8", "dry_run=true"]) == 2
     assert "Setting `batch` must be left at 4 here, but is 8. It belongs to `analog-glue factsheet`." in capsys.readouterr().err
+
+
+# --- runs of today, which are trained here --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with weights and a sweep, made in seconds."""
+    root = tmp_path_factory.mktemp("outputs")
+    words = ["task=demo", "task.train_size=192", "task.validation_size=32", "model=tiny", "training.max_steps=20"]
+    sweep = ["noise=pcm", "evaluation.chips=3", "evaluation.times=[1,86400]", "hardware.calibration.examples=16"]
+    assert main(["train", *words, "training=digital", *sweep, f"output_root={root}"]) == 0
+    return next(root.glob("demo-tiny-*"))
+
+
+@pytest.mark.slow
+def test_a_trained_run_has_its_own_sizes_and_every_number_of_its_rows(trained, sheet):
+    _, _, data, _ = sheet(f"checkpoint={trained}", "costs=bottom_up", "sequence_length=16", f"output_root={trained.parent}")
+    run = json.loads((trained / "run.json").read_text())
+    assert data["costs"]["parameters"] == run["model"]["parameters"]
+    assert facts(part(data, "architecture"))["Sizes from"]["text"] == "config.json of the run"
+    assert len([one for one in data["scores"] if one["stage"] == "chip" and one["headline"]]) == 2
+    assert [point["t"] for point in data["reprogramming"]["points"]] == [1.0, 86400.0]
+    assert data["reprogramming"]["points"][0]["chips"] == 3
+
+
+@pytest.mark.slow
+def test_a_foreign_network_that_was_evaluated_is_found_by_its_folder(trained, sheet, tmp_path, capsys):
+    folder, root = tmp_path / "their model", tmp_path / "outputs"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(trained / name, folder / name)
+    words = ["task=demo", "noise=pcm", "evaluation.chips=2", "evaluation.times=[1]", "hardware.calibration.examples=16"]
+    assert main(["evaluate", f"checkpoint='{folder}'", *words, "evaluation.ideal_devices=false", f"output_root={root}"]) == 0
+    capsys.readouterr()
+    where, _, data, _ = sheet(f"checkpoint='{folder}'", "task=demo")
+    assert where.parent.parent == root and where.name == "factsheet"
+    assert any(one["stage"] == "chip" and one["chips"] == 2 for one in data["scores"])
+    assert any("fine-tuned elsewhere" in text for text in part(data, "training")["text"])
