@@ -220,6 +220,20 @@ class Tune:
 
 
 @dataclass
+class Reprogramming:
+    """When a chip is to be programmed again: once its score has fallen by so much, and how sure that has to be."""
+
+    loss: float = 1.0  # [points] below the digital score of the same network that are accepted
+    share: float = 0.95  # of chips that a tolerance bound speaks of: a single chip is one of them
+    confidence: float = 0.95  # of that bound
+
+    def __post_init__(self) -> None:
+        require(self.loss >= 0, "reprogramming.loss", "be at least 0 [points]", self.loss)
+        for name in ("share", "confidence"):
+            require(0 < getattr(self, name) < 1, f"reprogramming.{name}", "lie between 0 and 1", getattr(self, name))
+
+
+@dataclass
 class Publish:
     """Where a finished run goes, for others to use."""
 
@@ -243,13 +257,16 @@ class RunSettings:
     best_of: int = 1  # train: networks of as many seeds from `seed` on; the best on validation alone goes on chips
     ablate: bool = False  # evaluate: also score the hardware with each non-ideality alone, and with each left out
     output_root: str = OUTPUT_ROOT
-    checkpoint: str | None = None  # evaluate, tune, extract, publish: the folder of a training run
+    checkpoint: str | None = None  # evaluate, tune, extract, factsheet, publish: the folder of a training run
+    sequence_length: int = 32  # factsheet: tokens of a sequence whose costs are told
+    batch: int = 4  # factsheet: sequences that are computed together
     runtime: Runtime = field(default_factory=Runtime)
     data: Data = field(default_factory=Data)
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
     extract: Extract = field(default_factory=Extract)
     tune: Tune = field(default_factory=Tune)
+    reprogramming: Reprogramming = field(default_factory=Reprogramming)
     publish: Publish = field(default_factory=Publish)
     task: Any = MISSING
     model: Any = MISSING
@@ -259,9 +276,12 @@ class RunSettings:
     device: Any = None  # pulsed devices of in-situ training
     training: Any = MISSING
     tuning: Any = None  # of `tune`
+    costs: Any = None  # of `factsheet`
 
     def __post_init__(self) -> None:
         self.output_root = without_tilde(self.output_root)
         self.checkpoint = without_tilde(self.checkpoint)
         require(self.best_of >= 1, "best_of", "be at least 1", self.best_of)
+        for name in ("sequence_length", "batch"):
+            require(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         require(self.seed >= 0, "seed", "be at least 0", self.seed)

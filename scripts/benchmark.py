@@ -6,6 +6,7 @@
     python scripts/benchmark.py --only hwa_step --threads 2
     python scripts/benchmark.py --only in_situ          in-situ training alone (benchmark_in_situ.py); or one of its names
     python scripts/benchmark.py --only attention        attention in integers (benchmark_attention.py), half a minute
+    python scripts/benchmark.py --only factsheet        the command `factsheet` on a record, as a whole (benchmark_factsheet.py)
     python scripts/benchmark.py --peers          adds aihwkit and aihwkit-lightning where they import (extra `peer`)
 
 Every round runs the cases one after another, in turn, so that a machine that slows down slows all of them; a ratio is the
@@ -38,6 +39,7 @@ from benchmark_cases import (
     mvm,
     two_steps,
 )
+from benchmark_factsheet import factsheet
 from benchmark_limits import limits
 from benchmark_timing import Measure
 
@@ -85,7 +87,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON line a measure instead of the table")
     parser.add_argument("--peers", action="store_true", help="also aihwkit and aihwkit-lightning, where they import")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
-    groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score", "attention", "in_situ")
+    groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score", "attention", "factsheet", "in_situ")
     parser.add_argument(
         "--only", nargs="+", choices=(*groups, "limits", *IN_SITU), metavar="NAME",
         help=f"measure only these: {', '.join(groups)}, limits (rates of one core), {', '.join(IN_SITU)}",
@@ -115,6 +117,7 @@ def main() -> None:
         "hwa_memory": hwa_memory(),
         "program": chip_life(1 if quick else 4),
         "attention": (m for measures in (inference, training) for m in measures(3 if quick else 24)),
+        "factsheet": factsheet(1 if quick else 3),
         "limits": limits(5 if quick else 20),
         "in_situ": in_situ(IN_SITU if "in_situ" in given.only else [n for n in IN_SITU if n in given.only], given.peers),
     }

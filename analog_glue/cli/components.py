@@ -47,6 +47,10 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
             f"Setting `ablate` must be false for `{command}`, but is True. It belongs to `analog-glue evaluate checkpoint=… "
             "ablate=true`, which scores trained weights on the parts of a hardware."
         )
+    if command == "factsheet":  # it reads what is there, of no data and no weights
+        of_sheet = ("task", "model", "attention", "noise", "tile", "costs")
+        config |= {group: as_annotated(config[group], group) for group in of_sheet}
+        return Components(config, {group: build(config[group], group) for group in of_sheet if config[group] is not None})
     trained_in = None if command == "train" else _take_over(config, composed, command)
     if command == "publish":  # loads no data and computes nothing
         return Components(config, {})

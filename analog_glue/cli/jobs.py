@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from analog_glue.cli.components import Components, build_components
 from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run
 from analog_glue.errors import require
+from analog_glue.settings import RunSettings
 
 if TYPE_CHECKING:
     from analog_glue.commands.summary import RunSummary
@@ -39,12 +40,15 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
         return run_job(on_the_run(composed, job.folder), command, overrides)
     components = build_components(composed, command, overrides)
     in_situ = command == "extract" or "device" in components.parts
+    for name in ("sequence_length", "batch") if command != "factsheet" else ():
+        chosen, free = getattr(composed.settings, name), getattr(RunSettings, name)
+        require(chosen == free, name, f"be left at {free} here", chosen, "It belongs to `analog-glue factsheet`.")
     chooses = command == "train" and not in_situ
     require(chooses or composed.settings.best_of == 1, "best_of", "be 1 here", composed.settings.best_of,
             "Only `train` on phase-change memory chooses among seeds.")  # fmt: skip
     also = _also(composed, command, in_situ)
     one_voice = int(os.environ.get("RANK", "0")) == 0  # among the processes of `accelerate launch`
-    prepare = _prepare_in_situ if in_situ else _prepare
+    prepare = _prepare_factsheet if command == "factsheet" else _prepare_in_situ if in_situ else _prepare
     job = prepare(composed, command, overrides, components)
     folder = job.folder
     if composed.settings.dry_run:
@@ -128,6 +132,14 @@ def _prepare(composed: "Composed", command: str, overrides: list[str], component
         return Job(parted.folder, lambda: dry_run.describe_ablation(parted), lambda: ablation.run(parted))
     evaluation = deploy.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
     return Job(evaluation.folder, lambda: dry_run.describe(evaluation), lambda: deploy.run(evaluation))
+
+
+def _prepare_factsheet(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:
+    """`factsheet`: what is written down of a run, or a model alone."""
+    from analog_glue.commands import factsheet
+
+    job = factsheet.prepare(composed.settings, components.parts, components.config, composed.choices)
+    return Job(job.folder, lambda: factsheet.describe(job), lambda: factsheet.run(job))
 
 
 def _prepare_in_situ(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:

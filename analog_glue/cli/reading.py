@@ -43,7 +43,7 @@ def tables_command(words: list[str]) -> int:
 
     root = Path(given.root)
     left_out: list[str] = []
-    report = build(root, Path(given.out) if given.out else None, chapter(root, left_out))
+    report = build(root, Path(given.out) if given.out else None, chapter(root, left_out), priced())
     print(report.markdown)
     for path in report.paths:
         print(f"written: {path}")
@@ -69,9 +69,20 @@ def report_command(words: list[str]) -> int:
     root = Path(given.root)
     left_out: list[str] = []
     made = chapter(root, left_out)
-    page, unread = build_page(root, Path(given.out) if given.out else None, made, left_out)
+    page, unread = build_page(root, Path(given.out) if given.out else None, made, left_out, priced())
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)\nnext: open it in a browser")
     return _said(unread)
+
+
+def priced() -> Any:
+    """What prices an inference in tables: the option bottom_up of the group `costs`."""
+    from omegaconf import OmegaConf
+
+    from analog_glue.configuration.build import as_annotated, build
+    from analog_glue.configuration.compose import conf_dir
+
+    node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "costs" / "bottom_up.yaml"))
+    return build(as_annotated(node, "costs"), "costs")
 
 
 def _said(left_out: list[str]) -> int:

@@ -148,7 +148,7 @@ def run_command(command: str, words: list[str]) -> int:
     finally:
         (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
         code = _summary(command, folder, jobs)
-    if command not in ("diagnose", "extract", "publish") or composed[0].settings.extract.array is not None:
+    if command not in ("diagnose", "extract", "factsheet", "publish") or composed[0].settings.extract.array is not None:
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
 

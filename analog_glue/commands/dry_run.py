@@ -16,7 +16,7 @@ from analog_glue.commands.ablation import AblationJob
 from analog_glue.commands.deploy import EvaluationJob
 from analog_glue.commands.diagnose import CHIP, DiagnosisJob
 from analog_glue.commands.train import TrainingJob
-from analog_glue.costs import count_tiles
+from analog_glue.costs.tiles import count_tiles
 from analog_glue.kernels.block_product import Float32Product
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.calibration import calibrate_input_ranges

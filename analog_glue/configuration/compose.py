@@ -208,6 +208,7 @@ class Composer:
                 "evaluate": trained,
                 "tune": trained,
                 "diagnose": trained,
+                "factsheet": trained,
                 "publish": "Everything comes",
                 "extract": "Everything comes",
             }.get(self.command)

@@ -18,6 +18,7 @@ COMPONENTS = (
     "device",
     "training",
     "tuning",
+    "costs",
 )  # what a run is built from, in the order of the signal
 
 

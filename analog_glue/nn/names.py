@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from torch import nn
-
 from analog_glue.errors import UserError
 
-Layer = TypeVar("Layer", bound=nn.Module)
+Layer = TypeVar("Layer")
 
 
 def chosen_by_name(layers: Mapping[str, Layer], patterns: Sequence[str], what: str, kind: str) -> dict[str, Layer]:

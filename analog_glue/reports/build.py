@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from analog_glue.costs.estimate import Costs
 from analog_glue.reports.contents import contents, hardware_chapter
 from analog_glue.reports.drift import difference_records, drift_grid, drift_records, label_of
 from analog_glue.reports.glue import glue_records
@@ -28,13 +29,16 @@ class Report:
     left_out: list[str]  # runs that could not be read, and why
 
 
-def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None) -> Report:
+def build(
+    root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None, costs: Costs | None = None
+) -> Report:
     """Read every `results.csv` at or below `root`, and write all tables and figures.
 
     Args:
         root: A folder of runs; `outputs` or the folder of one experiment.
         out: Where to write; `<root>/tables` if not given.
         in_situ: What the in-situ runs below `root` show (`in_situ.reports.chapter`).
+        costs: What prices an inference, beside its score; None: nothing is priced.
 
     Returns:
         The files, and what `tables.md` says. The same rows give the same bytes.
@@ -42,7 +46,7 @@ def build(root: Path | str, out: Path | str | None = None, in_situ: Chapter | No
     Raises:
         UserError: There is no row and no learning curve below `root`.
     """
-    found = contents(root, in_situ)
+    found = contents(root, in_situ, costs)
     sections, published, chapters = found.sections, found.published, [*found.chapters]
     content: dict[str, bytes] = {}
     markdown = ["# Scores over time"] if found.measured.rows else []

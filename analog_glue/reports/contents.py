@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analog_glue.costs.estimate import Costs
 from analog_glue.errors import UserError
 from analog_glue.reports.ablation import ablation_chapter
 from analog_glue.reports.drift import figure_note, label_of, panel_of
@@ -17,6 +18,7 @@ from analog_glue.reports.glue import glue_grid
 from analog_glue.reports.grids import GLUE, Chapter, Picture
 from analog_glue.reports.lammie2024 import lammie2024
 from analog_glue.reports.measured import Measured, find_measured
+from analog_glue.reports.pareto import accuracy_against_cost
 from analog_glue.reports.published import Published, published_numbers
 from analog_glue.reports.sections import Bundle, Section, pivot
 from analog_glue.reports.variance import variance
@@ -47,12 +49,13 @@ class Contents:
     remarks: list[str]
 
 
-def contents(root: Path | str, in_situ: Chapter | None = None) -> Contents:
+def contents(root: Path | str, in_situ: Chapter | None = None, costs: Costs | None = None) -> Contents:
     """Read every `results.csv` at or below `root`.
 
     Args:
         root: A folder of runs; `outputs` or the folder of one experiment.
         in_situ: What the in-situ runs below `root` show (`in_situ.reports.chapter`).
+        costs: What prices an inference, beside its score; None: nothing is priced.
 
     Raises:
         UserError: There is no row and no learning curve below `root`.
@@ -75,6 +78,7 @@ def contents(root: Path | str, in_situ: Chapter | None = None) -> Contents:
         figure8(rows, settings),
         lammie2024(rows, settings, published),
         variance(sections),
+        accuracy_against_cost(sections, measured, costs),
     ]
     ablations = ablation_chapter(rows, settings)
     return Contents(measured, published, sections, _by_task(sections), chapters, ablations, in_situ, sorted(remarks))

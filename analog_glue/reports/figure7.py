@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analog_glue.costs import ENCODERS, INT6_AREA_GAIN, INT6_ENERGY_GAIN, integer_energy, integer_energy_gain
+from analog_glue.costs.architectures import ENCODERS
+from analog_glue.costs.integers import INT6_AREA_GAIN, INT6_ENERGY_GAIN, integer_energy, integer_energy_gain
 from analog_glue.reports.figures import Chart
 from analog_glue.reports.figures import Line as Drawing
 from analog_glue.reports.grids import GLUE, Chapter, Grid, Picture, Record

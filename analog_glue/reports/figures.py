@@ -173,7 +173,10 @@ def line_figure(charts: Sequence[Chart], title: str, note: str) -> Drawn:
             return {"color": GREY, "lw": 1.1, "ls": (0, (5, 2.5))}
         colour, marker, dashes = styles[line.label]
         size = 4.0 if len(line.x) < 20 else 2.5
-        return {"color": colour, "marker": marker, "ms": size, "ls": dashes if line.joined else "none", "lw": 1.4}
+        look = {"color": colour, "marker": marker, "ms": size, "lw": 1.4}
+        if line.joined:
+            return look | {"ls": dashes}
+        return look | {"ls": "none"} | ({} if dashes == "-" else {"mfc": "white"})  # hollow where dashes would tell it apart
 
     def legend() -> dict[str, Any]:
         from matplotlib.lines import Line2D

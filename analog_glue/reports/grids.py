@@ -173,6 +173,8 @@ _LATEX = {
     "°": r"$^\circ$",
     "≈": r"$\approx$",
     "×": r"$\times$",
+    "●": r"$\bullet$",
+    "µ": r"$\mu$",
 }
 
 

@@ -10,7 +10,7 @@ from analog_glue.settings import RunSettings
 
 def scalars(settings: RunSettings) -> dict[str, Any]:
     """The typed settings, without the components."""
-    groups = ("task", "model", "attention", "noise", "tile", "training")
+    groups = ("task", "model", "attention", "noise", "tile", "training", "costs", "reprogramming", "sequence_length", "batch")
     return {name: value for name, value in asdict(settings).items() if name not in groups}
 
 

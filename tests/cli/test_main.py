@@ -58,7 +58,19 @@ def command_line(*words: str) -> str:
 def test_help_names_every_command_and_gives_examples(run, words):
     answer = run(*words)
     assert answer.code == 0
-    for name in ("train", "evaluate", "tune", "diagnose", "publish", "extract", "tables", "report", "list", "verify"):
+    for name in (
+        "train",
+        "evaluate",
+        "tune",
+        "diagnose",
+        "factsheet",
+        "publish",
+        "extract",
+        "tables",
+        "report",
+        "list",
+        "verify",
+    ):
         assert re.search(rf"^  {name} ", answer.out, re.MULTILINE)
     assert "analog-glue train task=mrpc noise=pcm" in answer.out
     assert max(len(line) for line in answer.out.splitlines()) <= 110
@@ -236,7 +248,14 @@ def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["trian"], ["`trian`", "tune, diagnose, publish, extract, tables, report, list, verify", "Did you mean `train`?"]),
+        (
+            ["trian"],
+            [
+                "`trian`",
+                "train, evaluate, tune, diagnose, factsheet, publish, extract, tables, report, list, verify",
+                "Did you mean `train`?",
+            ],
+        ),
         (["task=mrpc"], ["`task=mrpc`", "analog-glue train task=mrpc"]),
         (["evaluate"], ["`checkpoint`", "must name the folder"]),
         (["evaluate", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),

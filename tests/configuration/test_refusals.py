@@ -10,7 +10,7 @@ from analog_glue.configuration.compose import Composer, conf_dir
 from analog_glue.configuration.wording import COMPONENTS
 from analog_glue.errors import UserError
 
-COMMAND_OF = {"tuning": "tune"}  # where a group is not one of `train`
+COMMAND_OF = {"tuning": "tune", "costs": "factsheet"}  # where a group is not one of `train`
 OPTIONS = [(group, file.stem) for group in COMPONENTS for file in sorted((conf_dir() / group).glob("*.yaml"))]
 BAD = {int: (-1, -(10**9), 10**9), float: (-1.0, -1e9, 1e12), str: ("no such word",)}
 
@@ -70,6 +70,9 @@ def test_every_refusal_of_an_option_names_a_full_key_of_its_group(group, option)
         ("task", "war_and_peace", "task.hidden"),
         ("model", "tiny", "model.vocabulary_size"),
         ("tuning", "auto", "tuning.dac_range.deviations"),
+        ("costs", "factsheet2022", "costs.power.value"),
+        ("costs", "factsheet2022", "costs.counting.attention"),
+        ("costs", "bottom_up", "costs.tile_energy.burr2023.value"),
     ],
 )
 def test_a_value_is_refused_by_the_key_that_it_stands_at(group, option, key):

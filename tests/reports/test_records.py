@@ -7,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from analog_glue.cli.reading import priced
 from analog_glue.in_situ.reports.chapter import chapter
 from analog_glue.reports.build import build
 
@@ -17,7 +18,7 @@ SAME_FIGURES = f"matplotlib=={matplotlib.__version__}" in (CHECKOUT / "constrain
 
 
 def test_every_record_has_its_tables():
-    folders = [folder for folder in (CHECKOUT / "outputs" / "records").iterdir() if folder.is_dir()]
+    folders = [folder for folder in (CHECKOUT / "outputs" / "records").iterdir() if any(folder.rglob("run.json"))]
     assert RECORDS and {tables.parent for tables in RECORDS} == set(folders)
 
 
@@ -25,8 +26,8 @@ def test_every_record_has_its_tables():
 @pytest.mark.parametrize("committed", RECORDS, ids=lambda tables: tables.parent.name)
 def test_a_record_gives_the_tables_committed_beside_it(committed, tmp_path):
     record = committed.parent
-    written = build(record, tmp_path, chapter(record)).paths  # the SVG twins of the pictures are not kept: they are large
-    made = {path.name: path.read_bytes() for path in written if path.suffix != ".svg"}
+    written = build(record, tmp_path, chapter(record), priced()).paths
+    made = {path.name: path.read_bytes() for path in written if path.suffix != ".svg"}  # which are large, and not kept
     kept = {path.name: path.read_bytes() for path in committed.iterdir()}
     assert made.keys() == kept.keys()
     for name in kept:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, BertConfig, RobertaConfig
 
-from analog_glue.costs import count_tiles
+from analog_glue.costs.tiles import count_tiles
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
 from analog_glue.nn.hardware import Hardware

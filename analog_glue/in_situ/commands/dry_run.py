@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from analog_glue.costs import count_tiles
+from analog_glue.costs.tiles import count_tiles
 from analog_glue.in_situ.commands.deploy import DeploymentJob
 from analog_glue.in_situ.commands.extract import ExtractionJob
 from analog_glue.in_situ.commands.extract_array import ArrayJob

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from analog_glue.costs.estimate import Costs
 from analog_glue.errors import UserError
 from analog_glue.reports.contents import ByTask, Contents, contents, hardware_chapter
 from analog_glue.reports.drift import drift_grid
@@ -49,7 +50,11 @@ class Heading:
 
 
 def build_page(
-    root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None, left_out: Sequence[str] = ()
+    root: Path | str,
+    out: Path | str | None = None,
+    in_situ: Chapter | None = None,
+    left_out: Sequence[str] = (),
+    costs: Costs | None = None,
 ) -> tuple[Path, list[str]]:
     """Write the page of all runs at or below `root`.
 
@@ -57,6 +62,7 @@ def build_page(
         out: The file to write; `<root>/report.html` if not given.
         in_situ: What the in-situ runs below `root` show (`in_situ.reports.chapter`).
         left_out: Runs that could not be read for it, and why.
+        costs: What prices an inference, beside its score; None: nothing is priced.
 
     Returns:
         The file, and all runs that could not be read, with why. The same rows give the same bytes with the same libraries.
@@ -66,7 +72,7 @@ def build_page(
     """
     library = chart_library()
     root = Path(root)
-    found = contents(root, in_situ)
+    found = contents(root, in_situ, costs)
     unread = [*left_out, *found.measured.left_out]
     index = Index.of(run_records(root, unread))
     unread = list(dict.fromkeys(unread))

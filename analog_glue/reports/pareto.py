@@ -1,0 +1,233 @@
+"""Accuracy against cost: what each network on each hardware scores and takes, and which of them nobody beats.
+
+A point is beaten where another of the same score, data, devices and age scores at least as much and takes at most as much, one
+of both strictly. Of an energy that is a band both ends count, since all points are priced by the same sources.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analog_glue.costs.architectures import KINDS, PUBLISHED, Architecture
+from analog_glue.costs.estimate import Costs, Estimate, Workload
+from analog_glue.costs.sourced import Amount
+from analog_glue.reports.drift import label_of_names
+from analog_glue.reports.factsheet import amount_text
+from analog_glue.reports.figures import Chart, Line, time_label
+from analog_glue.reports.grids import NAMES, Chapter, Grid, Picture, Record, score_cell
+from analog_glue.reports.measured import Measured
+from analog_glue.reports.sections import Section, Variant
+from analog_glue.reports.statistics import Statistic
+from analog_glue.runs.identity import Payload
+
+TOKENS = 128  # of the one sequence that is priced: where the tasks of GLUE are cut
+MONTH = 2_592_000.0  # [s]
+TICKS = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 5)]  # of the axis of costs
+ANALOG = ("arrays", "DACs", "ADCs")  # parts without which an energy is of another thing
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network on one hardware at one age.
+
+    Args:
+        network: Model and training.
+        attention: Precision of its products.
+        adc_bits: None: ideal.
+        tile: Option, and rows × columns.
+        digital: Number of linear layers that lie on no tile.
+        score: Over chips [points].
+        operations: Of an inference.
+        estimate: Of an inference.
+    """
+
+    network: str
+    attention: str
+    adc_bits: int | None
+    tile: str
+    digital: int
+    score: Statistic
+    operations: int
+    estimate: Estimate
+
+    @property
+    def hardware(self) -> tuple[str, ...]:
+        """In words, a property each."""
+        adc = "ideal ADC" if self.adc_bits is None else f"ADC of {self.adc_bits} bits"
+        digital = f"{self.digital} layers digital" if self.digital else "all layers on tiles"
+        return self.tile, adc, f"attention {self.attention}", digital
+
+    @property
+    def energy(self) -> Amount | None:
+        """[µJ]; None where an analog part of it has no price."""
+        whole = all(line.energy.known for line in self.estimate.lines if line.what in ANALOG)
+        return self.estimate.energy if whole and self.estimate.energy.known else None
+
+
+def unbeaten(points: Sequence[tuple[float, tuple[float, ...]]]) -> list[bool]:
+    """Of (score, costs), for each whether no other scores at least as much at no higher costs, one of them strictly."""
+
+    def beats(one: tuple[float, tuple[float, ...]], other: tuple[float, tuple[float, ...]]) -> bool:
+        no_worse = one[0] >= other[0] and all(a <= b for a, b in zip(one[1], other[1], strict=True))
+        return no_worse and (one[0] > other[0] or one[1] != other[1])
+
+    return [not any(beats(other, point) for other in points) for point in points]
+
+
+def accuracy_against_cost(sections: Sequence[Section], measured: Measured, costs: Costs | None) -> Chapter:
+    """Tables and pictures of every score for which hardware of different cost was measured; nothing elsewhere."""
+    made = Chapter()
+    if costs is None:
+        return made
+    groups: dict[tuple[Any, ...], list[tuple[Section, Variant, float]]] = defaultdict(list)
+    for section in sections:
+        for variant in section.variants if section.headline else ():
+            times = [t for t in section.times if section.chips(variant, t)]
+            if times:
+                t = MONTH if MONTH in times else times[-1]
+                key = (section.score, section.data, section.examples, t, section.bundle.noise)
+                groups[key].append((section, variant, t))
+    for (score, data, _, t, noise), entries in groups.items():
+        if len({section.bundle for section, *_ in entries}) < 2:
+            continue
+        points = [point for entry in entries if (point := _point(*entry, measured, costs)) is not None]
+        if len({(point.operations, point.estimate.energy, point.estimate.area) for point in points}) < 2:
+            continue
+        task = ", ".join(NAMES.get(name, name) for name in (score.task, score.metric))
+        title = f"Accuracy against cost: {task}, {noise} after {time_label(t)}"
+        several = len({other[1] for other in groups if (other[0], *other[3:]) == (score, t, noise)}) > 1
+        age = time_label(t).replace(" ", "")
+        name = label_of_names("accuracy_against_cost", score.task, noise, age, data[:8] if several else "")
+        points.sort(key=lambda point: (_price(points, point), -point.score.mean))
+        made.parts += [(name, _grid(title, points)), (name, _picture(title, points))]
+        made.records[f"{name}.csv"] = [_record(score.task, t, point, alone) for point, alone in _marked(points)]
+    return made
+
+
+def _price(points: Sequence[Point], point: Point) -> tuple[float, ...]:
+    """What is compared: the energy where all of them know it, else the operations."""
+    energies = [one.energy for one in points]
+    own = point.energy
+    if own is None or any(energy is None for energy in energies):
+        return (float(point.operations),)
+    return (own.low or 0.0, own.high or 0.0)
+
+
+def _marked(points: Sequence[Point]) -> list[tuple[Point, bool]]:
+    alone = unbeaten([(point.score.mean, _price(points, point)) for point in points])
+    return list(zip(points, alone, strict=True))
+
+
+def _point(section: Section, variant: Variant, t: float, measured: Measured, costs: Costs) -> Point | None:
+    """A network on a hardware, priced; None where its architecture or its tiles are not known."""
+    from analog_glue.configuration.build import as_annotated, build
+    from analog_glue.nn.attention import Attention
+    from analog_glue.nn.names import chosen_by_name
+
+    found, score = measured.hardware.get(section.bundle.hardware_id), section.statistic(variant, t)
+    entries = _entries(section.bundle.model, measured.settings)
+    if found is None or score is None or entries is None:
+        return None
+    labels = (found.get("task") or {}).get("labels")
+    architecture = Architecture(entries, 2 if labels is None else len(labels) or 1)
+    crossbar = build(as_annotated(found["tile"], "tile"), "tile")
+    layers = (found.get("hardware") or {}).get("layers") or ["*"]
+    on_tiles = chosen_by_name(architecture.linears, layers, "Setting `hardware.layers`", "linear")
+    grids = {name: crossbar.grid(linear.outputs, linear.inputs) for name, linear in on_tiles.items()}
+    bits = re.match(r"int(\d+)", section.bundle.attention)
+    attention = Attention(int(bits[1])) if bits else Attention(dtype=section.bundle.attention)
+    rescaled = measured.rescaled.get(
+        (section.score.task, section.bundle.model, variant.training.name, section.bundle.hardware_id), {}
+    )
+    load = Workload(architecture, crossbar, grids, attention, min(TOKENS, architecture.longest), 1, rescaled)
+    tile = f"{section.bundle.tile} {crossbar.rows} × {crossbar.columns}"
+    network = f"{section.bundle.model}, {variant.title}"
+    return Point(
+        network, section.bundle.attention, crossbar.adc_bits, tile, len(load.digital_layers), score,
+        load.count(costs.counting).total, costs.estimate(load),
+    )  # fmt: skip
+
+
+def _entries(model: str, settings: Mapping[str, Payload]) -> Mapping[str, Any] | None:
+    """config.json of a model by its name in rows; of a training at hand where one says it."""
+    above = "model.architecture."
+    for run, payload in settings.items():
+        if f"-{model}-" in run and payload.get(f"{above}model_type") in KINDS:
+            return {key.removeprefix(above): value for key, value in payload.items() if key.startswith(above)}
+    return PUBLISHED.get(model)
+
+
+def _grid(title: str, points: Sequence[Point]) -> Grid:
+    marked = _marked(points)
+    by_energy = len(_price(points, points[0])) > 1
+    rows = [
+        [
+            ("● " if alone else "  ") + point.network,
+            point.attention,
+            "ideal" if point.adc_bits is None else str(point.adc_bits),
+            point.tile,
+            str(point.digital) if point.digital else "none",
+            score_cell(point.score),
+            "unknown" if point.energy is None else amount_text(point.energy),
+            f"{point.operations / 1e9:,.3f}",
+            amount_text(point.estimate.area),
+        ]
+        for point, alone in marked
+    ]
+    header = [
+        "● nobody beats it",
+        "attention",
+        "ADC bits",
+        "tile",
+        "digital layers",
+        "score",
+        "energy",
+        "operations [10⁹]",
+        "area",
+    ]
+    priced = "energy" if by_energy else "operations, since the energy of some is unknown"
+    note = (
+        f"One inference of {TOKENS} tokens by costs=bottom_up (docs/costs.md): energies are sums of what is known, bands "
+        f"between sources, areas those of tiles. Marked: nobody scores at least as much for at most as much {priced}; means "
+        "are compared, not their errors."
+    )
+    return Grid(title, note, header, rows)
+
+
+def _record(task: str, t: float, point: Point, alone: bool) -> Record:
+    energy, area = point.energy, point.estimate.area
+    return {
+        "task": task, "t_seconds": t, "network": point.network, "attention": point.attention, "adc_bits": point.adc_bits,
+        "tile": point.tile, "digital_layers": point.digital, "score": point.score.mean, "standard_error": point.score.error,
+        "energy_low_uj": energy.low if energy else None, "energy_high_uj": energy.high if energy else None,
+        "operations": point.operations, "area_low_mm2": area.low, "area_high_mm2": area.high, "unbeaten": alone,
+    }  # fmt: skip
+
+
+def _picture(title: str, points: Sequence[Point]) -> Picture:
+    by_energy = len(_price(points, points[0])) > 1
+
+    def place(point: Point) -> float:
+        energy = point.energy
+        return energy.middle or 0.0 if by_energy and energy is not None else point.operations / 1e9
+
+    by_hardware: dict[str, list[Point]] = defaultdict(list)
+    differs = [len(set(words)) > 1 for words in zip(*(point.hardware for point in points), strict=True)]
+    for point in points:
+        said = [word for word, other in zip(point.hardware, differs, strict=True) if other]
+        by_hardware[", ".join(said) or point.hardware[0]].append(point)
+    lines = [
+        Line(label, [place(p) for p in own], [p.score.mean for p in own], [p.score.error for p in own], joined=False)
+        for label, own in by_hardware.items()
+    ]
+    best = sorted((place(point), point.score.mean) for point, alone in _marked(points) if alone)
+    front = Line("nobody beats these", [x for x, _ in best], [y for _, y in best], [None] * len(best), law=True)
+    axis = "energy of an inference, middle of its band [µJ]" if by_energy else "operations of an inference [10⁹]"
+    places = [place(point) for point in points]
+    ticks = [tick for tick in TICKS if min(places) / 1.5 <= tick <= 1.5 * max(places)]
+    chart = Chart("", axis, "score [points]", [*lines, front], log_x=len(ticks) > 1, ticks=ticks if len(ticks) > 1 else ())
+    return Picture(title, [chart], f"One sequence of {TOKENS} tokens, costs=bottom_up; bars: ± 1 standard error over chips")
