@@ -50,9 +50,18 @@ def exclusive(folder: Path) -> Iterator[int]:
     try:
         with suppress(OSError):  # some network file systems know no locks: still atomic, for one writer
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            remove_half_written(folder)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what processes that were killed left half written, in a folder that is held against other writers."""
+    # safetensors writes a file of its own beside the one that it is asked for.
+    for left in (*folder.glob(".*.partial"), *folder.glob(".tmp??????")):
+        if not left.is_dir():
+            left.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: bytes, folder: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from analog_glue.errors import UserError
-from analog_glue.runs.files import read_json, write_json_atomic
+from analog_glue.runs.files import exclusive, read_json, write_json_atomic
 
 RUN_FILE = "run.json"  # provenance, identity and status
 CONFIG_FILE = "config.json"  # of a sweep: its resolved configuration
@@ -156,8 +156,8 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
         except OSError:
             pass  # some network file systems know no locks
         if alone:
-            for left in folder.glob(".*.partial"):  # of a process that was killed while it wrote
-                left.unlink(missing_ok=True)
+            with exclusive(folder):  # which removes what a killed process left half written
+                pass
         yield
 
 
