@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from analog_glue.cli.components import Components, build_components
 from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run
 from analog_glue.errors import require
+from analog_glue.runs.folder import one_call
 
 if TYPE_CHECKING:
     from analog_glue.commands.summary import RunSummary
@@ -24,6 +25,7 @@ class Job:
     run: Callable[[], "RunSummary"]
 
 
+@one_call()
 def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     """Run one job, or with `dry_run` describe it; print its table and what to do next.
 

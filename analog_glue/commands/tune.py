@@ -40,6 +40,7 @@ from analog_glue.runs.folder import (
     checkpoint_config,
     end_of_force,
     is_done,
+    one_call,
     read_run,
     recorded,
     starts_over,
@@ -141,6 +142,7 @@ def prepare(
     return TuningJob(evaluation, tuning, facts, identity, recipe, names, found)
 
 
+@one_call()
 def run(job: TuningJob, log: Callable[[str], None] = print) -> RunSummary:
     """Tune, unless that is done, and score the run and its tuned checkpoint on the same chips."""
     if not is_main_process():

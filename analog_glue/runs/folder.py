@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,8 +86,34 @@ def begin_by_force(folder: Path, force: bool, forgets: Callable[[Path], None] = 
 
 
 def end_of_force(folder: Path) -> None:
-    """The call that `begin_by_force` began has come to its end: the next one with `force` begins anew."""
-    (folder / BEGUN_BY_FORCE).unlink(missing_ok=True)
+    """The call that `begin_by_force` began has come to its end here: the next one with `force` begins anew."""
+    if (waiting := _ENDED.get()) is None:
+        (folder / BEGUN_BY_FORCE).unlink(missing_ok=True)
+    else:
+        waiting.append(folder)
+
+
+_ENDED: ContextVar[list[Path] | None] = ContextVar("folders whose end of force waits for that of the call", default=None)
+
+
+@contextmanager
+def one_call() -> Iterator[None]:
+    """Several folders are worked on by one call: `end_of_force` of each waits for the end of all.
+
+    So a call with `force` that was interrupted continues in every folder, also where it was done already. One call inside
+    another is a part of it.
+    """
+    if _ENDED.get() is not None:
+        yield
+        return
+    folders: list[Path] = []
+    token = _ENDED.set(folders)
+    try:
+        yield
+    finally:
+        _ENDED.reset(token)
+    for folder in folders:
+        end_of_force(folder)
 
 
 def files_of_runs(root: Path | str, name: str) -> list[Path]:

@@ -22,7 +22,7 @@ class Plan:
         root: Folder whose operations count.
         at: Which of them, from 1; 0: none, they are only counted.
         kind: "operation": SIGKILL before it. "write": the first later file that grows beyond `room` ends the process, in the
-            middle of the write. "disk": from then on there is `room` left. "file": from then on no file may be larger than `room`.
+            middle of the write. "disk": from then on there is `room` left. "file": from then on no file may be larger than that.
         room: [bytes]
         ballast: File that fills a disk.
     """
@@ -74,7 +74,7 @@ def install(plan: Plan) -> Callable[[], int]:
 
     def heard(event: str, arguments: tuple[object, ...]) -> None:
         if event == "open":
-            path, mode, flags = arguments
+            path, _, flags = arguments
             counts = isinstance(flags, int) and flags & WRITING and below(path)
         else:
             counts = event in CHANGING and (below(arguments[0]) or (event == "os.remove" and arguments[1] != -1))

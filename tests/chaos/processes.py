@@ -1,15 +1,21 @@
 """Commands as processes: forked from one that has everything imported, killed, and waited for with all that they started."""
 
 import contextlib
+import gc
+import io
 import os
 import random
 import select
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from tqdm import tqdm
 
 from analog_glue.cli.main import main
 from tests.chaos.operations import VARIABLE, Plan, install
@@ -27,7 +33,9 @@ class Ended:
     operations: int
 
 
-def launch(words: list[str], scratch: Path, plan: Plan, kill_after: float | None = None, draw: random.Random | None = None) -> Ended:
+def launch(
+    words: list[str], scratch: Path, plan: Plan, kill_after: float | None = None, draw: random.Random | None = None
+) -> Ended:
     """Run a command line in `scratch` and wait until it, and every process that it started, is gone.
 
     Args:
@@ -60,7 +68,21 @@ def launch(words: list[str], scratch: Path, plan: Plan, kill_after: float | None
     _, status = os.waitpid(pid, 0)
     os.close(reads)
     text, _, count = said.decode(errors="replace").rpartition("\0")
-    return Ended(os.waitstatus_to_exitcode(status), text or count, time.monotonic() - started, int(count) if text and count else 0)
+    return Ended(
+        os.waitstatus_to_exitcode(status), text or count, time.monotonic() - started, int(count) if text and count else 0
+    )
+
+
+def warm(words: list[str], scratch: Path) -> None:
+    """Run a command line here: what is forked from now on has the same imported, compiled and composed."""
+    torch.set_num_threads(1)  # threads do not survive a fork …
+    tqdm.monitor_interval = 0  # … nor does the one that looks after progress bars
+    with contextlib.chdir(scratch), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(sys.stdout):
+        code = main(words)
+    if code or threading.active_count() > 1:
+        raise RuntimeError(f"{' '.join(words)} ended with {code}, and threads {threading.enumerate()}")
+    gc.collect()
+    gc.freeze()  # the command collects garbage, and would walk through all of it
 
 
 def _child(words: list[str], scratch: Path, plan: Plan, writes: int) -> None:

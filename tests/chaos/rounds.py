@@ -19,7 +19,7 @@ from typing import Any
 from tests.chaos.commands import COMMANDS, Command
 from tests.chaos.kept import contents, finished, names, steps, writes_a_checkpoint
 from tests.chaos.operations import Plan
-from tests.chaos.processes import Ended, launch
+from tests.chaos.processes import Ended, launch, warm
 
 KINDS = ("moment", "operation", "write")  # of kills: at any moment, before a file operation, in the middle of a write
 ROOM = (0, 4096, 65536, 2**20)  # [bytes] that are left on a full disk
@@ -79,7 +79,7 @@ class Subject:
             self.run(self._typed(line))
         shutil.copytree(self.root, self.base)
         self.begin()
-        self.run(self.words())  # a kernel may round otherwise in the process that compiles it
+        warm(self.words(), self.scratch)
         self.begin()
         ended = self.run(self.words())
         largest = max(file.stat().st_size for file in self.root.rglob("*") if file.is_file())
@@ -147,7 +147,9 @@ def goes_on(subject: Subject, trial: Trial, known: set[tuple[str, str]]) -> None
     ended = launch(subject.words(), subject.scratch, Plan(str(subject.root)))
     if ended.code:
         trial.told.append(f"the same command again ended with {ended.code}: {ended.output[-1500:]}")
-    trial.lost += [f"{Path(path).relative_to(subject.scratch)}: {said}" for path, said in sorted(known - finished(subject.root))]
+    trial.lost += [
+        f"{Path(path).relative_to(subject.scratch)}: {said}" for path, said in sorted(known - finished(subject.root))
+    ]
     trial.lost += [f"not said: {line}" for line in resumed if line not in ended.output]
     there = contents(subject.root)
     trial.differs += sorted(name for name, bits in expected.items() if there.get(name) != bits)
@@ -210,16 +212,9 @@ def main() -> int:
 def _import_everything() -> None:
     """What commands import when they need it: every process that is forked from here has it."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent / "worker"), str(Path(__file__).resolve().parents[2])])
-    import analog_glue.commands.ablation
-    import analog_glue.commands.best_of
-    import analog_glue.commands.diagnose
-    import analog_glue.commands.tune
-    import analog_glue.in_situ.commands.deploy
-    import analog_glue.in_situ.commands.extract
-    import analog_glue.in_situ.reports.chapter
-    import analog_glue.reports.build
-    import transformers.models.bert.modeling_bert
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parent / "worker"), str(Path(__file__).resolve().parents[2])]
+    )
     import matplotlib.backends.backend_agg  # noqa: F401
 
     sys.stdout.flush()
