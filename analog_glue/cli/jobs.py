@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from analog_glue.cli.components import Components, build_components
 from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run
 from analog_glue.errors import require
+from analog_glue.runs.as_written import below
 from analog_glue.runs.folder import one_call
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
         said += [f"next: {step}" for step in summary.next_steps]
     if one_voice:
         print("\n".join(said))
-    return str(folder)
+    return below(composed.settings.output_root, folder)
 
 
 def _also(composed: "Composed", command: str, in_situ: bool) -> dict[str, "Composed"]:

@@ -18,6 +18,7 @@ from analog_glue.cli.errors import DONE, FAILED, first_line, report_error
 from analog_glue.cli.jobs import run_job
 from analog_glue.errors import UserError
 from analog_glue.interruption import ended_by_signals
+from analog_glue.runs.as_written import without_values
 from analog_glue.runs.files import write_json_atomic
 from analog_glue.settings import without_tilde
 
@@ -63,13 +64,15 @@ def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folde
 
 def _recorded(folder: Path, number: int, overrides: list[str], compose: Callable[[], "Composed"], command: str) -> None:
     """Run a job of a sweep and write down how it ended."""
-    outcome = Outcome(overrides, "interrupted")
+    outcome, config = Outcome(overrides, "interrupted"), {}
     try:
         with ended_by_signals():  # a launcher may have started this process
-            outcome = Outcome(overrides, "done", run=run_job(compose(), command, overrides))
+            composed = compose()
+            config = composed.config
+            outcome = Outcome(overrides, "done", run=run_job(composed, command, overrides))
     except Exception as error:  # the other jobs go on; the summary at the end names this one
         report_error(error)
-        outcome = Outcome(overrides, "failed", error=first_line(error))
+        outcome = Outcome(overrides, "failed", error=without_values(first_line(error), config))
     finally:
         write_json_atomic(folder / f"job_{number}.json", asdict(outcome))
 

@@ -22,7 +22,7 @@ class Plan:
         root: Folder whose operations count.
         at: Which of them, from 1; 0: none, they are only counted.
         kind: "operation": SIGKILL before it. "write": the first later file that grows beyond `room` ends the process, in the
-            middle of the write. "disk": from then on there is `room` left. "file": from then on no file may be larger than that.
+            middle of the write. "disk": from then on there is `room` left. "file": from then on no file may be larger.
         room: [bytes]
         ballast: File that fills a disk.
     """

@@ -14,6 +14,7 @@ import numpy as np
 from analog_glue.download import PublicFile, require_available
 from analog_glue.errors import require_argument
 from analog_glue.in_situ.tasks.task import InSituTask, find_file, fingerprint
+from analog_glue.runs.as_written import below
 
 if TYPE_CHECKING:
     from analog_glue.in_situ.devices.device import PulsedDevice
@@ -60,7 +61,7 @@ class WarAndPeace(InSituTask):
         symbols, text = np.unique(content, return_inverse=True)
         text = text.astype(np.int64)
         train = text[: len(text) - TEST_CHARACTERS][: self.train_characters]
-        facts = {"source": str(path), "fingerprint": fingerprint(content)}
+        facts = {"source": below(data_root, path), "fingerprint": fingerprint(content)}
         test = text[len(text) - TEST_CHARACTERS :]
         trainable = Characters(
             train, test, len(symbols), self.hidden, self.layers, self.sequence, self.test_characters, mode, device, seed
