@@ -290,7 +290,7 @@ def _summary(command: str, folder: Path, jobs: list[list[str]]) -> int:
     for number in range(len(jobs)):
         record = folder / f"job_{number}.json"
         if record.is_file():
-            outcomes[number] = Outcome(**json.loads(record.read_text()))
+            outcomes[number] = Outcome(**json.loads(record.read_text(encoding="utf-8")))
     counts = {status: 0 for status in ("done", "failed", "interrupted", "not run")}
     for number in range(len(jobs)):
         counts[outcomes[number].status if number in outcomes else "not run"] += 1

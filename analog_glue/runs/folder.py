@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import IO, Any
 
 from analog_glue.errors import UserError
 from analog_glue.runs.files import exclusive, read_json, write_json_atomic
+from analog_glue.runs.spoiled import read_record
 
 RUN_FILE = "run.json"  # provenance, identity and status
 CONFIG_FILE = "config.json"  # of a sweep: its resolved configuration
@@ -31,11 +31,10 @@ def checkpoint_config(folder: Path | str) -> dict[str, Any]:
     """The resolved configuration that a finished training run was started with.
 
     Raises:
-        UserError: `folder` holds no finished training run.
+        UserError: `folder` holds no finished training run, or its configuration is not whole.
     """
     read_run(Path(folder), "checkpoint")
-    config: dict[str, Any] = json.loads((Path(folder) / CONFIG_FILE_OF_RUN).read_text(encoding="utf-8"))
-    return config
+    return read_record(Path(folder) / CONFIG_FILE_OF_RUN)
 
 
 def is_done(folder: Path) -> bool:

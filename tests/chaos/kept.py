@@ -13,7 +13,7 @@ from analog_glue.runs.folder import LOCK, STATE
 
 # All that may differ between a run that was killed and one that was not: when it ran, and how long it took.
 PROVENANCE = {
-    "json": ("started", "seconds"),  # keys at any depth
+    "json": ("started", "seconds", "git"),  # keys at any depth; of the commit, since the source may be worked on meanwhile
     "csv": ("wall_seconds", "seconds"),  # columns
     "safetensors": ("seconds",),  # of the notes in a state
     "files": (LOCK,),  # empty
