@@ -58,6 +58,12 @@ def as_training(composed: "Composed") -> "Composed":
     )
 
 
+def with_its_chips(training: "Composed", composed: "Composed", command: str) -> "Composed":
+    """The job that takes the weights in, described with the chips that the command itself scores afterwards."""
+    evaluation = training.settings.evaluation if command == "diagnose" else composed.settings.evaluation
+    return replace(training, settings=replace(training.settings, evaluation=evaluation))
+
+
 def on_the_run(composed: "Composed", run: Path) -> "Composed":
     """The command itself, on the run that has the weights now."""
     settings = replace(composed.settings, checkpoint=str(run))
