@@ -24,6 +24,7 @@ from tests.chaos.processes import Ended, launch, warm
 KINDS = ("moment", "operation", "write")  # of kills: at any moment, before a file operation, in the middle of a write
 ROOM = (0, 4096, 65536, 2**20)  # [bytes] that are left on a full disk
 SIZE = 256  # [MiB] of the disk
+RARE = 2  # of four turns, the one in which processes are started anew: each imports everything for itself
 SHORT = ("train, digital", "train in situ", "evaluate", "tables")
 
 
@@ -79,7 +80,8 @@ class Subject:
             self.run(self._typed(line))
         shutil.copytree(self.root, self.base)
         self.begin()
-        warm(self.words(), self.scratch)
+        if self.command.processes == 1:
+            warm(self.words(), self.scratch)
         self.begin()
         ended = self.run(self.words())
         largest = max(file.stat().st_size for file in self.root.rglob("*") if file.is_file())
@@ -196,6 +198,8 @@ def main() -> int:
                 break
             fills = kills >= given.kills or (disks < given.full and number % 4 == 3)
             command = commands[(number // 4 if fills else number) % len(commands)]
+            if command.processes > 1 and number % 4 != RARE:
+                command = commands[0]
             draw = random.Random(f"{given.seed} {number}")
             trial = full(subjects[command], number, draw, mounted) if fills else killed(subjects[command], number, draw)
             trials.append(trial)
