@@ -19,7 +19,7 @@ from analog_glue.cli.jobs import run_job
 from analog_glue.errors import UserError
 from analog_glue.interruption import ended_by_signals
 from analog_glue.runs.as_written import without_values
-from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.files import exclusive, write_json_atomic
 from analog_glue.settings import without_tilde
 
 if TYPE_CHECKING:
@@ -75,6 +75,9 @@ def _recorded(folder: Path, number: int, overrides: list[str], compose: Callable
         outcome = Outcome(overrides, "failed", error=without_values(first_line(error), config))
     finally:
         write_json_atomic(folder / f"job_{number}.json", asdict(outcome))
+
+
+OF_HYDRA = "multirun.yaml"  # its own copy of a sweep; sweep.json says the same
 
 
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd")
@@ -133,7 +136,7 @@ def run_command(command: str, words: list[str]) -> int:
         else:
             call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={quoted(str(folder))}"])
     finally:
-        (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
+        (folder / OF_HYDRA).unlink(missing_ok=True)
         code = _summary(command, folder, jobs)
     if command not in ("diagnose", "extract") or composed[0].settings.extract.array is not None:
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
@@ -269,8 +272,18 @@ def call_hydra(command: str, words: list[str]) -> None:
         sys.argv = argv
 
 
+def _remove_remains(sweeps: Path) -> None:
+    """Remove what calls that were killed left beside the records of theirs."""
+    for file in sweeps.glob(f"*/{OF_HYDRA}"):
+        file.unlink(missing_ok=True)
+    for folder in {file.parent for file in sweeps.glob("*/.*.partial")}:
+        with exclusive(folder):  # which removes it
+            pass
+
+
 def _sweep_folder(output_root: str, command: str, jobs: list[list[str]]) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    _remove_remains(Path(output_root) / "sweeps")
     for name in (stamp, *(f"{stamp}_{i}" for i in range(2, 1000))):  # two sweeps may start in one second
         folder = Path(output_root).resolve() / "sweeps" / name
         try:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from analog_glue.cli.main import main
+from analog_glue.cli.sweeps import _sweep_folder
 from analog_glue.commands.summary import RunSummary
 
 HEAVY = ("torch", "transformers", "datasets", "pandas", "matplotlib", "sklearn")
@@ -366,3 +367,12 @@ def test_an_encoding_without_some_of_the_signs_gets_others(monkeypatch):
     assert main(["--help"]) == 0
     stream.flush()
     assert b"usage: analog-glue COMMAND [key=value ?]" in stream.buffer.getvalue()
+
+
+def test_the_next_sweep_removes_what_a_killed_one_left_beside_its_records(tmp_path):
+    killed = tmp_path / "sweeps" / "2026-01-01_00-00-00"
+    killed.mkdir(parents=True)
+    for name in ("sweep.json", "job_0.json", ".job_1.json.partial", "multirun.yaml"):
+        (killed / name).write_text("{}")
+    _sweep_folder(str(tmp_path), "train", [["seed=0"], ["seed=1"]])
+    assert sorted(file.name for file in killed.iterdir()) == ["job_0.json", "sweep.json"]
