@@ -7,10 +7,11 @@ OUTPUTS ?= outputs
 # Processes that run tests: auto is one for each core; never more than 8, since each holds torch.
 WORKERS ?= auto
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test chaos lint format clean
 help:
 	@echo "make demo    install, then draw the three drift curves of the demo in $(OUTPUTS)/ (about 3 minutes, 2 cores)"
 	@echo "make test    install with the test tools, then run every test (about 5 minutes, 2 cores)"
+	@echo "make chaos   kill commands 200 times and fill their disk 20 times; killed itself, it goes on (20 minutes of a core)"
 	@echo "make lint    check style and format with ruff, types with mypy"
 	@echo "make format  let ruff mend style and format"
 	@echo "make clean   remove the environment and the caches; $(OUTPUTS)/ stays"
@@ -36,6 +37,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
+
+chaos: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 nice -n 5 $(VENV)/bin/python -m tests.chaos --folder $(OUTPUTS)/chaos
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

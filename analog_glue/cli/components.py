@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analog_glue.errors import UserError
+from analog_glue.runs.as_written import texts
 
 if TYPE_CHECKING:
     from analog_glue.configuration.compose import Composed
@@ -153,9 +154,24 @@ def _take_over(config: dict[str, Any], composed: "Composed", command: str) -> Pa
             f"Setting `task` must be left out for a run of analog-glue, which knows its own, but is {composed.choices['task']}."
             f" {typed('checkpoint', checkpoint)} says enough."
         )
-    config |= {group: trained[group] for group in groups if group in trained}
-    settings.data.root = settings.data.root or trained.get("data", {}).get("root")
+    taken = {group: trained[group] for group in groups if group in trained}
+    if settings.data.root is None:
+        settings.data.root = trained.get("data", {}).get("root")
+        taken["data"] = {"root": settings.data.root}
+    _refuse_variables(taken, folder)
+    config |= {group: value for group, value in taken.items() if group != "data"}
     return folder
+
+
+def _refuse_variables(taken: dict[str, Any], run: Path) -> None:
+    """Raises UserError where what a run says refers to something, such as a variable of the environment."""
+    for key, text in texts(taken):
+        if "${" in text:
+            how = f"Write {key}='{text}'." if key == "data.root" else "Train again with the value in its place."
+            raise UserError(
+                f"Setting `{key}` of the run in {run} must be a value, but is {text}. A run may come from others, so that "
+                f"no variable of your environment is put into it. {how}"
+            )
 
 
 def _fitting(mode: Any, task: Any, composed: "Composed") -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analog_glue.errors import UserError
+from analog_glue.runs.as_written import below
 
 if TYPE_CHECKING:
     from analog_glue.configuration.compose import Composed
@@ -41,8 +42,8 @@ def as_training(composed: "Composed") -> "Composed":
     folder = Path(str(settings.checkpoint))
     short = re.sub(r"[^A-Za-z0-9_.]+", "_", folder.resolve().name).strip("_.") or "model"
     model: dict[str, Any] = {
-        "_target_": "analog_glue.models.PretrainedModel", "name": short, "revision": "", "short": short, "path": str(folder),
-        "dropout": None,
+        "_target_": "analog_glue.models.PretrainedModel", "name": short, "revision": "", "short": short,
+        "path": below(settings.checkpoint, folder), "dropout": None,
     }  # fmt: skip
     config = composed.config | {
         "model": model,
@@ -55,6 +56,12 @@ def as_training(composed: "Composed") -> "Composed":
     return replace(
         composed, settings=settings, config=config, choices=composed.choices | {"model": short, "training": "digital"}
     )
+
+
+def with_its_chips(training: "Composed", composed: "Composed", command: str) -> "Composed":
+    """The job that takes the weights in, described with the chips that the command itself scores afterwards."""
+    evaluation = training.settings.evaluation if command == "diagnose" else composed.settings.evaluation
+    return replace(training, settings=replace(training.settings, evaluation=evaluation))
 
 
 def on_the_run(composed: "Composed", run: Path) -> "Composed":

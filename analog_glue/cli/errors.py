@@ -27,7 +27,7 @@ def report_error(error: Exception) -> int:
 
 def _of_the_disk(error: Exception) -> str:
     """A file that cannot be written, in words; "" for any other error."""
-    about = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+    about = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR)
     if not isinstance(error, OSError) or error.errno not in about or error.filename is None:
         return ""
     return (

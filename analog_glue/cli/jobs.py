@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analog_glue.cli.components import Components, build_components
-from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run
+from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run, with_its_chips
 from analog_glue.errors import require
+from analog_glue.runs.as_written import below
+from analog_glue.runs.folder import one_call
 from analog_glue.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class Job:
     run: Callable[[], "RunSummary"]
 
 
+@one_call()
 def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     """Run one job, or with `dry_run` describe it; print its table and what to do next.
 
@@ -34,7 +37,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     if is_elsewhere(composed) and command in ("evaluate", "tune", "diagnose"):
         taken_in = as_training(composed)
         if composed.settings.dry_run:
-            return run_job(taken_in, "train", overrides)
+            return run_job(with_its_chips(taken_in, composed, command), "train", [])
         job = _prepare(taken_in, "train", overrides, build_components(taken_in, "train", []))
         job.run()
         return run_job(on_the_run(composed, job.folder), command, overrides)
@@ -66,7 +69,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
         said += [f"next: {step}" for step in summary.next_steps]
     if one_voice:
         print("\n".join(said))
-    return str(folder)
+    return below(composed.settings.output_root, folder)
 
 
 def _also(composed: "Composed", command: str, in_situ: bool) -> dict[str, "Composed"]:

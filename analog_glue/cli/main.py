@@ -64,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Read when torch is loaded: its idle threads sleep instead of burning the cores of `kernels.parallel`.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # so that a log file shows progress when it is printed
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A log file shows progress when it is printed; an encoding without ± does not end a command after its work.
+            stream.reconfigure(line_buffering=True, errors="replace")
     try:
         with ended_by_signals():
             return _dispatch(words)

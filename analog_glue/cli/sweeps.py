@@ -18,7 +18,8 @@ from analog_glue.cli.errors import DONE, FAILED, first_line, report_error
 from analog_glue.cli.jobs import run_job
 from analog_glue.errors import UserError
 from analog_glue.interruption import ended_by_signals
-from analog_glue.runs.files import write_json_atomic
+from analog_glue.runs.as_written import without_values
+from analog_glue.runs.files import exclusive, write_json_atomic
 from analog_glue.settings import without_tilde
 
 if TYPE_CHECKING:
@@ -63,15 +64,20 @@ def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folde
 
 def _recorded(folder: Path, number: int, overrides: list[str], compose: Callable[[], "Composed"], command: str) -> None:
     """Run a job of a sweep and write down how it ended."""
-    outcome = Outcome(overrides, "interrupted")
+    outcome, config = Outcome(overrides, "interrupted"), {}
     try:
         with ended_by_signals():  # a launcher may have started this process
-            outcome = Outcome(overrides, "done", run=run_job(compose(), command, overrides))
+            composed = compose()
+            config = composed.config
+            outcome = Outcome(overrides, "done", run=run_job(composed, command, overrides))
     except Exception as error:  # the other jobs go on; the summary at the end names this one
         report_error(error)
-        outcome = Outcome(overrides, "failed", error=first_line(error))
+        outcome = Outcome(overrides, "failed", error=without_values(first_line(error), config))
     finally:
         write_json_atomic(folder / f"job_{number}.json", asdict(outcome))
+
+
+OF_HYDRA = "multirun.yaml"  # its own copy of a sweep; sweep.json says the same
 
 
 FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd")
@@ -146,7 +152,7 @@ def run_command(command: str, words: list[str]) -> int:
         else:
             call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={quoted(str(folder))}"])
     finally:
-        (folder / "multirun.yaml").unlink(missing_ok=True)  # Hydra's own copy; sweep.json says the same
+        (folder / OF_HYDRA).unlink(missing_ok=True)
         code = _summary(command, folder, jobs)
     if command not in ("diagnose", "extract", "factsheet", "publish") or composed[0].settings.extract.array is not None:
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
@@ -282,8 +288,18 @@ def call_hydra(command: str, words: list[str]) -> None:
         sys.argv = argv
 
 
+def _remove_remains(sweeps: Path) -> None:
+    """Remove what calls that were killed left beside the records of theirs."""
+    for file in sweeps.glob(f"*/{OF_HYDRA}"):
+        file.unlink(missing_ok=True)
+    for folder in {file.parent for file in sweeps.glob("*/.*.partial")}:
+        with exclusive(folder):  # which removes it
+            pass
+
+
 def _sweep_folder(output_root: str, command: str, jobs: list[list[str]]) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    _remove_remains(Path(output_root) / "sweeps")
     for name in (stamp, *(f"{stamp}_{i}" for i in range(2, 1000))):  # two sweeps may start in one second
         folder = Path(output_root).resolve() / "sweeps" / name
         try:
@@ -303,7 +319,7 @@ def _summary(command: str, folder: Path, jobs: list[list[str]]) -> int:
     for number in range(len(jobs)):
         record = folder / f"job_{number}.json"
         if record.is_file():
-            outcomes[number] = Outcome(**json.loads(record.read_text()))
+            outcomes[number] = Outcome(**json.loads(record.read_text(encoding="utf-8")))
     counts = {status: 0 for status in ("done", "failed", "interrupted", "not run")}
     for number in range(len(jobs)):
         counts[outcomes[number].status if number in outcomes else "not run"] += 1

@@ -20,7 +20,17 @@ from typing import Any
 from torch import nn
 
 from analog_glue.commands import deploy
-from analog_glue.commands.deploy import EvaluationJob, Share, Subject, point_of, silent, subject_of, sweep, unmeasured
+from analog_glue.commands.deploy import (
+    EvaluationJob,
+    Share,
+    Subject,
+    forgotten_by_force,
+    point_of,
+    silent,
+    subject_of,
+    sweep,
+    unmeasured,
+)
 from analog_glue.commands.naming import SweepRequest
 from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
@@ -35,7 +45,7 @@ from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress
 from analog_glue.reports.ablation import FULL, NONE, ablation_table, alone, left_out
 from analog_glue.runs.configuration import config_of
-from analog_glue.runs.folder import begin_by_force, end_of_force, forget, read_run, starts_over
+from analog_glue.runs.folder import one_call, read_run
 from analog_glue.runs.rows import Measurement, ResultsFile
 from analog_glue.settings import RunSettings
 from analog_glue.tasks.task import Task
@@ -85,9 +95,11 @@ class Part:
 
     @property
     def missing(self) -> list[Point]:
-        if starts_over(self.folder.parent, self.settings.force):
-            return self.wanted
-        return unmeasured(self.wanted, [*ResultsFile(self.folder).rows(), *self.known_elsewhere()])
+        own = ResultsFile(self.folder).rows()
+        if not self.settings.force:
+            return unmeasured(self.wanted, [*own, *self.known_elsewhere()])
+        begun = forgotten_by_force(self.folder)
+        return unmeasured(self.wanted, [row for row in own if point_of(row) in begun])
 
     def known_elsewhere(self) -> list[Measurement]:
         """Rows of the ordinary sweep that hold for this one; not those that are older than some columns."""
@@ -194,6 +206,7 @@ def prepare(
     return AblationJob(deploy.prepare(settings, task, device, tile, config, choices, overrides, attention))
 
 
+@one_call()
 def run(job: AblationJob, log: Callable[[str], None] = print) -> RunSummary:
     """Score the weights on every variant of the job's hardware; only what is not known is measured."""
     one = job.evaluation
@@ -208,11 +221,7 @@ def run(job: AblationJob, log: Callable[[str], None] = print) -> RunSummary:
         log(f"Already done: {job.below}")
     elif missing < wanted:
         log(f"Resuming the ablation: {wanted - missing:,} of {wanted:,} scores are measured.")
-    if starts_over(job.below, one.settings.force):
-        for part in job.parts:
-            forget(part.folder)
-        begin_by_force(job.below, True)
-    elif not one.settings.force:
+    if not one.settings.force:
         for part in job.parts:
             if known := part.known_elsewhere():
                 ResultsFile(part.folder).append(known)
@@ -222,8 +231,7 @@ def run(job: AblationJob, log: Callable[[str], None] = print) -> RunSummary:
             own = _with_attention(subject, part.variant.attention, prepared)
             share = Share(part.variant.label, stem_of(part.variant.label), part.variant.stages, progress)
             how = part.placement, part.computation, own, part.config, one.choices, one.overrides
-            sweep(replace(part.settings, force=False), *how, silent, share)  # what was there is forgotten by now
-    end_of_force(job.below)
+            sweep(part.settings, *how, silent, share)
     rows = [row for part in job.parts for row in ResultsFile(part.folder).rows()]
     return RunSummary(job.below, ablation_table(rows), (f"analog-glue tables {shlex.quote(one.settings.output_root)}",))
 

@@ -19,7 +19,7 @@ from analog_glue.commands.deploy import is_main_process, silent
 from analog_glue.commands.summary import RunSummary
 from analog_glue.commands.train import TrainingJob
 from analog_glue.runs.files import read_json, write_json_atomic
-from analog_glue.runs.folder import RUN_FILE
+from analog_glue.runs.folder import RUN_FILE, one_call
 from analog_glue.settings import RunSettings
 
 
@@ -42,17 +42,18 @@ class Selection:
     @cached_property
     def first(self) -> TrainingJob:
         """Of the first seed: loaded before anything is trained, so that what is wrong is said at once."""
-        return self.prepare(self._of(self.seeds[0], force=self.settings.force))
+        return self.prepare(self._of(self.seeds[0]))
 
-    def _of(self, seed: int, chips: int = 0, force: bool = False) -> RunSettings:
+    def _of(self, seed: int, chips: int = 0) -> RunSettings:
         settings = self.settings
-        return replace(settings, seed=seed, force=force, evaluation=replace(settings.evaluation, chips=chips))
+        return replace(settings, seed=seed, evaluation=replace(settings.evaluation, chips=chips))
 
     def describe(self, said: str) -> str:
         """`said` is the dry run of the first seed."""
         last, chips = self.seeds[-1], self.settings.evaluation.chips
         return f"{said}\n\nThe same for seeds {self.seeds[0]} … {last}, then {chips} chips for the best of them on validation."
 
+    @one_call()
     def run(self, log: Callable[[str], None] = print) -> RunSummary:
         """Train every seed, choose, and put the chosen network on chips."""
         if not is_main_process():
@@ -60,7 +61,7 @@ class Selection:
         folders: dict[int, Path] = {}
         for seed in self.seeds:
             log(f"Seed {seed} of {self.seeds[0]} … {self.seeds[-1]}")
-            job = self.first if seed == self.seeds[0] else self.prepare(self._of(seed, force=self.settings.force))
+            job = self.first if seed == self.seeds[0] else self.prepare(self._of(seed))
             train.run(job, log)
             folders[seed] = job.folder
             headline = job.task.headline

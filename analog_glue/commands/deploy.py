@@ -10,7 +10,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from analog_glue.progress import Progress
 from analog_glue.reports.drift import drift_table
 from analog_glue.runs.configuration import config_of, scalars
 from analog_glue.runs.files import read_json, write_json_atomic
-from analog_glue.runs.folder import CONFIG_FILE, RUN_FILE, begin_by_force, end_of_force, read_run, recorded, working_in
+from analog_glue.runs.folder import BEGUN_BY_FORCE, CONFIG_FILE, RUN_FILE, end_of_force, read_run, recorded, working_in
 from analog_glue.runs.lookup import nearest_run
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.rows import RESULTS_SCHEMA, Measurement, ResultsFile
@@ -231,7 +231,9 @@ def sweep(
     root, stem = Path(settings.output_root) / subject.folder, share.stem if share else f"{choices['noise']}-{choices['tile']}"
     folder = asked.find(root, stem).folder
     results = ResultsFile(folder)
-    begin_by_force(folder, settings.force)
+    wanted = [p for p in points(evaluation, hardware.device.drifts) if not share or p.stage in share.stages]
+    if settings.force:
+        forget_scores(folder, wanted)
     known = results.rows()
     name = share.sweep_name(folder) if share else folder.name
     # A folder keeps the hardware_id that it has, and rows join those that are there, which may be older than some columns.
@@ -243,7 +245,6 @@ def sweep(
     of_all_rows |= {"attention": subject.attention.precision, "attention_scales": subject.attention_scales}
     if share:
         of_all_rows["ablation"] = share.label
-    wanted = [p for p in points(evaluation, hardware.device.drifts) if not share or p.stage in share.stages]
     missing = unmeasured(wanted, known)
     if not missing:
         log(f"Already done: {folder}")
@@ -312,6 +313,20 @@ def _scales_record(model: nn.Module, source: str) -> dict[str, Any]:
     """The scales of integer attention as a file beside the rows; none where attention is of floats."""
     scales = {name: asdict(layer.scales) for name, layer in products_of(model).items()} if source else {}
     return {"attention_scales.json": {"source": source, "scales": scales}} if scales else {}
+
+
+def forgotten_by_force(folder: Path) -> set[Point]:
+    """Points whose scores a call with `force` that has not come to its end forgot in a sweep's folder."""
+    return {Point(*point) for point in read_json(folder / BEGUN_BY_FORCE).get("points", [])}
+
+
+def forget_scores(folder: Path, wanted: Iterable[Point]) -> None:
+    """Forget what was measured at `wanted`, each point once until `end_of_force`; scores of other chips and times stay."""
+    before = forgotten_by_force(folder)
+    now = set(wanted) - before
+    if now:
+        ResultsFile(folder).keep(lambda row: point_of(row) not in now)
+        write_json_atomic(folder / BEGUN_BY_FORCE, {"points": [astuple(point) for point in before | now]})
 
 
 def unmeasured(wanted: Iterable[Point], rows: Iterable[Measurement]) -> list[Point]:

@@ -45,6 +45,7 @@ from analog_glue.runs.folder import (
     STATE,
     end_of_force,
     is_done,
+    one_call,
     read_run,
     recorded,
     starts_over,
@@ -152,6 +153,7 @@ def prepare(
     )  # fmt: skip
 
 
+@one_call()
 def run(job: TrainingJob, log: Callable[[str], None] = print) -> RunSummary:
     """Train, unless that is done, score over time, and write everything down."""
     if not is_main_process():

@@ -31,7 +31,7 @@ from analog_glue.reports.diagnosis import Subject, page, pictures, records
 from analog_glue.reports.figures import time_label
 from analog_glue.runs.cells import write_cells
 from analog_glue.runs.configuration import scalars
-from analog_glue.runs.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from analog_glue.runs.files import exclusive, replacing, write_bytes_atomic, write_json_atomic, write_text_atomic
 from analog_glue.runs.folder import (
     ATTENTION_FILE,
     CONFIG_FILE_OF_RUN,
@@ -40,6 +40,7 @@ from analog_glue.runs.folder import (
     checkpoint_config,
     end_of_force,
     is_done,
+    one_call,
     read_run,
     recorded,
     starts_over,
@@ -141,6 +142,7 @@ def prepare(
     return TuningJob(evaluation, tuning, facts, identity, recipe, names, found)
 
 
+@one_call()
 def run(job: TuningJob, log: Callable[[str], None] = print) -> RunSummary:
     """Tune, unless that is done, and score the run and its tuned checkpoint on the same chips."""
     if not is_main_process():
@@ -258,13 +260,13 @@ def _share(tiles: list[TileDiagnosis], field: str) -> str:
 
 def _link(source: Path, target: Path) -> None:
     """The same file under another name where the file system can, else a copy; files of a run are replaced, never changed."""
-    partial = target.with_name(f".{target.name}.tmp")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copyfile(source, partial)
-    os.replace(partial, target)
+    if target.exists() and target.samefile(source):
+        return  # a name that replaces another of the same file would stay beside it
+    with exclusive(target.parent) as folder, replacing(target, folder) as partial:
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
 
 
 def _scored(job: TuningJob, folder: Path, choices: dict[str, str], log: Callable[[str], None]) -> Path:

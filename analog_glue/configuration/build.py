@@ -62,7 +62,8 @@ def _fits(value: Any, hint: Any) -> bool:
         parts = parts[:1] * len(value) if isinstance(value, tuple) and parts[-1] is Ellipsis else parts
         return isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
     if hint in _WORDS:
-        return type(value) in ((int, float) if hint is float else (hint,))
+        # A text may be one that is stored otherwise; true and false are no numbers.
+        return isinstance(value, str) if hint is str else type(value) in ((int, float) if hint is float else (hint,))
     return isinstance(value, hint) if is_dataclass(hint) and isinstance(hint, type) else True
 
 

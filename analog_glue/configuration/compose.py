@@ -28,6 +28,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.resolvers import oc
 
 from analog_glue.configuration.build import own_class
 from analog_glue.configuration.wording import (
@@ -44,6 +45,7 @@ from analog_glue.configuration.wording import (
     unknown_key,
 )
 from analog_glue.errors import UserError, require
+from analog_glue.runs.as_written import FromEnvironment
 from analog_glue.settings import RunSettings, quoted
 
 HYDRA_VERSION = "1.3"
@@ -84,7 +86,7 @@ class Composed:
         assert isinstance(node, DictConfig)
         above = [own for own in node.pop("defaults", ()) if own in files]
         whole = OmegaConf.merge(*(self.option(group, own) for own in above), node)
-        return {str(key): value for key, value in cast(dict[Any, Any], OmegaConf.to_container(whole, resolve=True)).items()}
+        return {str(key): value for key, value in cast(dict[Any, Any], _resolved(whole)).items()}
 
     def _files(self, group: str) -> dict[str, Path]:
         return {file.stem: file for folder in self.folders for file in (folder / group).glob("*.yaml")}
@@ -328,6 +330,51 @@ def _only_changes(override: Override, config: DictConfig) -> bool:
     return not adds and not isinstance(parent, ListConfig) and not isinstance(override.value(), (dict, list))
 
 
+def _resolved(config: Any, settings: Any = None) -> Any:
+    """A node in plain containers; texts that a variable of the environment is part of know how they were written.
+
+    Args:
+        settings: The same as an object, which gets these texts, too.
+    """
+    READ.clear()
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if READ:
+        _as_written(config, [resolved] if settings is None else [resolved, settings])
+    return resolved
+
+
+def _as_written(config: Any, holders: list[Any]) -> None:
+    """Put the texts of `config` that read the environment into the same places of `holders`."""
+    for name in range(len(config)) if isinstance(config, ListConfig) else config:
+        READ.clear()
+        value = config[name]
+        if isinstance(value, (DictConfig, ListConfig)):
+            _as_written(value, [_part(holder, name) for holder in holders])
+        elif isinstance(value, str) and READ and OmegaConf.is_interpolation(config, name):
+            written = str(config._get_node(name)._value())
+            for holder in holders:
+                text = FromEnvironment(_part(holder, name), written)
+                if isinstance(holder, dict | list):
+                    holder[name] = text
+                else:
+                    setattr(holder, str(name), text)
+
+
+def _part(holder: Any, name: Any) -> Any:
+    return holder[name] if isinstance(holder, dict | list) else getattr(holder, name)
+
+
+READ: list[str] = []  # variables of the environment, as they are asked for
+
+
+def _variable(name: str, *default: Any) -> Any:
+    READ.append(name)
+    return oc.env(name, *default)
+
+
+OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
+
+
 def _target(files: dict[str, Path], option: str) -> Any:
     """The `_target_` of an option; one without it takes over that of the option in its defaults list."""
     node = OmegaConf.load(files[option])
@@ -347,7 +394,7 @@ def composed_job(config: DictConfig, runtime: Any) -> Composed:
     """
     try:
         settings = OmegaConf.to_object(config)
-        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        resolved = _resolved(config, settings)
     except MissingMandatoryValue as error:
         raise UserError(f"Setting `{error.full_key}` must be given. Write {error.full_key}=value.") from None
     except OmegaConfBaseException as error:

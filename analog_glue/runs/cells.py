@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analog_glue.runs.files import write_text_atomic
+from analog_glue.runs.spoiled import told_if_spoiled
 
 Cells = dict[str, str]  # one line of a csv file: column → text
 
@@ -17,15 +18,16 @@ def read_cells(file: Path | str) -> list[Cells]:
     """Every line of a csv file; none where there is no such file.
 
     Raises:
-        ValueError: A file that does not end with a whole line, or a line with more or fewer cells than there are columns.
+        UserError: A file that does not end with a whole line, or a line with more or fewer cells than there are columns.
     """
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    file = Path(file)
+    if not file.exists():
         return []
-    columns, *lines = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
-    if (text and not text.endswith("\n")) or any(len(line) != len(columns) for line in lines):
-        raise ValueError(f"{Path(file).name} is cut off or has lines of another length than its header")
+    with told_if_spoiled(file):
+        text = file.read_text(encoding="utf-8")
+        columns, *lines = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+        if (text and not text.endswith("\n")) or any(len(line) != len(columns) for line in lines):
+            raise ValueError(f"{file.name} is cut off or has lines of another length than its header")
     return [dict(zip(columns, line, strict=True)) for line in lines]
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy
 
+from analog_glue.runs.as_written import FromEnvironment
+
 
 def write_text_atomic(path: Path | str, text: str) -> None:
     """Write a text file (UTF-8) that other processes see either whole or not at all."""
@@ -29,7 +31,10 @@ def write_bytes_atomic(path: Path | str, content: bytes) -> None:
 
 
 def write_json_atomic(path: Path | str, content: Mapping[str, Any]) -> None:
-    """Write readable JSON atomically; nan and infinities, which JSON does not know, become null."""
+    """Write readable JSON atomically; nan and infinities, which JSON does not know, become null.
+
+    A text that a variable of the environment is part of is stored as it was written (`as_written.py`).
+    """
     write_text_atomic(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -50,9 +55,18 @@ def exclusive(folder: Path) -> Iterator[int]:
     try:
         with suppress(OSError):  # some network file systems know no locks: still atomic, for one writer
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            remove_half_written(folder)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what processes that were killed left half written, in a folder that is held against other writers."""
+    # safetensors writes a file of its own beside the one that it is asked for.
+    for left in (*folder.glob(".*.partial"), *folder.glob(".tmp??????")):
+        if not left.is_dir():
+            left.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: bytes, folder: int) -> None:
@@ -97,6 +111,8 @@ def _no_room(error: BaseException) -> int | None:
 
 def _plain(value: Any) -> Any:
     """Mappings, sequences, paths and NumPy scalars as what JSON knows."""
+    if isinstance(value, FromEnvironment):
+        return value.written
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any
 
 from analog_glue.errors import UserError
-from analog_glue.runs.files import read_json, write_json_atomic
+from analog_glue.runs.files import exclusive, read_json, write_json_atomic
+from analog_glue.runs.spoiled import read_record
 
 RUN_FILE = "run.json"  # provenance, identity and status
 CONFIG_FILE = "config.json"  # of a sweep: its resolved configuration
@@ -30,11 +31,10 @@ def checkpoint_config(folder: Path | str) -> dict[str, Any]:
     """The resolved configuration that a finished training run was started with.
 
     Raises:
-        UserError: `folder` holds no finished training run.
+        UserError: `folder` holds no finished training run, or its configuration is not whole.
     """
     read_run(Path(folder), "checkpoint")
-    config: dict[str, Any] = json.loads((Path(folder) / CONFIG_FILE_OF_RUN).read_text(encoding="utf-8"))
-    return config
+    return read_record(Path(folder) / CONFIG_FILE_OF_RUN)
 
 
 def is_done(folder: Path) -> bool:
@@ -85,8 +85,34 @@ def begin_by_force(folder: Path, force: bool, forgets: Callable[[Path], None] = 
 
 
 def end_of_force(folder: Path) -> None:
-    """The call that `begin_by_force` began has come to its end: the next one with `force` begins anew."""
-    (folder / BEGUN_BY_FORCE).unlink(missing_ok=True)
+    """The call that `begin_by_force` began has come to its end here: the next one with `force` begins anew."""
+    if (waiting := _ENDED.get()) is None:
+        (folder / BEGUN_BY_FORCE).unlink(missing_ok=True)
+    else:
+        waiting.append(folder)
+
+
+_ENDED: ContextVar[list[Path] | None] = ContextVar("folders whose end of force waits for that of the call", default=None)
+
+
+@contextmanager
+def one_call() -> Iterator[None]:
+    """Several folders are worked on by one call: `end_of_force` of each waits for the end of all.
+
+    So a call with `force` that was interrupted continues in every folder, also where it was done already. One call inside
+    another is a part of it.
+    """
+    if _ENDED.get() is not None:
+        yield
+        return
+    folders: list[Path] = []
+    token = _ENDED.set(folders)
+    try:
+        yield
+    finally:
+        _ENDED.reset(token)
+    for folder in folders:
+        end_of_force(folder)
 
 
 def files_of_runs(root: Path | str, name: str) -> list[Path]:
@@ -156,8 +182,8 @@ def working_in(folder: Path, alone: bool = False) -> Iterator[None]:
         except OSError:
             pass  # some network file systems know no locks
         if alone:
-            for left in folder.glob(".*.partial"):  # of a process that was killed while it wrote
-                left.unlink(missing_ok=True)
+            with exclusive(folder):  # which removes what a killed process left half written
+                pass
         yield
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from analog_glue.runs.aliases import recorded_name
+from analog_glue.runs.as_written import FromEnvironment
 from analog_glue.runs.fingerprint import canonical, fingerprint
 from analog_glue.runs.recorded import recorded_defaults
 from analog_glue.settings import MISSING
@@ -128,6 +129,8 @@ def differences(first: Payload, second: Payload) -> list[Difference]:
 def _said(payload: Payload, other: Payload, key: str) -> str | None:
     """The value at `key` as text; the recorded default where the payload is older than the option."""
     if key in payload:
+        if isinstance(payload[key], FromEnvironment):
+            return payload[key].written
         return canonical(payload[key]).strip('"') if isinstance(payload[key], str) else canonical(payload[key])
     group = key.rpartition(".")[0]
     if payload.get(group) != other.get(group):

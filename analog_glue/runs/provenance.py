@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import analog_glue
+from analog_glue.runs.as_written import FromEnvironment
 from analog_glue.runs.fingerprint import fingerprint_of_parts
 
 PACKAGES = ("transformers", "datasets", "accelerate", "hydra-core", "numpy")
@@ -110,6 +111,8 @@ def _hardware() -> dict[str, Any]:
 
 
 def _without_home(value: Any) -> Any:
+    if isinstance(value, FromEnvironment):
+        return value  # it is stored without what it says
     home = str(Path.home())
     if isinstance(value, Mapping):
         return {key: _without_home(item) for key, item in value.items()}

@@ -10,9 +10,10 @@ import csv
 import io
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +192,17 @@ class ResultsFile:
                 replace_file(self.path, text.encode(), folder)
                 self._seen = text, known
             return len(new)
+
+    def keep(self, keeps: Callable[[Measurement], bool]) -> None:
+        """Remove the other rows; the file, too, where none is left."""
+        with exclusive(self.path.parent) as folder:
+            rows, unknown = self._read()
+            kept = [keeps(row) for row in rows]
+            if not any(kept):
+                self.path.unlink(missing_ok=True)
+            elif not all(kept):
+                left = {name: list(compress(cells, kept)) for name, cells in unknown.items()}
+                replace_file(self.path, _format(list(compress(rows, kept)), left).encode(), folder)
 
 
 def find_rows(root: Path | str) -> list[Measurement]:

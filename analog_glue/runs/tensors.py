@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from analog_glue.runs.files import exclusive, replacing
+from analog_glue.runs.spoiled import told_if_spoiled
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any] | None = None) -> None:
@@ -20,10 +21,18 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any] |
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save_tensors` wrote."""
-    with safe_open(path, framework="pt") as file:
-        notes = json.loads((file.metadata() or {}).get("notes", "{}"))
-        return {name: file.get_tensor(name) for name in file.keys()}, notes
+    """What `save_tensors` wrote.
+
+    Raises:
+        UserError: The file is not whole, or another.
+    """
+    with told_if_spoiled(path):
+        try:
+            with safe_open(path, framework="pt") as file:
+                notes = json.loads((file.metadata() or {}).get("notes", "{}"))
+                return {name: file.get_tensor(name) for name in file.keys()}, notes
+        except SafetensorError as error:
+            raise ValueError(str(error)) from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

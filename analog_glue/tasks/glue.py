@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from analog_glue.errors import UserError, require_argument
+from analog_glue.runs.as_written import below
 from analog_glue.tasks.task import RawData, Split, Task, check_fields
 
 HUB_REPOSITORY = "nyu-mll/glue"
@@ -73,7 +74,7 @@ class GlueTask(Task):
         """
         if data_root is not None:
             folder = self._local_folder(data_root)
-            files, source = self._local_files(folder), str(folder)
+            files, source = self._local_files(folder), below(data_root, folder)
         else:
             from analog_glue.hub import fetch
 

@@ -207,8 +207,8 @@ def _schedule(step: int, warmup: int, total: int) -> float:
 
 
 def _micro_batches(batches: list[list[int]], parts: int) -> list[list[int]]:
-    """Every batch cut into `parts` parts of nearly equal size; a batch with fewer examples than parts is left out."""
-    return [batch[part::parts] for batch in batches if len(batch) >= parts for part in range(parts)]
+    """Every batch cut into `parts` parts of nearly equal size; a batch with fewer examples than parts repeats some of them."""
+    return [batch[part::parts] or [batch[part % len(batch)]] for batch in batches for part in range(parts)]
 
 
 def _enable_gradient_checkpointing(model: Any) -> None:

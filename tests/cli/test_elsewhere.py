@@ -64,8 +64,11 @@ def test_its_task_must_be_named(run, theirs, tmp_path, command):
 
 
 def test_a_dry_run_writes_nothing(run, theirs, tmp_path):
-    answer = run("evaluate", f"checkpoint='{theirs[0]}'", "task=demo", "dry_run=true", f"output_root={tmp_path}")
+    answer = run("evaluate", f"checkpoint='{theirs[0]}'", "task=demo", *ON_CHIPS, "dry_run=true", f"output_root={tmp_path}")
     assert answer.code == 0 and "Dry run" in answer.out and not list(tmp_path.iterdir())
+    assert "2 chips × 1 times" in answer.out and "devices, all together, after 1 s" in answer.out
+    sweep = run("evaluate", "-m", f"checkpoint='{theirs[0]}'", "task=demo", "evaluation.chips=3,4", "dry_run=true")
+    assert sweep.code == 0 and "3 chips × 5 times" in sweep.out and "4 chips × 5 times" in sweep.out
 
 
 def test_a_run_of_ours_knows_its_task(run, theirs, tmp_path):

@@ -1,5 +1,6 @@
 """The command line as its user meets it: what it says, how quickly, and with which exit code."""
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from analog_glue.cli.main import main
+from analog_glue.cli.sweeps import _sweep_folder
 from analog_glue.commands.summary import RunSummary
 
 HEAVY = ("torch", "transformers", "datasets", "pandas", "matplotlib", "sklearn")
@@ -380,3 +383,20 @@ def test_an_output_folder_that_cannot_be_made_is_named(run, calls, tmp_path):
     answer = run("train", "-m", "task=demo", "model=tiny", "seed=1,2", f"output_root={tmp_path / 'file'}")
     assert answer.code == 2
     assert "`output_root`" in answer.err
+
+
+def test_an_encoding_without_some_of_the_signs_gets_others(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["--help"]) == 0
+    stream.flush()
+    assert b"usage: analog-glue COMMAND [key=value ?]" in stream.buffer.getvalue()
+
+
+def test_the_next_sweep_removes_what_a_killed_one_left_beside_its_records(tmp_path):
+    killed = tmp_path / "sweeps" / "2026-01-01_00-00-00"
+    killed.mkdir(parents=True)
+    for name in ("sweep.json", "job_0.json", ".job_1.json.partial", "multirun.yaml"):
+        (killed / name).write_text("{}")
+    _sweep_folder(str(tmp_path), "train", [["seed=0"], ["seed=1"]])
+    assert sorted(file.name for file in killed.iterdir()) == ["job_0.json", "sweep.json"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analog_glue.cli.main import main
-from analog_glue.commands.tune import compared, multiplies
+from analog_glue.commands.tune import _link, compared, multiplies
 from analog_glue.nn.periphery import LayerPeriphery, periphery_from
 from analog_glue.runs.rows import find_rows
 from analog_glue.runs.tensors import load_tensors
@@ -186,3 +186,12 @@ def test_multiplies_of_a_scale_are_one_an_input_and_none_where_it_folds():
     assert counted[f"{layer}attention.self.query"] == 24 and f"{layer}attention.self.key" not in counted  # shared
     assert counted[f"{layer}attention.output.dense"] == 0 and counted[f"{layer}output.dense"] == 40
     assert multiplies(own, plain) == {}
+
+
+def test_a_file_that_is_linked_again_leaves_no_other_name(tmp_path):
+    (tmp_path / "weights").write_text("1")
+    for content in ("1", "1", "2"):
+        (tmp_path / "weights").write_text(content)
+        _link(tmp_path / "weights", tmp_path / "tuned")
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["tuned", "weights"]
+        assert (tmp_path / "tuned").read_text() == content

@@ -33,7 +33,7 @@ from analog_glue.tasks.task import encode, training_batches
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.training.digital import Digital
 from analog_glue.training.hardware_aware import HardwareAware, InputRange
-from analog_glue.training.loop import TrainingData, fit
+from analog_glue.training.loop import TrainingData, _micro_batches, fit
 from analog_glue.training.mode import Preparation
 
 TASK = DemoTask(train_size=72, validation_size=40)
@@ -450,3 +450,15 @@ def test_numbers_come_back_from_a_state_as_they_were(tmp_path):
     tensors, back = load_tensors(tmp_path / "state")
     assert back == notes
     assert torch.equal(tensors["part"], views[:, 1:3])
+
+
+@pytest.mark.parametrize("parts", [1, 3, 48, 128])
+def test_a_batch_of_fewer_examples_than_parts_is_learnt_too(parts):
+    batches = [list(range(48)), list(range(48, 64))]  # the last one of an epoch is short
+    cut = _micro_batches(batches, parts)
+    assert len(cut) == 2 * parts and all(cut)
+    for number, batch in enumerate(batches):
+        own = cut[number * parts : (number + 1) * parts]
+        assert {example for part in own for example in part} == set(batch)
+        counts = [sum(part.count(example) / len(part) for part in own) for example in batch]  # as their mean weighs them
+        assert max(counts) - min(counts) <= 1

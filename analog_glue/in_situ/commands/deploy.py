@@ -5,7 +5,6 @@ periphery, calibration, times and rows are those of every other network (command
 `<output_root>/<run>/<extraction>/<weights>-<id>/<noise>-<tile>-<id>/`.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -34,9 +33,9 @@ from analog_glue.in_situ.training.mode import InSituMode
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
-from analog_glue.runs.files import read_json
 from analog_glue.runs.fingerprint import fingerprint, fingerprint_of_file
 from analog_glue.runs.identity import ID_LENGTH
+from analog_glue.runs.spoiled import read_record
 from analog_glue.runs.tensors import load_tensors
 from analog_glue.settings import RunSettings
 from analog_glue.tiles.crossbar import Crossbar
@@ -89,7 +88,7 @@ def prepare(
     """
     hardware, computation = runtime(settings, noise, tile)
     extraction, chosen = Path(str(settings.checkpoint)), settings.evaluation.weights
-    trained = json.loads((extraction.parent / RUN).read_text(encoding="utf-8"))
+    trained = read_record(extraction.parent / RUN)
     file = extraction / f"{chosen}.safetensors"
     require(file.is_file(), "evaluation.weights", "be extracted for an extraction without averaged weights", chosen,
             "Train the last epochs with training.average_products=100000 and extract again.")  # fmt: skip
@@ -153,6 +152,6 @@ def _recipe(trained: dict[str, Any], extraction: Path, chosen: str) -> str:
     """Equal for extractions that differ in nothing but seeds; empty where the run is older than recipes."""
     if "recipe" not in trained:
         return ""
-    read = read_json(extraction / EXTRACTION)
+    read = read_record(extraction / EXTRACTION)
     how = {name: read[name] for name in ("inputs", "products", "amplitude", "time")}
     return fingerprint({"training": trained["recipe"], "weights": chosen, **how}, ID_LENGTH)

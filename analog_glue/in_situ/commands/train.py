@@ -11,8 +11,8 @@ trained weights.
 The same command twice finds its work done; an interrupted command goes on where it stopped.
 """
 
-import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from analog_glue.commands.summary import RunSummary
-from analog_glue.errors import require
+from analog_glue.errors import UserError, require
 from analog_glue.in_situ.devices.device import PulsedDevice
 from analog_glue.in_situ.files import CHANGES_NOTHING, CONFIG, CURVE, EXTRACTION, PERTURBATION, PRUNING, RUN
 from analog_glue.in_situ.tasks.heads import HeadTask
@@ -37,6 +37,7 @@ from analog_glue.runs.lookup import Found, find_run, nearest_run
 from analog_glue.runs.model_files import model_entries
 from analog_glue.runs.provenance import provenance
 from analog_glue.runs.rows import RESULTS_FILE
+from analog_glue.runs.spoiled import read_record, told_if_spoiled
 from analog_glue.settings import RunSettings, typed
 
 OF_EXTRACTIONS = (  # files in their folders, and in those of their weights on other hardware
@@ -69,7 +70,9 @@ class InSituJob:
     @property
     def epochs_done(self) -> int:
         """How many are trained."""
-        return len(read_cells(self.folder / CURVE))
+        with suppress(UserError):  # it is made again of what the state holds of it
+            return len(read_cells(self.folder / CURVE))
+        return 0
 
 
 def prepare(
@@ -177,7 +180,7 @@ def run_of(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: `folder` holds no state of an in-situ run that the command line started.
     """
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}
+    config = read_record(folder / CONFIG) if (folder / CONFIG).exists() else {}
     found = (folder / STATE).is_file() and "_target_" in (config.get("training") or {})
     require(found, "checkpoint", f"be the folder of an in-situ run with its {STATE}", str(folder),
             "`analog-glue list runs` shows the runs; those that say `epoch … of …` are trained in situ.")  # fmt: skip
@@ -186,7 +189,8 @@ def run_of(folder: Path) -> dict[str, Any]:
 
 def check_data(folder: Path, data: dict[str, str]) -> None:
     """Raises UserError unless `data` are those that the run in `folder` learnt."""
-    learnt = json.loads((folder / RUN).read_text(encoding="utf-8"))["data"]["fingerprint"]
+    with told_if_spoiled(folder / RUN):
+        learnt = read_record(folder / RUN)["data"]["fingerprint"]
     require(data["fingerprint"] == learnt, "data.root", f"hold what the run learnt (fingerprint {learnt})", data["fingerprint"],
             "Name the data of the run; of a head, its encoder, too (model.path).")  # fmt: skip
 

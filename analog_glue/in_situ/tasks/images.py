@@ -15,6 +15,7 @@ import numpy as np
 from analog_glue.download import PublicFile, require_available
 from analog_glue.errors import require_argument
 from analog_glue.in_situ.tasks.task import InSituTask, find_file, fingerprint, read_idx
+from analog_glue.runs.as_written import below
 
 if TYPE_CHECKING:
     from analog_glue.in_situ.devices.device import PulsedDevice
@@ -85,9 +86,8 @@ class Mnist(_Images):
         def scaled(pictures: np.ndarray) -> np.ndarray:
             return pictures.reshape(len(pictures), -1).astype(np.float32) / 255
 
-        return (
-            scaled(images), classes.astype(np.int64), scaled(test_images), test_classes.astype(np.int64), str(files[0].parent),
-        )  # fmt: skip
+        source = below(data_root, files[0].parent)
+        return scaled(images), classes.astype(np.int64), scaled(test_images), test_classes.astype(np.int64), source
 
     def _files(self, data_root: str | None) -> list[Path]:
         return [

@@ -7,13 +7,15 @@ cross-entropy per character [nats].
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analog_glue.download import PublicFile, require_available
-from analog_glue.errors import require_argument
+from analog_glue.errors import require, require_argument
 from analog_glue.in_situ.tasks.task import InSituTask, find_file, fingerprint
+from analog_glue.runs.as_written import below
 
 if TYPE_CHECKING:
     from analog_glue.in_situ.devices.device import PulsedDevice
@@ -50,19 +52,27 @@ class WarAndPeace(InSituTask):
         return {"task": asdict(self)}
 
     def check(self, data_root: str | None) -> None:
-        require_available([PUBLIC]) if data_root is None else find_file(data_root, FILES, PUBLIC)
+        require_available([PUBLIC]) if data_root is None else self._file(data_root)
 
     def load(self, data_root: str | None, mode: InSituMode, device: PulsedDevice, seed: int) -> tuple[Any, dict[str, str]]:
         from analog_glue.in_situ.tasks.characters import Characters
 
-        path = find_file(data_root, FILES, PUBLIC)
+        path = self._file(data_root)
         content = np.frombuffer(path.read_bytes(), np.uint8)
         symbols, text = np.unique(content, return_inverse=True)
         text = text.astype(np.int64)
         train = text[: len(text) - TEST_CHARACTERS][: self.train_characters]
-        facts = {"source": str(path), "fingerprint": fingerprint(content)}
+        facts = {"source": below(data_root, path), "fingerprint": fingerprint(content)}
         test = text[len(text) - TEST_CHARACTERS :]
         trainable = Characters(
             train, test, len(symbols), self.hidden, self.layers, self.sequence, self.test_characters, mode, device, seed
         )
         return trainable, facts
+
+    def _file(self, data_root: str | None) -> Path:
+        """Raises UserError where it is not there, or leaves no sequence to learn beside the test set."""
+        path = find_file(data_root, FILES, PUBLIC)
+        least, there = TEST_CHARACTERS + self.sequence + 1, path.stat().st_size
+        require(there >= least, "data.root", f"hold a text of at least {least:,} bytes, of which the last {TEST_CHARACTERS:,} "
+                "are the test set", f"{path} with {there:,} bytes", "Take the whole text, warpeace_input.txt.")  # fmt: skip
+        return path

@@ -23,11 +23,13 @@ from transformers import (
 
 from analog_glue import evaluation
 from analog_glue.cli.main import main
+from analog_glue.errors import UserError
 from analog_glue.in_situ.devices.soft_bounds import SoftBounds
 from analog_glue.in_situ.reports.records import find_runs
 from analog_glue.in_situ.tasks import heads
 from analog_glue.in_situ.tasks.heads import HeadTask
 from analog_glue.in_situ.tasks.images import MnistLeNet5
+from analog_glue.in_situ.tasks.war_and_peace import WarAndPeace
 from analog_glue.in_situ.training.loop import fit_in_situ
 from analog_glue.in_situ.training.mode import Periphery
 from analog_glue.in_situ.training.sgd_digital import SGDDigital
@@ -257,3 +259,12 @@ def test_an_encoder_with_an_unknown_head_is_refused_before_anything_runs(tmp_pat
 def test_grades_are_learnt_by_their_squared_error():
     outputs, grades = torch.tensor([[1.0]]), torch.tensor([3.0])
     assert heads._squared_error(outputs, grades) == 4.0
+
+
+@pytest.mark.parametrize("size", [100_000, 200_000, 325_050])
+def test_a_text_that_is_no_longer_than_the_test_set_is_refused_before_it_is_read(tmp_path, size):
+    (tmp_path / "warpeace_input.txt").write_bytes(b"a" * size)
+    with pytest.raises(UserError, match=rf"325,101 bytes.*{size:,} bytes"):
+        WarAndPeace().check(str(tmp_path))
+    (tmp_path / "warpeace_input.txt").write_bytes(b"a" * 325_101)
+    WarAndPeace().check(str(tmp_path))
