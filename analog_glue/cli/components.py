@@ -204,3 +204,14 @@ def _refuse_what_is_unused(words: list[str], used: set[str], trains_on: str, com
             f"Setting `{key}` must be left out where nothing is trained in situ, but is given: {word}. Choose "
             f"training={', '.join(modes)}, or noise=… for the devices of inference."
         )
+
+
+def priced() -> Any:
+    """What prices an inference where no command line says it: the option bottom_up of the group `costs`."""
+    from omegaconf import OmegaConf
+
+    from analog_glue.configuration.build import as_annotated, build
+    from analog_glue.configuration.compose import conf_dir
+
+    node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "costs" / "bottom_up.yaml"))
+    return build(as_annotated(node, "costs"), "costs")

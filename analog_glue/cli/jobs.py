@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analog_glue.cli.components import Components, build_components
+from analog_glue.cli.components import Components, build_components, priced
 from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run, with_its_chips
 from analog_glue.errors import require
 from analog_glue.runs.as_written import below
@@ -105,7 +105,7 @@ def _prepare(composed: "Composed", command: str, overrides: list[str], component
     if command == "publish":
         from analog_glue.commands import publish
 
-        publication = publish.prepare(composed.settings)
+        publication = publish.prepare(composed.settings, priced())
         return Job(publication.folder, lambda: publish.describe(publication), lambda: publish.run(publication))
     from analog_glue.commands import ablation, best_of, deploy, diagnose, dry_run, train
     from analog_glue.nn.attention import Attention

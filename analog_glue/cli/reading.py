@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from analog_glue.cli.components import priced
 from analog_glue.cli.errors import DONE, FAILED, print_wrong
 from analog_glue.settings import without_tilde
 
@@ -72,17 +73,6 @@ def report_command(words: list[str]) -> int:
     page, unread = build_page(root, Path(given.out) if given.out else None, made, left_out, priced())
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)\nnext: open it in a browser")
     return _said(unread)
-
-
-def priced() -> Any:
-    """What prices an inference in tables: the option bottom_up of the group `costs`."""
-    from omegaconf import OmegaConf
-
-    from analog_glue.configuration.build import as_annotated, build
-    from analog_glue.configuration.compose import conf_dir
-
-    node = OmegaConf.to_container(OmegaConf.load(conf_dir() / "costs" / "bottom_up.yaml"))
-    return build(as_annotated(node, "costs"), "costs")
 
 
 def _said(left_out: list[str]) -> int:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analog_glue.commands import factsheet
 from analog_glue.commands.summary import RunSummary
+from analog_glue.costs.estimate import Costs
 from analog_glue.errors import UserError, require
 from analog_glue.hub import unreachable
 from analog_glue.reports.card import UNKNOWN, Subject, card
@@ -62,8 +64,11 @@ class PublishJob:
         return words + output_root_typed(self.settings.output_root)
 
 
-def prepare(settings: RunSettings) -> PublishJob:
+def prepare(settings: RunSettings, costs: Costs | None = None) -> PublishJob:
     """Look at the run in `settings.checkpoint` and at the place for it.
+
+    Args:
+        costs: What prices an inference on the card; None: nothing is priced.
 
     Raises:
         UserError: no finished run, files that the run did not write, a folder that holds something else; with `publish.push` no
@@ -92,7 +97,8 @@ def prepare(settings: RunSettings) -> PublishJob:
     config, files = checkpoint_config(run), [*_of_model(run), RUN_FILE, CONFIG_FILE_OF_RUN]
     local = (config.get("model") or {}).get("path") is not None
     subject = Subject(_facts(facts), _config(config), files, local, chosen.license)
-    text = card(subject, rows, elsewhere.settings | measured.settings)
+    takes = [] if costs is None else _taken(settings, costs)
+    text = card(subject, rows, elsewhere.settings | measured.settings, takes)
     there = _is_there(folder, run, subject, text)
     if folder.exists() and not there:
         ours = folder.is_dir() and read_json(folder / RUN_FILE).get("published") == name
@@ -138,6 +144,15 @@ def describe(job: PublishJob) -> str:
     if chosen.push:
         lines.append(f"Hub        {chosen.repo}, {'readable by you alone' if chosen.private else 'readable by everybody'}")
     return "\n".join(lines)
+
+
+def _taken(settings: RunSettings, costs: Costs) -> list[tuple[str, str]]:
+    """What the FactSheet of the run answers first; nothing of an architecture whose layers are not known."""
+    try:
+        job = factsheet.prepare(settings, {"costs": costs}, {}, {"costs": "bottom_up"})
+    except UserError:
+        return []
+    return factsheet.answers(job, *factsheet.sheet_of(job))
 
 
 def _scored(job: PublishJob) -> bool:

@@ -93,12 +93,18 @@ class Subject:
         return self.license or LICENSES.get(self.parent, UNKNOWN)
 
 
-def card(subject: Subject, rows: Sequence[Measurement], settings: Mapping[str, Payload] | None = None) -> str:
+def card(
+    subject: Subject,
+    rows: Sequence[Measurement],
+    settings: Mapping[str, Payload] | None = None,
+    takes: Sequence[tuple[str, str]] = (),
+) -> str:
     """README.md of the folder: metadata between its two rules, then the text.
 
     Args:
         rows: Of this network alone; none where it was scored on no chip yet.
         settings: Of the trainings, by the name of the run.
+        takes: What its FactSheet answers first, name and text.
     """
     from huggingface_hub import ModelCardData
 
@@ -116,7 +122,7 @@ def card(subject: Subject, rows: Sequence[Measurement], settings: Mapping[str, P
         model_name=subject.name,
         eval_results=results or None,
     )
-    return f"---\n{data.to_yaml()}\n---\n\n{_text(subject, sections)}"
+    return f"---\n{data.to_yaml()}\n---\n\n{_text(subject, sections, takes)}"
 
 
 def evaluation_results(sections: Iterable[Section]) -> Iterator[EvalResult]:
@@ -176,7 +182,7 @@ def _unit(points: float) -> float:
     return round(float(points) / 100, 6)
 
 
-def _text(subject: Subject, sections: Sequence[Section]) -> str:
+def _text(subject: Subject, sections: Sequence[Section], takes: Sequence[tuple[str, str]]) -> str:
     facts, config = subject.facts, subject.config
     task = NAMES.get(subject.task, subject.task)
     trained, _, tuned = str((facts.get("choices") or {}).get("training", "")).partition("+")
@@ -221,6 +227,12 @@ def _text(subject: Subject, sections: Sequence[Section]) -> str:
             f"```bash\n{subject.measure}\n```",
         ]),
         *(as_markdown(drift_grid(section)).replace("## ", "### ", 1) for section in sections),
+        *([] if not takes else [
+            "## What it takes",
+            "As in its FactSheet (`analog-glue factsheet`): operations and tiles are counted exactly; time, energy and area "
+            "are bands between published sources.",
+            _listed(dict(takes)),
+        ]),
         "## Limits",
         "The chips are simulated, after published measurements of devices; none was built for it. A score holds for the "
         "hardware, the times and the examples beside it. The best epoch of a training is chosen on the examples that are "

@@ -46,5 +46,8 @@ COMMANDS = (
             (f"{DIGITAL} {CHIPS}",), True),
     Command("train best_of=2, force=true", f"{DIGITAL} training.save_every=1 {CHIPS} best_of=2 force=true",
             (f"{DIGITAL} {CHIPS} best_of=2",), True),
+    Command("publish", f"publish {CHECKPOINT} folder=runs/published", (f"{AWARE} {CHIPS}",)),
+    Command("factsheet", f"factsheet {CHECKPOINT}", (f"{AWARE} {CHIPS}",)),
+    Command("report", "report runs", (f"{DIGITAL} {CHIPS}", f"train {DIGITS}")),
     Command("tables", "tables runs", (f"{DIGITAL} {CHIPS}", f"{AWARE} {CHIPS}", f"train {DIGITS}")),
 )  # fmt: skip

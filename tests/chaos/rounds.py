@@ -63,7 +63,7 @@ class Subject:
             if word.startswith("checkpoint=") and "*" in word:
                 (folder,) = (f for f in self.scratch.glob(word.partition("=")[2]) if f.is_dir())
                 words[place] = f"checkpoint={folder.relative_to(self.scratch)}"
-        return words if words[0] == "tables" else [*words, "output_root=runs"]
+        return words if words[0] in ("tables", "report") else [*words, "output_root=runs"]
 
     def begin(self) -> None:
         """Only what the command goes on from is there."""

@@ -155,6 +155,15 @@ def test_an_unknown_licence_is_called_unknown_and_that_of_a_known_parent_is_name
     assert "somebody" not in (tmp_path / "b" / "run_config.json").read_text()
 
 
+def test_the_card_says_what_the_factsheet_answers_first(digital, tmp_path, capsys):
+    assert main(["factsheet", f"checkpoint={digital}", "costs=bottom_up", f"output_root={digital.parent}"]) == 0
+    said = [line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert len(said) > 8 and publish(digital, tmp_path / "published") == 0
+    card = (tmp_path / "published" / "README.md").read_text().replace("\\", "")
+    for name, text in said:
+        assert f"- **{name}**: {text.strip()}" in card
+
+
 def test_names_from_a_run_are_no_markup_of_the_card(digital, tmp_path):
     from huggingface_hub import ModelCard
 
