@@ -66,6 +66,8 @@ def finished(root: Path) -> set[tuple[str, str]]:
         for file in root.rglob(name):
             found |= {(str(file), line) for line in file.read_text(encoding="utf-8").splitlines()[1:]}
     for file in root.rglob("run.json"):
+        if any(part.startswith(".") for part in file.relative_to(root).parts):  # not there yet, for anybody
+            continue
         weights = file.with_name("model.safetensors")
         if json.loads(file.read_text(encoding="utf-8"))["status"] == "done" and weights.exists():
             found.add((str(weights), str(weights.stat().st_mtime_ns)))

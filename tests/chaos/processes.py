@@ -5,6 +5,7 @@ import gc
 import io
 import os
 import random
+import re
 import select
 import signal
 import sys
@@ -67,10 +68,9 @@ def launch(
             raise RuntimeError(f"{' '.join(words)} hangs:\n{said.decode()}")
     _, status = os.waitpid(pid, 0)
     os.close(reads)
-    text, _, count = said.decode(errors="replace").rpartition("\0")
-    return Ended(
-        os.waitstatus_to_exitcode(status), text or count, time.monotonic() - started, int(count) if text and count else 0
-    )
+    text, _, rest = said.decode(errors="replace").rpartition("\0")
+    count = re.match(r"\d*", rest)[0] if text else ""  # behind it stands what processes say that outlive this one
+    return Ended(os.waitstatus_to_exitcode(status), text + rest[len(count) :], time.monotonic() - started, int(count or 0))
 
 
 def warm(words: list[str], scratch: Path) -> None:

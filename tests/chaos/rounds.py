@@ -110,12 +110,26 @@ def killed(subject: Subject, number: int, draw: random.Random, kinds: tuple[str,
         if ended.code >= 0 and (ended.code == 0 or subject.command.processes == 1):
             if ended.code:
                 trial.told.append(f"ended with {ended.code} after {kind}: {ended.output[-300:]}")
+            known = kept_until_its_end(subject, trial, known) if ended.code == 0 else known
             break
         trial.kills[kind] += 1
         trial.checkpoint += writes_a_checkpoint(subject.root)
         known |= finished(subject.root) - (base if subject.command.force else set())
     goes_on(subject, trial, known)
     return trial
+
+
+def lost(subject: Subject, known: set[tuple[str, str]]) -> list[str]:
+    """What was finished and is not there any more."""
+    return [f"{Path(path).relative_to(subject.scratch)}: {said}" for path, said in sorted(known - finished(subject.root))]
+
+
+def kept_until_its_end(subject: Subject, trial: Trial, known: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """What the next call has to keep after one that came to its end: nothing of what it is to do again by force."""
+    if not subject.command.force:
+        return known
+    trial.lost += lost(subject, known)
+    return set()
 
 
 def full(subject: Subject, number: int, draw: random.Random, disk: bool) -> Trial:
@@ -138,6 +152,8 @@ def full(subject: Subject, number: int, draw: random.Random, disk: bool) -> Tria
         trial.full = 1
         if ended.code not in (1, 2) or "Traceback" in ended.output or "cannot be written" not in ended.output:
             trial.told.append(f"a full disk before operation {at} ended with {ended.code}: {ended.output[-1500:]}")
+    else:
+        known = kept_until_its_end(subject, trial, known)
     goes_on(subject, trial, known)
     return trial
 
@@ -149,9 +165,7 @@ def goes_on(subject: Subject, trial: Trial, known: set[tuple[str, str]]) -> None
     ended = launch(subject.words(), subject.scratch, Plan(str(subject.root)))
     if ended.code:
         trial.told.append(f"the same command again ended with {ended.code}: {ended.output[-1500:]}")
-    trial.lost += [
-        f"{Path(path).relative_to(subject.scratch)}: {said}" for path, said in sorted(known - finished(subject.root))
-    ]
+    trial.lost += lost(subject, known)
     trial.lost += [f"not said: {line}" for line in resumed if line not in ended.output]
     there = contents(subject.root)
     trial.differs += sorted(name for name, bits in expected.items() if there.get(name) != bits)
