@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from analog_glue import seeding
 from analog_glue.classes import fit_head, name_classes, output_layer
 from analog_glue.errors import UserError, require_argument
-from analog_glue.runs.files import read_json
+from analog_glue.runs.files import named_in_errors, read_json
 from analog_glue.runs.model_files import (
     CONFIG_FILE,
     DROPOUT_FIELDS,
@@ -233,7 +233,8 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     for remains in folder.glob(".saving-*"):  # of a process killed while saving
         shutil.rmtree(remains)
     # Beside the target, on the same file system, so that each rename is atomic.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch, _quiet():
+    scratch_folder = tempfile.TemporaryDirectory(dir=folder, prefix=".saving-")
+    with named_in_errors(folder), scratch_folder as scratch, _quiet():
         model.save_pretrained(scratch, max_shard_size="1000GB")  # one file, whatever the size
         tokenizer.save_pretrained(scratch)
         for file in sorted(Path(scratch).iterdir(), key=lambda file: (file.name == WEIGHTS_FILE, file.name)):

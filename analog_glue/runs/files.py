@@ -48,6 +48,17 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
+def named_in_errors(folder: Path) -> Iterator[None]:
+    """What writes into `folder` by a library: an error of the disk that names no file names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
+
+
+@contextmanager
 def exclusive(folder: Path) -> Iterator[int]:
     """Hold the folder against other writers of this module; the lock is gone when its process is."""
     folder.mkdir(parents=True, exist_ok=True)

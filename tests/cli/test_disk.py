@@ -1,5 +1,6 @@
 """A file that does not fit: one message with path and sizes, exit 1, what was finished is kept, and the next call goes on."""
 
+import errno
 import os
 import re
 import resource
@@ -8,7 +9,8 @@ import sys
 
 import pytest
 
-from analog_glue.runs.files import read_json
+from analog_glue.cli.errors import report_error
+from analog_glue.runs.files import named_in_errors, read_json
 from analog_glue.runs.rows import find_rows
 
 WORDS = [
@@ -42,3 +44,11 @@ def test_weights_that_do_not_fit_are_said_with_path_and_sizes_and_the_next_call_
     assert read_json(folder / "run.json")["status"] == "running"
     assert run(tmp_path).returncode == 0
     assert {row.stage for row in find_rows(tmp_path)} >= {"digital", "chip"}
+
+
+def test_an_error_of_the_disk_without_a_file_names_the_folder(tmp_path, capsys):
+    with pytest.raises(OSError) as raised, named_in_errors(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert report_error(raised.value) == 1
+    told = capsys.readouterr().err
+    assert f"{tmp_path} cannot be written: No space left" in told and "Traceback" not in told
