@@ -21,6 +21,7 @@ from analog_glue.reports.measured import Measured, find_measured
 from analog_glue.reports.pareto import accuracy_against_cost
 from analog_glue.reports.published import Published, published_numbers
 from analog_glue.reports.sections import Bundle, Section, pivot
+from analog_glue.reports.told_apart import tell_apart
 from analog_glue.reports.variance import variance
 
 ByTask = dict[str, Section]  # task → its headline section on one hardware
@@ -71,6 +72,7 @@ def contents(root: Path | str, in_situ: Chapter | None = None, costs: Costs | No
             "or one of outputs/records."
         )
     sections, remarks = pivot(rows, settings)
+    tell_apart(sections, measured.hardware)
     published = published_numbers()
     chapters = [
         figure6(rows, settings, published),

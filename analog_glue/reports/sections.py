@@ -125,6 +125,7 @@ class Section:
         ideal: Training → seed → repeat → score on ideal devices.
         majority: Score of always answering the majority class.
         hardware: What tells this hardware from others of the same names; empty where there is no other.
+        hardware_words: The same in words, where they are known.
         several_data: Whether the model was scored on other data in the same way.
         rows: Training or variant → where its scores come from.
     """
@@ -141,12 +142,14 @@ class Section:
     ideal: dict[Training, Seeds] = field(default_factory=dict)
     majority: float | None = None
     hardware: str = ""
+    hardware_words: str | None = None
     several_data: bool = False
     rows: dict[Training | Variant, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
 
     @property
     def hardware_title(self) -> str:
-        hardware = f" (hardware {self.hardware})" if self.hardware else ""
+        words = f"hardware {self.hardware}" if self.hardware_words is None else self.hardware_words
+        hardware = f" ({words})" if self.hardware and words else ""
         attention = "" if self.bundle.attention == "fp32" else f", attention in {self.bundle.attention}"
         model = DEVICES.get(self.bundle.model, self.bundle.model)
         return f"{model}, {self.bundle.noise} on {self.bundle.tile}{attention}{hardware}"
