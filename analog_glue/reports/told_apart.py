@@ -31,7 +31,7 @@ def tell_apart(sections: Sequence[Section], hardware: Mapping[str, Mapping[str, 
 
 
 def differing(payloads: Mapping[str, Payload]) -> dict[str, str]:
-    """Of each, the entries that others do not have: "wire_resistance 0.35, pairs side_by_side"; empty where all are defaults."""
+    """Of each, the entries that not all have: "wire_resistance 0.35, pairs side_by_side"; empty where these are defaults."""
     every = {key for payload in payloads.values() for key in payload}
     varying = [key for key in sorted(every) if len({repr(payload.get(key)) for payload in payloads.values()}) > 1]
     return {
