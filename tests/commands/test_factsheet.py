@@ -90,7 +90,9 @@ def test_a_record_has_all_headings_in_all_three_documents(record, sheet):
     page = Page(texts["html"])
     assert page.open == [] and page.loaded == [] and not {"script", "link", "iframe", "object"} & set(page.tags)
     assert page.tags.count("h2") == len(HEADINGS) and page.tags.count("img") == 1
-    assert folder.parent.name == Path(MINILM).name and f"next: see {folder}/factsheet.html" in out
+    assert (
+        folder.parts[-3:] == (Path(MINILM).name, "factsheet", "costs=bottom_up") and f"next: see {folder}/factsheet.html" in out
+    )
 
 
 def test_it_says_what_the_run_and_its_rows_say(record, sheet):
