@@ -356,7 +356,7 @@ def performance_part(subject: Subject, estimate: Estimate, load: Workload, said:
     ]
     text = [subject.no_scores] if subject.no_scores else []
     if subject.others:
-        text.append(f"Also scored on: {'; '.join(subject.others)}. noise=…, tile=… and attention=… choose.")
+        text.append(f"Also scored on: {'; '.join(subject.others)}. noise=…, tile=…, attention=… and hardware.… choose.")
     return Part("performance", "Performance metrics", text, facts, tables, [reprogramming_part(subject, said)])
 
 

@@ -72,6 +72,10 @@ class Point:
     telling: str = ""
 
     @property
+    def tile_in_words(self) -> str:
+        return f"{self.tile}, {self.telling}" if self.telling else self.tile
+
+    @property
     def names(self) -> tuple[str, ...]:
         """What a reader sees of it."""
         return self.network, *self.hardware
@@ -225,7 +229,7 @@ def _grid(title: str, points: Sequence[Point], without_share: bool) -> Grid:
             ("● " if alone else "  ") + point.network,
             point.attention,
             "ideal" if point.adc_bits is None else str(point.adc_bits),
-            f"{point.tile}, {point.telling}" if point.telling else point.tile,
+            point.tile_in_words,
             str(point.digital) if point.digital else "none",
             score_cell(point.score),
             "unknown" if point.energy is None else amount_text(point.energy),
@@ -260,7 +264,7 @@ def _record(task: str, t: float, point: Point, alone: bool) -> Record:
     energy, area = point.energy, point.estimate.area
     return {
         "task": task, "t_seconds": t, "network": point.network, "attention": point.attention, "adc_bits": point.adc_bits,
-        "tile": point.tile, "telling": point.telling, "digital_layers": point.digital, "score": point.score.mean,
+        "tile": point.tile_in_words, "digital_layers": point.digital, "score": point.score.mean,
         "standard_error": point.score.error, "energy_low_uj": energy.low if energy else None,
         "energy_high_uj": energy.high if energy else None, "operations": point.operations, "area_low_mm2": area.low,
         "area_high_mm2": area.high, "unbeaten": alone,
