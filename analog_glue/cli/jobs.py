@@ -141,7 +141,7 @@ def _prepare_factsheet(composed: "Composed", command: str, overrides: list[str],
     """`factsheet`: what is written down of a run, or a model alone."""
     from analog_glue.commands import factsheet
 
-    job = factsheet.prepare(composed.settings, components.parts, components.config, composed.choices)
+    job = factsheet.prepare(composed.settings, components.parts, components.config, composed.choices, overrides)
     return Job(job.folder, lambda: factsheet.describe(job), lambda: factsheet.run(job))
 
 

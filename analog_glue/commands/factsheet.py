@@ -6,9 +6,10 @@ a record without weights. A run without scores of chips gets its sheet, too: acc
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ from analog_glue.reports.factsheet import (
     FactSheet,
     Subject,
     amount_text,
+    chips_text,
     costs_part,
     efficiency_fact,
     judged,
     latency_name,
+    operations_text,
     performance_part,
+    points_text,
     scores_of,
 )
 from analog_glue.reports.factsheet_methods import (
@@ -51,7 +55,9 @@ from analog_glue.reports.published_sheet import beside_published
 from analog_glue.reports.reprogramming import Verdict
 from analog_glue.reports.sections import pivot
 from analog_glue.reports.statistics import summarise
+from analog_glue.reports.told_apart import on_paper, told_apart
 from analog_glue.runs.files import read_json, write_text_atomic
+from analog_glue.runs.fingerprint import fingerprint
 from analog_glue.runs.folder import (
     CONFIG_FILE,
     CONFIG_FILE_OF_RUN,
@@ -62,6 +68,7 @@ from analog_glue.runs.folder import (
     is_done,
     read_run,
 )
+from analog_glue.runs.identity import Payload, differences, resolved
 from analog_glue.runs.rows import RESULTS_FILE, Measurement, ResultsFile
 from analog_glue.settings import RunSettings, output_root_typed, typed
 from analog_glue.tiles.crossbar import Crossbar
@@ -69,6 +76,14 @@ from analog_glue.tiles.crossbar import Crossbar
 FOLDER = "factsheet"  # in that of the run
 ALONE = "factsheets"  # in output_root, of models without a run
 STEM = "factsheet"
+# First parts of settings that a sheet reads, and of those that say how the command runs.
+READ = {
+    *("checkpoint", "task", "model", "attention", "noise", "tile", "hardware", "costs", "sequence_length", "batch"),
+    *("reprogramming", "output_root", "dry_run", "force", "runtime", "data", "hydra"),
+}
+HARDWARE = ("noise", "tile", "attention", "hardware")  # that a command which scores or trains takes as well
+NAMED = (*HARDWARE, "costs", "sequence_length", "batch", "reprogramming")  # in the name of a sheet's folder
+LONGEST = 100  # characters of that name
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,17 @@ class _Sweep:
     folders: list[Path]
     rows: list[Measurement]
     config: dict[str, Any]
+    scales: str  # of attention in integers, `learned` or `calibrated`
+    telling: str = ""  # what tells it from others of the same names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.noise, self.tile, self.attention
+
+    @property
+    def paper(self) -> Payload:
+        """Of its hardware, and where the scales of its attention come from."""
+        return on_paper(self.config) | {"attention_scales": self.scales}
 
     @property
     def scores(self) -> int:
@@ -106,11 +132,16 @@ class _Sweep:
     def in_words(self) -> str:
         chips = len({row.chip for row in self.rows if row.stage == "chip"})
         attention = "" if self.attention == "fp32" else f", attention in {self.attention}"
-        return f"{self.noise} on {self.tile}{attention} ({chips} chips)"
+        telling = f", {self.telling}" if self.telling else ""
+        return f"{self.noise} on {self.tile}{attention}{telling} ({chips_text(chips)})"
 
 
 def prepare(
-    settings: RunSettings, parts: Mapping[str, Any], config: Mapping[str, Any], choices: Mapping[str, str]
+    settings: RunSettings,
+    parts: Mapping[str, Any],
+    config: Mapping[str, Any],
+    choices: Mapping[str, str],
+    words: Sequence[str] = (),
 ) -> FactSheetJob:
     """Read what there is of a run, or of a model alone.
 
@@ -118,12 +149,25 @@ def prepare(
         parts: `costs`, and of `task`, `model`, `attention`, `noise` and `tile` those that were chosen.
         config: Resolved yaml of these groups.
         choices: Group → option of these.
+        words: Overrides as they were typed.
 
     Raises:
-        UserError: neither a checkpoint nor a model, a checkpoint of another kind, an architecture whose layers are not known,
-            or a sequence that the model has no positions for.
+        UserError: a setting that no sheet reads, neither a checkpoint nor a model, a checkpoint of another kind, a sweep that
+            does not say its hardware, a cost file without values, an architecture whose layers are not known, or a sequence
+            that the model has no positions for.
     """
-    costs: Costs = parts["costs"]
+    for word in words:
+        if (key := _key(word)).partition(".")[0] not in READ:
+            raise UserError(
+                f"Setting `{key}` must be left out of `factsheet`, which reads scores and measures none, but is given: {word}. "
+                "`analog-glue evaluate` measures."
+            )
+    costs = parts.get("costs")
+    if not isinstance(costs, Costs):
+        raise UserError(
+            f"Group `costs` must be a file with a `_target_` and its values, but {choices.get('costs')} has none. Copy "
+            "bottom_up.yaml, which `analog-glue list options` names, and change it."
+        )
     asked = {group: parts[group] for group in ("attention", "noise", "tile") if group in parts}
     if settings.checkpoint is None:
         if config.get("model") is None:
@@ -131,7 +175,7 @@ def prepare(
                 "Setting `checkpoint` must name the folder of a run, or `model` a model, but neither is given. "
                 "Write checkpoint=outputs/… (`analog-glue list runs` shows the runs), or model=bert_base."
             )
-        return _alone(settings, parts, config, choices, asked)
+        return _alone(settings, parts, config, choices, asked, words)
     if config.get("model") is not None:
         raise UserError(
             f"Setting `model` must be left out where `checkpoint` names a run, but is {choices.get('model')}. "
@@ -145,13 +189,40 @@ def prepare(
     if _is_elsewhere(folder):
         run = _run_of(folder, Path(settings.output_root))
         if run is None:
-            return _elsewhere(settings, costs, choices, asked, folder)
+            return _elsewhere(settings, costs, choices, asked, folder, words)
         folder = run
     elif config.get("task") is not None:
         raise UserError(
             f"Setting `task` must be left out for a run of analog-glue, which knows its own, but is {choices['task']}."
         )
-    return _of_run(settings, costs, choices, asked, folder)
+    return _of_run(settings, costs, choices, asked, folder, words)
+
+
+def _key(word: str) -> str:
+    """Of an override."""
+    return word.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _of_groups(words: Iterable[str], groups: Iterable[str]) -> list[str]:
+    """Those that choose or change one of these groups."""
+    return [word for word in words if _key(word).partition(".")[0] in groups]
+
+
+def _command(start: str, words: Iterable[str], groups: Iterable[str], root: str) -> str:
+    """A command with what was typed of these groups; on phase-change memory where no devices were."""
+    kept = _of_groups(words, groups)
+    kept += [] if any(_key(word) == "noise" for word in kept) else ["noise=pcm"]
+    return f"{start} {' '.join(shlex.quote(word) for word in kept)}{output_root_typed(root)}"
+
+
+def _below(folder: Path, words: Iterable[str], more: Sequence[str] = ()) -> Path:
+    """A folder for each length, batch, cost file and hardware that was typed, so that no sheet replaces another one."""
+    defaults = {"costs=factsheet2022", *(f"{name}={getattr(RunSettings, name)}" for name in ("sequence_length", "batch"))}
+    said = sorted({word for word in _of_groups(words, (*NAMED, *more)) if _key(word) != "model"} - defaults)
+    name = ",".join(said)
+    safe = re.sub(r"[^\w.=,+-]", "_", name)
+    safe = safe if safe == name and len(name) <= LONGEST else f"{safe[:LONGEST]}-{fingerprint(said, 8)}"
+    return folder / safe if said else folder
 
 
 def _is_elsewhere(folder: Path) -> bool:
@@ -178,42 +249,55 @@ def _alone(
     config: Mapping[str, Any],
     choices: Mapping[str, str],
     asked: Mapping[str, Any],
+    words: Sequence[str],
 ) -> FactSheetJob:
     """A model without a run."""
     short, task = str(parts["model"].short), parts.get("task")
     entries, origin = _entries_of(config["model"], short)
     classes = None if task is None else tuple(task.labels)
     why = "Accuracy is empty: no run was named, and an architecture alone has no scores. Train one: "
-    why += f"analog-glue train task=mrpc model={choices.get('model', short)} noise=pcm"
+    start = "analog-glue train" + ("" if task is not None else " task=mrpc")
+    why += _command(start, words, ("task", "model", *HARDWARE), settings.output_root)
     subject = Subject(
         short, short, None if task is None else task.name, classes, origin, None, *_hardware(asked, settings, choices, None),
         no_scores=why,
     )  # fmt: skip
-    folder = Path(settings.output_root) / ALONE / short
+    folder = _below(Path(settings.output_root) / ALONE / short, words, ("task", "model"))
     outputs = 2 if classes is None else len(classes) or 1
     return _job(folder, subject, Architecture(entries, outputs), settings, parts["costs"], asked, choices)
 
 
 def _elsewhere(
-    settings: RunSettings, costs: Costs, choices: Mapping[str, str], asked: Mapping[str, Any], model: Path
+    settings: RunSettings,
+    costs: Costs,
+    choices: Mapping[str, str],
+    asked: Mapping[str, Any],
+    model: Path,
+    words: Sequence[str],
 ) -> FactSheetJob:
     """A model's folder that was not evaluated yet."""
     entries = read_json(model / CONFIG_FILE)
-    task = choices.get("task", "…")
+    task = [] if _of_groups(words, ("task",)) else ["task=…"]
     why = "Accuracy is empty: its weights were never put on chips. This does it: "
-    why += f"analog-glue evaluate {typed('checkpoint', model)} task={task} noise=pcm{output_root_typed(settings.output_root)}"
+    start = " ".join(["analog-glue evaluate", typed("checkpoint", model), *task])
+    why += _command(start, words, ("task", *HARDWARE), settings.output_root)
     labels = entries.get("id2label")
     subject = Subject(
         model.name, model.name, choices.get("task"), None, str(model / CONFIG_FILE), None,
         *_hardware(asked, settings, choices, None), no_scores=why,
     )  # fmt: skip
-    folder = Path(settings.output_root) / ALONE / model.resolve().name
+    folder = _below(Path(settings.output_root) / ALONE / model.resolve().name, words, ("task",))
     classes = len(labels) if isinstance(labels, dict) and labels else 2
     return _job(folder, subject, Architecture(entries, classes), settings, costs, asked, choices)
 
 
 def _of_run(
-    settings: RunSettings, costs: Costs, choices: Mapping[str, str], asked: Mapping[str, Any], folder: Path
+    settings: RunSettings,
+    costs: Costs,
+    choices: Mapping[str, str],
+    asked: Mapping[str, Any],
+    folder: Path,
+    words: Sequence[str],
 ) -> FactSheetJob:
     """A training run or a tuned checkpoint, with its weights or without."""
     for name, what in (("extraction.json", "an extraction"), ("learning_curve.csv", "a run")):
@@ -230,7 +314,7 @@ def _of_run(
     task = build(as_annotated(config["task"], "task"), "task")
     classes = tuple(task.labels)
     sweeps = _sweeps(folder, Path(settings.output_root) / str(facts["name"]), str(facts.get("train_id", "")))
-    chosen = _chosen(sweeps, asked)
+    chosen = _chosen(sweeps, asked, _typed_hardware(settings, words))
     hardware, noise, tile, said = _hardware(asked, settings, choices, chosen, config, names)
     rows = [] if chosen is None else chosen.rows
     on_chips = any(row.stage == "chip" for row in rows)
@@ -240,10 +324,8 @@ def _of_run(
             row for one in sweeps for row in one.rows if row.stage in ("digital", "majority") and row.attention == attention
         ]
     sections = [section for section in pivot(rows)[0] if section.digital or section.cells]
-    words = [f"{group}={choices[group]}" for group in ("noise", "tile", "attention") if group in choices]
-    command = f"analog-glue evaluate {typed('checkpoint', folder)} {' '.join(words or ['noise=pcm'])}"
-    empty = f"Accuracy on chips is empty: no sweep of this hardware was made. This makes one: {command}"
-    empty += output_root_typed(settings.output_root)
+    empty = "Accuracy on chips is empty: no sweep of this hardware was made. This makes one: "
+    empty += _command(f"analog-glue evaluate {typed('checkpoint', folder)}", words, HARDWARE, settings.output_root)
     subject = Subject(
         str(facts["name"]), short, task.name, classes, origin, (facts.get("model") or {}).get("parameters"), hardware, noise,
         tile, said, facts, config, read_json(chosen.folders[0] / RUN_FILE) if chosen else {}, sections, "" if on_chips else
@@ -252,7 +334,9 @@ def _of_run(
     own = (chosen.config if chosen else config).get("attention")
     trained: Attention = build(as_annotated(own, "attention"), "attention") if own else FLOAT32
     architecture = Architecture(entries, len(classes) or 1)
-    return _job(folder / FOLDER, subject, architecture, settings, costs, {"attention": trained, **asked}, choices)
+    return _job(
+        _below(folder / FOLDER, words), subject, architecture, settings, costs, {"attention": trained, **asked}, choices
+    )
 
 
 def _job(
@@ -338,16 +422,38 @@ def _sweeps(folder: Path, below_root: Path, train_id: str) -> list[_Sweep]:
         for row in rows:
             key = (row.hardware_id, row.attention, row.attention_scales)
             if key not in found:
-                found[key] = _Sweep(row.noise, row.tile, row.attention, [], [], read_json(place / CONFIG_FILE))
+                config = read_json(place / CONFIG_FILE)
+                if not {"noise", "tile"} <= config.keys():
+                    raise UserError(
+                        f"Folder `{place}` must hold {CONFIG_FILE}, which says the hardware of its scores, but has none that "
+                        "says it. Move the folder away, and evaluate again."
+                    )
+                found[key] = _Sweep(row.noise, row.tile, row.attention, [], [], config, row.attention_scales)
             found[key].rows.append(row)
             if place not in found[key].folders:
                 found[key].folders.append(place)
-    return list(found.values())
+    sweeps = list(found.values())
+    named = [[other for other in sweeps if other.names == one.names] for one in sweeps]
+    telling = [told_apart([other.paper for other in alike])[alike.index(one)] for one, alike in zip(sweeps, named, strict=True)]
+    return [replace(one, telling=told) for one, told in zip(sweeps, telling, strict=True)]
 
 
-def _chosen(sweeps: list[_Sweep], asked: Mapping[str, Any]) -> _Sweep | None:
+def _typed_hardware(settings: RunSettings, words: Iterable[str]) -> Payload:
+    """The settings `hardware.…` that the command says; of the others a sweep may have any."""
+    keys = [_key(word) for word in _of_groups(words, ("hardware",))]
+    whole = resolved("hardware", settings.hardware)
+    return {name: value for name, value in whole.items() if any(f"{name}.".startswith(f"{key}.") for key in keys)}
+
+
+def _chosen(sweeps: list[_Sweep], asked: Mapping[str, Any], hardware: Payload) -> _Sweep | None:
     """The sweep of the hardware that is asked for, with most scores of chips; None where there is none."""
-    fitting = [one for one in sweeps if all(_part(one, group) == part for group, part in asked.items())]
+
+    def fits(sweep: _Sweep) -> bool:
+        whole = {"hardware": "HardwareSettings", "hardware.calibration": "Calibration"} | hardware
+        other = {one.key for one in differences(whole, sweep.paper)}
+        return all(_part(sweep, group) == part for group, part in asked.items()) and not other & hardware.keys()
+
+    fitting = [one for one in sweeps if fits(one)]
     return max(fitting, key=lambda one: one.scores, default=None)
 
 
@@ -375,7 +481,8 @@ def _hardware(
     if sweep is not None:
         layers = tuple((sweep.config.get("hardware") or {}).get("layers") or ("*",))
         hardware = Hardware(_part(sweep, "noise"), _part(sweep, "tile"), layers)
-        return hardware, sweep.noise, sweep.tile, "as the chips that were scored"
+        telling = f": {sweep.telling}" if sweep.telling else ""
+        return hardware, sweep.noise, sweep.tile, f"as the chips that were scored{telling}"
     own = {group: build(as_annotated(node, group), group) for group in ("noise", "tile") if (node := (config or {}).get(group))}
     from analog_glue.devices.pcm import PCM
 
@@ -459,7 +566,7 @@ def answers(job: FactSheetJob, sheet: FactSheet, estimate: Estimate) -> list[tup
         ("tiles", f"{load.tiles.tiles:,}"),
         (
             f"operations of {load.batch} × {load.sequence} tokens",
-            f"{counted.total / 1e9:,.2f} billion, {counted.analog / 1e9:,.2f} on tiles",
+            f"{operations_text(counted.total)}, {operations_text(counted.analog)} on tiles",
         ),
         (latency_name(estimate).lower(), amount_text(estimate.latency)),
         ("energy of an inference", amount_text(estimate.energy.times(1 / load.batch))),
@@ -470,12 +577,12 @@ def answers(job: FactSheetJob, sheet: FactSheet, estimate: Estimate) -> list[tup
     if section is not None:
         name = f"{NAMES.get(section.score.task, section.score.task)}, {NAMES.get(section.score.metric, section.score.metric)}"
         digital = [one for seeds in section.digital.values() if (one := summarise(seeds)) is not None]
-        scores = [f"digital {one.mean:.2f}" for one in digital[:1]]
+        scores = [f"digital {points_text(one.mean)}" for one in digital[:1]]
         if section.cells:
             variant, t = max(section.variants, key=lambda one: one.compensated), max(section.times)
             if (statistic := section.statistic(variant, t)) is not None:
                 error = "" if statistic.error is None else f" ± {statistic.error:.2f}"
-                scores.append(f"{statistic.mean:.2f}{error} after {time_label(t)} ({statistic.chips} chips)")
+                scores.append(f"{points_text(statistic.mean)}{error} after {time_label(t)} ({chips_text(statistic.chips)})")
         told.append((name, ", ".join(scores) or "unknown"))
     else:
         told.append(("accuracy", "unknown"))
@@ -486,8 +593,11 @@ def answers(job: FactSheetJob, sheet: FactSheet, estimate: Estimate) -> list[tup
 def _reprogram(said: Verdict | None) -> str:
     if said is None:
         return "unknown"
-    parts = [("mean", said.before_failure), ("a single chip", said.single_chip)]
-    words = [f"{who} holds to {time_label(t)}" if t is not None else f"{who} does not hold" for who, t in parts]
+    parts = [("mean", said.before_failure, said.means[0]), ("a single chip", said.single_chip, said.single_chips[0])]
+    words = [
+        f"{who} holds to {time_label(t)}" if t is not None else f"{who} unknown" if held is None else f"{who} does not hold"
+        for who, t, held in parts
+    ]
     return f"within {said.loss:g} of digital: {', '.join(words)}"
 
 

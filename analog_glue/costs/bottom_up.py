@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from analog_glue.costs.converters import adc_floor_area, adc_floor_energy, zigzag_adc_area, zigzag_adc_energy, zigzag_dac_energy
@@ -218,6 +218,12 @@ class BottomUp(Costs):
             return tiles
         low, high = tiles.low + digital.low, tiles.high + digital.high
         return Amount(low, high, "mm²", "computed", tiles.low_source, tiles.high_source)
+
+
+def alike_on_all_tiles(costs: Costs) -> Costs:
+    """The same prices without the measured share of ADCs, which is published for one size of tile alone."""
+    why = "published for tiles of 512 × 512 alone, and left out where others are compared"
+    return replace(costs, converter_share=(Sourced(None, why),)) if isinstance(costs, BottomUp) else costs
 
 
 def _products(values: tuple[Sourced, ...], shares: tuple[Sourced, ...], factor: float) -> list[Sourced]:

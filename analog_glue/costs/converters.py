@@ -21,7 +21,7 @@ def adc_floor_energy(bits: int, rate: float, technology: float) -> float:
     The rate matters once it limits the figure of merit: 10 bits cost 1.9 times as much as 8 up to 100 MS/s, 8.1 at 1 GS/s.
 
     Args:
-        bits: Effective number of bits, b. Whole bits: the fit prices 7.25 below 7.
+        bits: Effective number of bits, b, a whole number. The fit rises again below 4: 2 bits cost more than 8.
         rate: Conversions a second, f [1/s].
         technology: Of the process, tech [nm]; outside of the survey it extrapolates its power law.
     """

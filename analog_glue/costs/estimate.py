@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from analog_glue.tiles.mapping import TileGrid
 
 
+LARGEST_BATCH = 1_000_000_000  # sequences
+
+
 @dataclass(frozen=True)
 class Workload:
     """A batch of sequences through a network on its accelerator.
@@ -30,7 +33,8 @@ class Workload:
         rescaled: Layer → input channels that are multiplied at every token (`tune`).
 
     Raises:
-        UserError: fewer than one token or sequence, or more tokens than the model has positions for.
+        UserError: fewer than one token or sequence, more than `LARGEST_BATCH` sequences, or more tokens than the model has
+            positions for.
     """
 
     architecture: Architecture
@@ -45,7 +49,7 @@ class Workload:
         longest = self.architecture.longest
         require(1 <= self.sequence <= longest, "sequence_length", f"lie in 1 … {longest}, the positions of the model",
                 self.sequence)  # fmt: skip
-        require(self.batch >= 1, "batch", "be at least 1", self.batch)
+        require(1 <= self.batch <= LARGEST_BATCH, "batch", f"lie in 1 … {LARGEST_BATCH:,}", self.batch)
 
     @cached_property
     def work(self) -> list[Work]:

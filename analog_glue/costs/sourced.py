@@ -9,6 +9,8 @@ from typing import Any
 
 from analog_glue.errors import require_argument
 
+SMALLEST, LARGEST = 1e-30, 1e30  # of any value: beyond, the formulas that use it leave the numbers of a computer
+
 
 @dataclass(frozen=True)
 class Sourced:
@@ -25,7 +27,7 @@ def sourced(name: str, node: Any) -> Sourced:
         name: Of the node, for messages.
 
     Raises:
-        WrongArgument: a value without a source, or one that is no number of at least 0.
+        WrongArgument: a value without a source, or one that is no number in its bounds.
     """
     if isinstance(node, Sourced):
         return node
@@ -36,8 +38,9 @@ def sourced(name: str, node: Any) -> Sourced:
         told = source is None or isinstance(source, str)
         require_argument(told, f"{name}.source", "be text that says what is missing, or null", source)
         return Sourced(None, source or "no published value")
-    number = type(value) in (int, float) and math.isfinite(value) and value >= 0
-    require_argument(number, f"{name}.value", "be null (unknown) or a number of at least 0", value)
+    number = type(value) in (int, float) and (value == 0 or SMALLEST <= value <= LARGEST)
+    fits = f"be null (unknown), 0, or a number in {SMALLEST:g} … {LARGEST:g}"
+    require_argument(number, f"{name}.value", fits, value)
     cited = isinstance(source, str) and bool(source.strip())
     require_argument(cited, f"{name}.source", "be text that says where the value comes from", source,
                      "A number without a source is not used; value: null says that it is unknown.")  # fmt: skip

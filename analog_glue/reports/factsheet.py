@@ -6,6 +6,7 @@ model card can be written. What is not known is a `Fact` that says so and why.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from analog_glue.nn.hardware import Hardware
 
 UNKNOWN = "unknown"
+HOLDS = {True: "yes", False: "no", None: UNKNOWN}
+ANY_TIME = "Mean of chips"  # whose last time may come after failures
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,20 @@ def amount_text(amount: Amount) -> str:
     return f"{low} {amount.unit}" if low == high else f"{low} … {high} {amount.unit}"
 
 
+def points_text(score: float | None) -> str:
+    """ "84.31", "undefined" where the metric is, "unknown"."""
+    return UNKNOWN if score is None else f"{score:.2f}" if math.isfinite(score) else "undefined"
+
+
+def chips_text(number: int) -> str:
+    return f"{number} chip{'s' * (number != 1)}"
+
+
+def operations_text(number: int, digits: int = 2) -> str:
+    """ "21.84 billion", "3.20 million", so that small networks keep their digits."""
+    return f"{number / 1e9:,.{digits}f} billion" if number >= 1e8 else f"{number / 1e6:,.{digits}f} million"
+
+
 def amount_fact(name: str, amount: Amount) -> Fact:
     """An amount with its sources: of both ends where it is a band."""
     value: Any = None if amount.low is None else amount.low if amount.low == amount.high else [amount.low, amount.high]
@@ -161,9 +178,9 @@ def costs_part(load: Workload, costs: Costs, estimate: Estimate, option: str, pa
         Fact("Parameters", f"{parameters:,}" if parameters else UNKNOWN, parameters, "", "computed" if parameters else UNKNOWN,
              "" if parameters else "the configuration says nothing of a vocabulary"),
         Fact("Weights on tiles", f"{tiles.count.weights:,}", tiles.count.weights, "", "computed"),
-        Fact(f"Operations of {per}", f"{counted.total / 1e9:,.4f} billion", counted.total, "", "computed",
+        Fact(f"Operations of {per}", operations_text(counted.total, 4), counted.total, "", "computed",
              f"counted as costs={option} does, see below"),
-        Fact("of which on tiles", f"{counted.analog / 1e9:,.4f} billion ({share:.2f} %)", counted.analog, "", "computed"),
+        Fact("of which on tiles", f"{operations_text(counted.analog, 4)} ({share:.2f} %)", counted.analog, "", "computed"),
         Fact("Reuse of weights", reused, reuse, "", "computed"),
     ]  # fmt: skip
     operations = Part(
@@ -182,17 +199,19 @@ def costs_part(load: Workload, costs: Costs, estimate: Estimate, option: str, pa
 
 def _operations_by_kind(load: Workload, costs: Costs) -> Grid:
     counting, counted = costs.counting, load.count(costs.counting)
-    rows = [
-        [what, f"{counted.units[kind]:,}", str(counting.per_unit(kind)), f"{counted.by_kind[kind]:,}"]
-        for kind, what in KINDS.items()
-        if counted.units[kind]
-    ]
-    rows.append(["all", "", "", f"{counted.total:,}"])
+    rows = []
+    for kind, what in KINDS.items():
+        each, operations = counting.per_unit(kind), counted.by_kind[kind]
+        if counted.units[kind]:
+            rows.append(
+                [what, f"{counted.units[kind]:,}", f"{operations // each if each else 0:,}", str(each), f"{operations:,}"]
+            )
+    rows.append(["all", "", "", "", f"{counted.total:,}"])
     head = (
         "" if counting.head else " The head (pooler and classifier) is left out of the operations, as the published sheet does."
     )
     note = f"{load.batch} × {load.sequence} tokens, padding included, which a machine computes like any other.{head}"
-    return Grid("Operations by kind", note, ["one of them is a", "number", "operations each", "operations"], rows)
+    return Grid("Operations by kind", note, ["one of them is a", "number", "counted", "operations each", "operations"], rows)
 
 
 def _operations_by_layer(load: Workload, costs: Costs) -> Grid:
@@ -337,7 +356,7 @@ def performance_part(subject: Subject, estimate: Estimate, load: Workload, said:
     ]
     text = [subject.no_scores] if subject.no_scores else []
     if subject.others:
-        text.append(f"Also scored on: {'; '.join(subject.others)}. noise=…, tile=… and attention=… choose.")
+        text.append(f"Also scored on: {'; '.join(subject.others)}. noise=…, tile=…, attention=… and hardware.… choose.")
     return Part("performance", "Performance metrics", text, facts, tables, [reprogramming_part(subject, said)])
 
 
@@ -351,24 +370,33 @@ def reprogramming_part(subject: Subject, said: Verdict | None) -> Part:
     last = said.points[-1].t
     bound = f"{100 * said.share:g} % of chips with {100 * said.confidence:g} % confidence"
 
-    def when(t: float | None, name: str, source: str) -> Fact:
-        if t is None:
-            return Fact(name, f"at once: it does not hold at {time_label(said.points[0].t)}", 0.0, "s", "measured", source)
-        told = f"{time_label(t)}, the last time measured" if t == last else time_label(t)
-        return Fact(name, told, t, "s", "measured", source)
+    def when(t: float | None, holds: Sequence[bool | None], name: str, source: str) -> Fact:
+        not_known = [time_label(point.t) for point, held in zip(said.points, holds, strict=True) if held is None]
+        why = f"{source}; a single chip or an undefined score has no error: {', '.join(not_known)}" if not_known else source
+        if t is not None:
+            told = f"{time_label(t)}, the last time measured" if t == last else time_label(t)
+            return Fact(name, told, t, "s", "measured", why)
+        if holds[0] is None or (name == ANY_TIME and not_known):
+            return Fact(name, UNKNOWN, None, "", UNKNOWN, why)
+        return Fact(name, f"at once: it does not hold at {time_label(said.points[0].t)}", 0.0, "s", "measured", why)
 
     facts = [
-        Fact("What must hold", f"{metric} of at least {said.threshold:.2f}: digital {said.digital:.2f} less {said.loss:g}",
+        Fact("What must hold",
+             f"{metric} of at least {points_text(said.threshold)}: digital {points_text(said.digital)} less {said.loss:g}",
              said.threshold, "points", "measured", "reprogramming.loss"),
-        when(said.last_mean, "Mean of chips", "last time whose mean minus 2 standard errors holds"),
-        when(said.before_failure, "Mean of chips, before any failure", "last time before the first whose mean does not hold"),
-        when(said.single_chip, "A single chip",
+        when(said.last_mean, said.means, ANY_TIME, "last time whose mean minus 2 standard errors holds"),
+        when(said.before_failure, said.means, "Mean of chips, before any failure",
+             "last time before the first whose mean does not hold"),
+        when(said.single_chip, said.single_chips, "A single chip",
              f"last time before the first whose one-sided tolerance bound ({bound}) does not hold; chips normally distributed"),
     ]  # fmt: skip
     if said.single_chip != last:
         failed = next(point for point in said.points if not point.chip_holds(said.threshold))
         at = f"at {time_label(failed.t)}"
-        if failed.needed is not None:
+        if failed.chip_holds(said.threshold) is None:
+            why = f"{at} there is a single chip, or an undefined score: neither has a spread"
+            facts.append(Fact("Chips for a single chip", UNKNOWN, None, "", UNKNOWN, why))
+        elif failed.needed is not None:
             told = f"too few chips {at}: {failed.chips} of {failed.needed} that it would take if mean and spread stay"
             facts.append(Fact("Chips for a single chip", told, failed.needed, "chips", "computed"))
         else:
@@ -378,19 +406,19 @@ def reprogramming_part(subject: Subject, said: Verdict | None) -> Part:
     rows = [
         [
             time_label(point.t),
-            f"{point.mean:.2f}",
-            UNKNOWN if point.sem is None else f"{point.sem:.2f}",
-            UNKNOWN if point.sem is None else f"{point.mean - 2 * point.sem:.2f}",
-            UNKNOWN if point.bound is None else f"{point.bound:.2f}",
+            points_text(point.mean),
+            points_text(point.sem),
+            UNKNOWN if point.sem is None else points_text(point.mean - 2 * point.sem),
+            points_text(point.bound),
             str(point.chips),
-            "yes" if point.mean_holds(said.threshold) else "no",
-            "yes" if point.chip_holds(said.threshold) else "no",
+            HOLDS[point.mean_holds(said.threshold)],
+            HOLDS[point.chip_holds(said.threshold)],
         ]
         for point in said.points
     ]
     note = (
-        f"Holds: at least {said.threshold:.2f}. Bound: {bound}, mean − k s with k of the non-central t distribution. Times "
-        "between and beyond those measured are not judged."
+        f"Holds: at least {points_text(said.threshold)}. Bound: {bound}, mean − k s with k of the non-central t distribution. "
+        "Times between and beyond those measured are not judged."
     )
     header = ["after", "mean", "standard error", "mean − 2 errors", "bound of a chip", "chips", "mean holds", "chip holds"]
     return Part("reprogramming", heading, (), facts, (Grid("Judged by age", note, header, rows),))

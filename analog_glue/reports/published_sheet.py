@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from analog_glue.costs.estimate import Costs, Estimate, Workload
-from analog_glue.reports.factsheet import Part, Subject, amount_text, efficiency_fact, operations_fact
+from analog_glue.reports.factsheet import (
+    Part,
+    Subject,
+    amount_text,
+    efficiency_fact,
+    operations_fact,
+    operations_text,
+    points_text,
+)
 from analog_glue.reports.figures import time_label
 from analog_glue.reports.grids import GLUE, MISSING, NAMES, Grid
 from analog_glue.reports.published import published_numbers
@@ -36,11 +44,11 @@ def beside_published(
     lines = [
         ("parameters", "110 million", f"{parameters / 1e6:,.2f} million" if parameters else "unknown", model or "not rounded"),
         ("sequence length, batch", "32, 4", f"{load.sequence}, {load.batch}", length),
-        ("operations", "21.84 billion", f"{counted.total / 1e9:,.2f} billion", "; ".join(filter(None, (differs, head)))),
+        ("operations", "21.84 billion", operations_text(counted.total), "; ".join(filter(None, (differs, head)))),
         (
             "of which on tiles",
             "21.74 billion",
-            f"{counted.analog / 1e9:,.2f} billion",
+            operations_text(counted.analog),
             "; ".join(filter(None, (differs, head))),
         ),
         ("weights used again", "no", "no" if reuse == 1 else f"{reuse} times", model if reuse > 1 else ""),
@@ -129,11 +137,11 @@ def _scores(subject: Subject) -> list[tuple[str, str, str, str]]:
     why = subject.no_scores
     if section is not None:
         means = [summarise(seeds) for seeds in section.digital.values()]
-        digital = ", ".join(f"{one.mean:.2f}" for one in means if one is not None) or digital
+        digital = ", ".join(points_text(one.mean) for one in means if one is not None) or digital
         if section.cells:
             variant, t = max(section.variants, key=lambda one: one.compensated), max(section.times)
             statistic = section.statistic(variant, t)
-            analog = f"{statistic.mean:.2f} after {time_label(t)}" if statistic else analog
+            analog = f"{points_text(statistic.mean)} after {time_label(t)}" if statistic else analog
     how = f"{section.score.split} set, this network" if section is not None else why
     return [
         (f"{label}: digital", numbers.get("factsheet_digital", MISSING), digital, how),
@@ -149,6 +157,8 @@ def _scores(subject: Subject) -> list[tuple[str, str, str, str]]:
 def _reprogram(said: Verdict | None) -> str:
     if said is None:
         return "unknown"
+    if said.means[0] is None:
+        return "unknown: a single chip, or an undefined score"
     if said.before_failure is None:
         return f"before {time_label(said.points[0].t)}"
     holds = time_label(said.before_failure)

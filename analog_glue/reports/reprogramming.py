@@ -34,7 +34,8 @@ class TimePoint:
         spread: Sample standard deviation over chips [points]; None for a single chip.
         bound: One-sided tolerance bound [points]; None for a single chip.
         chips: How many.
-        needed: Chips with which the bound would reach the threshold if mean and spread stayed; None: with no number of them.
+        needed: Chips with which the bound would reach the threshold if mean and spread stayed; None: with no number of them, or
+            not known.
     """
 
     t: float
@@ -45,17 +46,22 @@ class TimePoint:
     chips: int
     needed: int | None
 
-    def mean_holds(self, threshold: float) -> bool:
-        """Whether the mean minus two standard errors is at least the threshold; one chip says nothing of an error."""
-        return self.sem is not None and self.mean - 2 * self.sem >= threshold
+    def mean_holds(self, threshold: float) -> bool | None:
+        """Whether the mean minus two standard errors is at least the threshold; None: a single chip, or an undefined score."""
+        return None if self.sem is None else _at_least(self.mean - 2 * self.sem, threshold)
 
-    def chip_holds(self, threshold: float) -> bool:
-        return self.bound is not None and self.bound >= threshold
+    def chip_holds(self, threshold: float) -> bool | None:
+        """The same of the tolerance bound."""
+        return None if self.bound is None else _at_least(self.bound, threshold)
+
+
+def _at_least(score: float, threshold: float) -> bool | None:
+    return score >= threshold if math.isfinite(score) and math.isfinite(threshold) else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the times say; None where not even the first holds.
+    """What the times say; None where not even the first holds, or is known to.
 
     Args:
         digital: Score of the same network in software [points].
@@ -79,6 +85,16 @@ class Verdict:
     @property
     def threshold(self) -> float:
         return self.digital - self.loss
+
+    @property
+    def means(self) -> list[bool | None]:
+        """Whether the mean holds, by time; None: not known."""
+        return [point.mean_holds(self.threshold) for point in self.points]
+
+    @property
+    def single_chips(self) -> list[bool | None]:
+        """Whether a single chip holds, by time; None: not known."""
+        return [point.chip_holds(self.threshold) for point in self.points]
 
 
 def tolerance_factor(chips: int, share: float, confidence: float) -> float:
@@ -131,7 +147,7 @@ def verdict(by_time: Mapping[float, Sequence[float]], digital: float, loss: floa
     )
 
 
-def _before_first(holds: Sequence[tuple[float, bool]]) -> float | None:
+def _before_first(holds: Sequence[tuple[float, bool | None]]) -> float | None:
     last = None
     for t, held in holds:
         if not held:
@@ -143,7 +159,7 @@ def _before_first(holds: Sequence[tuple[float, bool]]) -> float | None:
 def _point(t: float, scores: Sequence[float], threshold: float, share: float, confidence: float) -> TimePoint:
     chips, mean = len(scores), sum(scores) / len(scores)
     if chips < 2:
-        return TimePoint(t, mean, None, None, None, chips, 2)
+        return TimePoint(t, mean, None, None, None, chips, None)
     spread = math.sqrt(sum((score - mean) ** 2 for score in scores) / (chips - 1))
     bound = mean - tolerance_factor(chips, share, confidence) * spread if spread else mean
     margin = math.inf if spread == 0 and mean >= threshold else -math.inf if spread == 0 else (mean - threshold) / spread

@@ -73,22 +73,6 @@ def _entries(key: str, value: Any, leave_out: Mapping[str, tuple[str, ...]]) -> 
         yield from _entries(f"{key}.{name}", own, leave_out)
 
 
-def resolved_yaml(key: str, value: Mapping[str, Any], kind: str = "") -> Payload:
-    """The same of a component as its yaml was stored: class names instead of objects.
-
-    Args:
-        kind: Of a group of settings, which names no class.
-    """
-    own = str(value.get("_target_", kind)).rpartition(".")[2]
-    found: Payload = {key: recorded_name(own)}
-    for name, entry in value.items():
-        if isinstance(entry, Mapping):
-            found |= resolved_yaml(f"{key}.{name}", entry, name.capitalize())
-        elif name != "_target_":
-            found[f"{key}.{name}"] = entry
-    return found
-
-
 def determining(payload: Payload) -> Payload:
     """The entries that differ from their recorded default, and those without one."""
     return {key: value for key, value in payload.items() if not _is_default(payload, key, value)}

@@ -1,5 +1,7 @@
 """The command `factsheet`: of records, trained, tuned and foreign networks, of an architecture alone, and what it refuses."""
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -90,7 +92,9 @@ def test_a_record_has_all_headings_in_all_three_documents(record, sheet):
     page = Page(texts["html"])
     assert page.open == [] and page.loaded == [] and not {"script", "link", "iframe", "object"} & set(page.tags)
     assert page.tags.count("h2") == len(HEADINGS) and page.tags.count("img") == 1
-    assert folder.parent.name == Path(MINILM).name and f"next: see {folder}/factsheet.html" in out
+    assert (
+        folder.parts[-3:] == (Path(MINILM).name, "factsheet", "costs=bottom_up") and f"next: see {folder}/factsheet.html" in out
+    )
 
 
 def test_it_says_what_the_run_and_its_rows_say(record, sheet):
@@ -128,6 +132,129 @@ def test_hardware_that_was_not_scored_leaves_accuracy_empty_and_says_what_fills_
     command = re.search(r"next: (analog-glue evaluate .*?)   #", out)[1]
     assert "tile=lammie2024" in command and Path(MINILM).name in command
     assert command in part(data, "performance")["text"][0]
+
+
+def another_sweep(folder: Path, name: str, **changed) -> Path:
+    """A copy of a sweep of the run on hardware that differs in some settings, by group, and in nothing else."""
+    first = sorted(folder.glob("pcm-*"))[0]
+    other = folder / name
+    shutil.copytree(first, other)
+    config = json.loads((other / "config.json").read_text())
+    for group, values in changed.items():
+        config[group] = (config.get(group) or {}) | values
+    (other / "config.json").write_text(json.dumps(config))
+    rows = list(csv.DictReader(io.StringIO((other / "results.csv").read_text())))
+    with (other / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        value = {"value": "12.5"}  # by which it is known
+        writer.writerows(row | {"hardware_id": name} | (value if row["stage"] == "chip" else {}) for row in rows)
+    return other
+
+
+def chip_means(data):
+    return {one["mean"] for one in data["scores"] if one["stage"] == "chip" and one["headline"]}
+
+
+def test_settings_of_the_hardware_that_were_typed_choose(record, sheet):
+    folder = record(MINILM)
+    another_sweep(folder, "pcm-target", hardware={"reference": "target"})
+    for words, mine in (
+        (["hardware.reference=target"], True),
+        (["hardware.reference=programmed"], False),
+        (["hardware.calibration.percentile=99.995", "hardware.reference=target"], True),
+    ):
+        _, _, data, _ = sheet(f"checkpoint={folder}", *words)
+        assert (chip_means(data) == {12.5}) == mine and chip_means(data), words
+    _, out, data, _ = sheet(f"checkpoint={folder}", "hardware.read_out=expected")
+    assert not chip_means(data) and re.search(r"next: analog-glue evaluate .*hardware\.read_out=expected", out)
+
+
+def test_hardware_of_the_same_names_is_told_apart(record, sheet):
+    folder = record(MINILM)
+    another_sweep(folder, "pcm-wires", tile={"wire_resistance": 0.35})
+    another_sweep(folder, "pcm-gain", noise={"noise_scale": 0.25})
+    said = "".join(part(sheet(f"checkpoint={folder}")[2], "performance")["text"])
+    lines = said.partition("Also scored on: ")[2].partition(". noise=…")[0].split("; ")
+    assert len(lines) == len(set(lines)) == 2
+    said += "".join(part(sheet(f"checkpoint={folder}")[2], "inference")["text"])
+    assert "tile.wire_resistance=0.35" in said and "noise.noise_scale=0.25" in said
+
+
+def test_printed_commands_say_all_that_was_typed(record, sheet):
+    words = ["tile=spoon2021", "tile.rows=100", "hardware.layers=[*]"]
+    _, out, _, _ = sheet(f"checkpoint={record(MINILM)}", *words)
+    assert re.search(r"analog-glue evaluate .* tile=spoon2021 tile\.rows=100 'hardware\.layers=\[\*\]' noise=pcm ", out)
+    _, out, _, _ = sheet("model=bert_base", "tile=factsheet", "task=stsb")
+    assert re.search(r"analog-glue train model=bert_base tile=factsheet task=stsb noise=pcm ", out)
+    _, out, _, _ = sheet("model=bert_base", "noise=reram")
+    assert "analog-glue train task=mrpc model=bert_base noise=reram " in out
+
+
+def test_sheets_of_other_settings_do_not_replace_each_other(record, sheet, capsys):
+    folder = record(MINILM)
+    words = [
+        [], ["sequence_length=64"], ["batch=1"], ["costs=bottom_up"], ["costs=bottom_up", "costs.age=86400"], ["tile=ideal"],
+        ["hardware.layers=['*','!*layer.0.*']"], ["hardware.layers=['*','!*layer.1.*']"],
+    ]  # fmt: skip
+    places = [sheet(f"checkpoint={folder}", *own)[0] for own in words]
+    assert len(set(places)) == len(words) and places[0] == folder / "factsheet"
+    assert sheet(f"checkpoint={folder}", "batch=4", "costs=factsheet2022", "sequence_length=32")[0] == places[0]
+    assert (
+        sheet(f"checkpoint={folder}", "costs.scale=true", "batch=1")[0]
+        == sheet(f"checkpoint={folder}", "batch=1", "costs.scale=true")[0]
+    )
+    told = [json.loads((place / "factsheet.json").read_text())["costs"]["sequence_length"] for place in places]
+    assert told[:2] == [32, 64]
+
+
+def test_one_chip_or_an_undefined_score_is_unknown_and_no_failure(record, sheet):
+    folder = record(MINILM)
+    sweep = sorted(folder.glob("pcm-*"))[0]
+    whole = list(csv.DictReader(io.StringIO((sweep / "results.csv").read_text())))
+
+    def with_rows(rows):
+        with (sweep / "results.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, whole[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        return sheet(f"checkpoint={folder}")
+
+    _, out, data, texts = with_rows(row for row in whole if row["chip"] in ("", "0"))
+    assert "(1 chip)" in out and "(1 chips)" not in texts["md"] + texts["html"]
+    said = facts(part(data, "performance"))
+    for name in ("Mean of chips", "Mean of chips, before any failure", "A single chip", "Chips for a single chip"):
+        assert (said[name]["text"], said[name]["value"], said[name]["origin"]) == ("unknown", None, "unknown"), name
+    assert "does not hold at" not in texts["md"] and "mean unknown, a single chip unknown" in out
+    _, out, data, texts = with_rows(row | ({"value": "nan"} if row["stage"] == "chip" else {}) for row in whole)
+    assert facts(part(data, "performance"))["Mean of chips"]["text"] == "unknown"
+    assert "undefined after" in out and "nan" not in re.findall(r"[a-z]+", texts["md"] + out)
+
+
+def test_operations_multiply_out_and_small_numbers_keep_their_digits(record, sheet):
+    _, _, data, _ = sheet("model=bert_base", "tile=factsheet")
+    (table,) = [one for one in part(data, "costs")["parts"][0]["tables"] if one["title"] == "Operations by kind"]
+    numbers = [[int(cell.replace(",", "")) for cell in cells[1:]] for cells in table["rows"][:-1]]
+    assert all(counted * each == operations for _, counted, each, operations in numbers)
+    assert any(counted < number for number, counted, _, _ in numbers)  # the head is left out
+    assert facts(part(data, "costs"))["Operations of 4 sequences of 32 tokens"]["text"] == "21.8409 billion"
+    _, out, _, _ = sheet("model=tiny", "batch=1", "sequence_length=8")
+    assert re.search(r"operations of 1 × 8 tokens +\d+\.\d\d million, \d+\.\d\d million on tiles", out)
+
+
+def test_a_sweep_that_does_not_say_its_hardware_is_refused(record, sheet):
+    folder = record(MINILM)
+    sweep = sorted(folder.glob("pcm-*"))[0]
+    (sweep / "config.json").unlink()
+    assert f"Folder `{sweep}` must hold config.json" in sheet(f"checkpoint={folder}", code=2)
+
+
+@pytest.mark.parametrize("text", ["", "just text", "value: 1\n"], ids=["empty", "text", "no class"])
+def test_a_cost_file_without_values_is_refused(sheet, tmp_path, text):
+    (tmp_path / "costs").mkdir()
+    (tmp_path / "costs" / "mine.yaml").write_text(text)
+    err = sheet("--config-dir", str(tmp_path), "model=minilm", "costs=mine", code=2)
+    assert err.startswith("Group `costs` must be a file with a `_target_` and its values, but mine has none.")
 
 
 def test_a_tuned_checkpoint_counts_its_rescaled_channels(record, sheet):
@@ -236,6 +363,10 @@ def test_a_dry_run_writes_nothing(record, capsys):
         (["model=minilm", "sequence_length=513"], "Setting `sequence_length` must lie in 1 … 512"),
         (["model=roberta_base", "sequence_length=514"], "Setting `sequence_length` must lie in 1 … 512"),
         (["model=minilm", "batch=0"], "Setting `batch` must be at least 1, but is 0."),
+        (["model=minilm", f"batch={10**24}"], "Setting `batch` must lie in 1 … 1,000,000,000, but is 1000"),
+        (["model=minilm", "costs=bottom_up", "costs.supply.value=1e200"], "`costs.supply.value` must be null (unknown), 0, or"),
+        (["model=minilm", "seed=3"], "Setting `seed` must be left out of `factsheet`"),
+        (["model=minilm", "evaluation.chips=3"], "Setting `evaluation.chips` must be left out of `factsheet`"),
         (["model=minilm", "sequence_length=0"], "Setting `sequence_length` must be at least 1"),
         (["model=minilm", "costs.power.source=null"], "Setting `costs.power.source` must be text"),
         (["model=minilm", "costs=bottom_up", "costs.moving.isaac.source=''"], "`costs.moving.isaac.source` must be text"),

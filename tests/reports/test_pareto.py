@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from analog_glue.cli.reading import priced
-from analog_glue.costs.architectures import ENCODERS
+from analog_glue.costs.architectures import ENCODERS, PUBLISHED
 from analog_glue.reports.build import build
 from analog_glue.reports.measured import find_measured
 from analog_glue.reports.pareto import accuracy_against_cost, unbeaten
@@ -92,3 +92,89 @@ def test_layers_beside_the_tiles_are_counted(tmp_path):
     (whole,) = chapter_of(FIGURE8).records.values()
     assert {record["digital_layers"] for record in records} == {6}
     assert min(r["energy_low_uj"] for r in records) > min(r["energy_low_uj"] for r in whole)
+
+
+def copied(tmp_path, change):
+    """The record with the configuration of every sweep changed in place, by a function of it."""
+    root = tmp_path / "runs"
+    shutil.copytree(FIGURE8, root, ignore=shutil.ignore_patterns("tables"))
+    for file in root.glob("*/*/config.json"):
+        config = json.loads(file.read_text())
+        change(config)
+        file.write_text(json.dumps(config))
+    return root
+
+
+def few_bits(config):
+    return ((config.get("attention") or {}).get("bits") or 32) < 6
+
+
+def test_devices_of_one_name_with_other_settings_are_not_compared(tmp_path):
+    def change(config):
+        config["noise"]["noise_scale"] = 0.25 if few_bits(config) else 1.0
+
+    made = chapter_of(copied(tmp_path, change))
+    (whole,) = chapter_of(FIGURE8).records.values()
+    attention = sorted(sorted({record["attention"] for record in records}) for records in made.records.values())
+    assert attention == [["fp32", "int10", "int6", "int6 smooth", "int8"], ["int4", "int4 smooth", "int5", "int5 smooth"]]
+    assert sum(len(records) for records in made.records.values()) == len(whole)
+    titles = {part.title for _, part in made.parts}
+    assert {"noise_scale=0.25" in title for title in titles} == {True, False}
+    assert len(titles) == 2 and all("noise_scale=" in title for title in titles)
+
+
+def test_settings_that_no_name_says_stand_in_the_row(tmp_path):
+    root = copied(tmp_path, lambda config: None)
+    first = sorted(root.glob("*1ee25072/pcm-*"))[0]
+    other = first.with_name("pcm-spoon2021-wires")
+    shutil.copytree(first, other)
+    config = json.loads((other / "config.json").read_text())
+    config["tile"]["wire_resistance"] = 0.35
+    (other / "config.json").write_text(json.dumps(config))
+    hardware_id = json.loads((first / "run.json").read_text())["hardware_id"]
+    rows = (other / "results.csv").read_text()
+    assert hardware_id in rows
+    (other / "results.csv").write_text(rows.replace(hardware_id, "0" * 8))
+    (records,) = chapter_of(root).records.values()
+    words = [(record["network"], record["attention"], record["tile"], record["digital_layers"]) for record in records]
+    assert len(set(words)) == len(words)
+    assert [tile for _, _, tile, _ in words if "tile.wire_resistance=0.35" in tile]
+
+
+def test_no_tile_is_cheaper_for_a_price_that_is_known_of_another_alone(tmp_path):
+    def change(config):
+        if few_bits(config):
+            config["tile"] |= {"rows": 256, "columns": 256}
+
+    made = chapter_of(copied(tmp_path, change))
+    (records,) = made.records.values()
+    (whole,) = chapter_of(FIGURE8).records.values()
+    before = {(record["network"], record["attention"]): record["energy_high_uj"] for record in whole}
+    # As many conversions each, no longer at 70 % of 10 nJ over 512 columns.
+    less = [
+        before[record["network"], record["attention"]] - record["energy_high_uj"]
+        for record in records
+        if record["tile"].endswith("512 × 512")
+    ]
+    assert len(less) > 4 and min(less) > 30 and max(less) - min(less) < 1e-9
+    # int5 on tiles of 256 × 256 takes more than int6 on those of 512 × 512, since four tiles convert more than one.
+    energy = {record["attention"]: record["energy_high_uj"] for record in records}
+    assert energy["int5"] > energy["int6"]
+    assert "left out here of all energies" in next(part.note for _, part in made.parts if hasattr(part, "note"))
+    whole_note = next(part.note for _, part in chapter_of(FIGURE8).parts if hasattr(part, "note"))
+    assert "left out here" not in whole_note
+
+
+def test_a_network_is_priced_by_the_architecture_of_its_own_run(tmp_path):
+    root = copied(tmp_path, lambda config: None)
+    file = next(root.glob("*1ee25072/run.json"))
+    run = json.loads(file.read_text())
+    small = PUBLISHED["minilm"] | {"num_hidden_layers": 2}
+    run["identity"] = (run.get("identity") or {}) | {f"model.architecture.{key}": value for key, value in small.items()}
+    file.write_text(json.dumps(run))
+    other = {name for name, _ in find_measured(root).settings.items()}
+    assert json.loads(file.read_text())["name"] in other
+    (records,) = chapter_of(root).records.values()
+    (whole,) = chapter_of(FIGURE8).records.values()
+    assert {record["operations"] for record in whole} & {record["operations"] for record in records}
+    assert min(record["operations"] for record in records) < 0.5 * min(record["operations"] for record in whole)

@@ -87,7 +87,8 @@ def test_no_number_of_chips_helps_where_too_many_are_below():
 
 def test_one_chip_says_nothing_of_others():
     said = verdict({1.0: [85.0]}, 82.0, 1.0, 0.95, 0.95)
-    assert (said.last_mean, said.single_chip, said.points[0].needed) == (None, None, 2)
+    assert (said.last_mean, said.single_chip, said.points[0].needed) == (None, None, None)
+    assert said.means == said.single_chips == [None]
 
 
 def test_chips_that_score_alike_hold_if_they_hold():
@@ -98,3 +99,6 @@ def test_chips_that_score_alike_hold_if_they_hold():
 def test_undefined_scores_hold_nothing():
     said = verdict({1.0: [float("nan"), 82.0]}, 82.0, 1.0, 0.95, 0.95)
     assert (said.last_mean, said.before_failure, said.single_chip) == (None, None, None)
+    assert said.means == said.single_chips == [None]
+    assert verdict({1.0: [81.0, 82.0]}, math.nan, 1.0, 0.95, 0.95).means == [None]  # nor does an undefined reference
+    assert verdict({1.0: [70.0, 70.1]}, 82.0, 1.0, 0.95, 0.95).means == [False]
