@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from analog_glue.commands import publish as command
 from analog_glue.models import load_checkpoint_model
 from analog_glue.runs.rows import ResultsFile, find_rows
 from analog_glue.runs.tensors import load_tensors
+from analog_glue.settings import Publish, RunSettings
 
 pytestmark = pytest.mark.slow
 
@@ -207,9 +209,90 @@ def test_an_interrupted_publication_leaves_nothing_that_looks_like_one(digital, 
         patched.setattr(module, name, stop)
         assert publish(digital, folder) == 130
     assert not folder.exists() and not list(folder.parent.iterdir())
-    (folder.parent / ".published.partial").mkdir()  # of one that was killed
-    (folder.parent / ".published.partial" / "model.safetensors").touch()
+    left = folder.parent / ".published.xyz"  # of one that was killed
+    (left / command.NEW).mkdir(parents=True)
+    (left / command.MARK).write_text("published")
     assert publish(digital, folder) == 0 and [entry.name for entry in folder.parent.iterdir()] == ["published"]
+
+
+def test_what_others_keep_beside_the_place_stays(digital, tmp_path):
+    kept = [tmp_path / name for name in (".published.old/thesis.tex", ".published.partial/thesis.tex", ".thesis.partial")]
+    other = tmp_path / ".published.b.xyz" / command.MARK  # of a call that publishes into `published.b`
+    for file in (*kept, other):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("published.b")
+    assert publish(digital, tmp_path / "published") == 0 and publish(digital, tmp_path / "published", "force=true") == 0
+    assert all(file.read_text() == "published.b" for file in (*kept, other))
+
+
+def test_what_was_there_comes_back_where_the_new_one_cannot_come_in(digital, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "published"
+    assert publish(digital, folder) == 0
+    before, real = {file.name: file.read_bytes() for file in folder.iterdir()}, command.os.replace
+
+    def stop(source, target):
+        if str(target) == str(folder) and source.name == command.NEW:
+            raise OSError(16, "Device or resource busy", str(target))
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command.os, "replace", stop)
+        assert publish(digital, folder, "license=mit", "force=true") == 2
+    assert "Device or resource busy" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    left = tmp_path / ".published.xyz"  # of a call that was killed between its two moves
+    left.mkdir()
+    (left / command.MARK).write_text("published")
+    folder.rename(left / command.OLD)
+    assert publish(digital, folder, "license=mit") == 2 and not left.exists()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_of_several_at_once_one_writes_and_the_others_find_it_there(digital, tmp_path):
+    folder, said = tmp_path / "published", []
+    chosen = Publish(folder=str(folder))
+    job = command.prepare(RunSettings(checkpoint=str(digital), output_root=str(digital.parent), publish=chosen))
+    with ThreadPoolExecutor(4) as pool:  # a lock of one descriptor holds against every other, also of the same process
+        list(pool.map(lambda _: command.run(job, said.append), range(4)))
+    assert said == [f"Already there: {folder}"] * 3
+    assert [entry.name for entry in tmp_path.iterdir() if "published" in entry.name] == ["published"]
+    assert command.prepare(job.settings).there
+
+
+@pytest.mark.parametrize("words", [[], ["force=true"], ["license=mit", "force=true"]])
+def test_files_of_others_in_the_folder_are_named_and_stay(words, digital, tmp_path, capsys):
+    folder = tmp_path / "published"
+    assert publish(digital, folder) == 0
+    (folder / "thesis.tex").write_text("years")
+    assert publish(digital, folder, *words) == 2
+    assert "thesis.tex" in capsys.readouterr().err and (folder / "thesis.tex").read_text() == "years"
+
+
+def below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    return tmp_path / "file" / "sub"
+
+
+def a_link_onto_itself(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    return tmp_path / "link"
+
+
+@pytest.mark.parametrize(
+    ("place", "dry"),
+    [
+        (below_a_file, True),
+        (below_a_file, False),
+        (a_link_onto_itself, True),
+        (a_link_onto_itself, False),
+        (lambda tmp_path: tmp_path / ("a" * 300), True),
+        (lambda tmp_path: "/proc/published", False),  # there nobody makes a folder
+    ],
+)
+def test_a_place_that_can_be_none_is_one_message(place, dry, digital, tmp_path, capsys):
+    assert publish(digital, place(tmp_path), *["dry_run=true"] * dry) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Setting `publish.folder` must be") and len(said.splitlines()) == 1
 
 
 def spoil_nothing(run, tmp_path):
@@ -302,6 +385,16 @@ def test_it_is_sent_to_the_hub_only_when_asked_and_is_private(digital, tmp_path,
     assert there["private"] is True and set(hub_that_takes.tokens) == {"Bearer hf_of_a_test"}
     assert there["files"] == {file.name: file.read_bytes() for file in folder.iterdir()}
     assert "hf_of_a_test" not in capsys.readouterr().out
+
+
+def test_what_comes_into_the_folder_later_is_not_sent(digital, tmp_path, hub_that_takes):
+    folder = tmp_path / "published"
+    chosen = Publish(folder=str(folder), push=True, repo="somebody/tiny")
+    job = command.prepare(RunSettings(checkpoint=str(digital), output_root=str(digital.parent), publish=chosen))
+    command._write(job)
+    (folder / "passwords.txt").touch()
+    command._push(job)
+    assert set(hub_that_takes.repositories["somebody/tiny"]["files"]) == {*job.subject.files, "README.md"}
 
 
 def test_what_everybody_can_read_must_be_said(digital, tmp_path, hub_that_takes, capsys):
