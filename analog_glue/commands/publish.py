@@ -11,12 +11,13 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from analog_glue.commands import factsheet
 from analog_glue.commands.summary import RunSummary
+from analog_glue.configuration.again import changed, changed_settings
 from analog_glue.costs.estimate import Costs
 from analog_glue.errors import UserError, require
 from analog_glue.hub import unreachable
@@ -64,8 +65,11 @@ class PublishJob:
     @property
     def measure(self) -> str:
         """What scores the run on the chips that its training named."""
-        words = self.subject.measure.replace("checkpoint=FOLDER", typed("checkpoint", self.run), 1)
-        return words + output_root_typed(self.settings.output_root)
+        return self.measure_of(self.run) + output_root_typed(self.settings.output_root)
+
+    def measure_of(self, folder: Path) -> str:
+        """The same of the network in a folder, below any root."""
+        return self.subject.measure.replace("checkpoint=FOLDER", typed("checkpoint", folder), 1)
 
 
 def prepare(settings: RunSettings, costs: Costs | None = None) -> PublishJob:
@@ -98,7 +102,9 @@ def prepare(settings: RunSettings, costs: Costs | None = None) -> PublishJob:
     name = str(facts["name"])
     measured = find_measured(run)
     elsewhere = find_measured(Path(settings.output_root) / name)  # where scores of a folder that came from elsewhere are
-    rows = [row for row in (*measured.rows, *elsewhere.rows) if row.run == name and not row.ablation]
+    hardware = elsewhere.hardware | measured.hardware
+    own = (row for row in (*measured.rows, *elsewhere.rows) if row.run == name and not row.ablation)
+    rows = [_labelled(row, hardware.get(row.hardware_id, {})) for row in own]
     config, files = checkpoint_config(run), [*_of_model(run), RUN_FILE, CONFIG_FILE_OF_RUN]
     local = (config.get("model") or {}).get("path") is not None
     subject = Subject(_facts(facts), _config(config), files, local, chosen.license)
@@ -114,7 +120,7 @@ def run(job: PublishJob, log: Callable[[str], None] = print) -> RunSummary:
         log(f"Already there: {folder}")
     if chosen.push:
         log(f"sent to: {_push(job)}")
-    steps = [f"analog-glue evaluate {typed('checkpoint', folder)} noise=pcm   # what anybody who has it can do"]
+    steps = [f"{job.measure_of(folder)}   # what anybody who has it can do"]
     if not _scored(job):
         steps.insert(0, f"{job.measure}   # then publish again with force=true: the card has no score on chips yet")
     if not chosen.push:
@@ -150,6 +156,13 @@ def _taken(settings: RunSettings, costs: Costs) -> list[tuple[str, str]]:
     except UserError:
         return []
     return factsheet.answers(job, *factsheet.sheet_of(job))
+
+
+def _labelled(row: Measurement, config: Mapping[str, Any]) -> Measurement:
+    """A row that names its devices and its tile with what was changed of these options (config.json of its sweep)."""
+    noise = [row.noise, *changed(config, "noise", row.noise)]
+    tile = [row.tile, *changed(config, "tile", row.tile), *changed_settings(config)]
+    return replace(row, noise=" ".join(noise), tile=" ".join(tile))
 
 
 def _scored(job: PublishJob) -> bool:

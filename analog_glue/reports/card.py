@@ -34,6 +34,7 @@ LICENSES = {
     "sentence-transformers/all-MiniLM-L6-v2": "apache-2.0",
     "sentence-transformers/all-mpnet-base-v2": "apache-2.0",
 }
+CHIPS = {"noise": "pcm", "tile": "spoon2021"}  # of a run that names none
 UNKNOWN = "unknown"  # also the hub's own word
 DATA = "nyu-mll/glue"  # of the eight tasks
 METRICS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}  # ours → the hub's
@@ -84,9 +85,10 @@ class Subject:
     @property
     def measure(self) -> str:
         """What scores it on the chips that its training named; FOLDER is where it lies."""
-        choices = self.facts.get("choices") or {}
-        words = [f"{group}={choices.get(group) or option}" for group, option in (("noise", "pcm"), ("tile", "spoon2021"))]
-        return " ".join(["analog-glue evaluate checkpoint=FOLDER", *words])
+        from analog_glue.configuration.again import words_again
+
+        named = {group: str(option) for group, option in (self.facts.get("choices") or {}).items() if option}
+        return " ".join(["analog-glue evaluate checkpoint=FOLDER", *words_again(self.config, CHIPS | named)])
 
     @property
     def license_in_words(self) -> str:

@@ -132,10 +132,28 @@ def test_without_a_sweep_the_card_says_what_measures_it(digital, tmp_path, capsy
         ResultsFile(sweep).append(kept)
     folder = tmp_path / "published"
     assert publish(digital, folder) == 0
-    told = "analog-glue evaluate checkpoint=FOLDER noise=pcm tile=lammie2024"
+    told = "analog-glue evaluate checkpoint=FOLDER noise=pcm tile=lammie2024 tile.rows=16 tile.columns=16"
+    told += " hardware.calibration.examples=16"
     card, said = (folder / "README.md").read_text(), capsys.readouterr().out
     assert f"no chip yet. This measures it, and publishing it again fills the card:\n\n```bash\n{told}\n" in card
     assert f"next: {told.replace('FOLDER', str(digital))}" in said
+
+
+def test_the_command_of_the_card_measures_the_chips_that_the_card_has_scores_of(digital, tmp_path, capsys):
+    from huggingface_hub import ModelCard
+
+    folder = tmp_path / "published"
+    assert publish(digital, folder) == 0
+    words = "noise=pcm tile=lammie2024 tile.rows=16 tile.columns=16 hardware.calibration.examples=16"
+    command_of_card = f"analog-glue evaluate checkpoint=FOLDER {words}"
+    card, here = ModelCard.load(folder / "README.md"), command_of_card.replace("FOLDER", str(folder))
+    assert f"\n{command_of_card}\n" in card.text and f"next: {here}   #" in capsys.readouterr().out
+    named = {one.metric_args["tile"] for one in card.data.eval_results if "tile" in (one.metric_args or {})}
+    assert named == {"lammie2024 tile.rows=16 tile.columns=16 hardware.calibration.examples=16"}
+    sweep = ["evaluation.chips=1", "evaluation.times=[1]", f"output_root={tmp_path / 'new'}"]
+    assert main([*here.split()[1:], *sweep]) == 0
+    hardware = {row.hardware_id for row in find_rows(digital) if row.stage == "chip"}
+    assert {row.hardware_id for row in find_rows(tmp_path / "new") if row.stage == "chip"} == hardware and len(hardware) == 1
 
 
 def test_an_unknown_licence_is_called_unknown_and_that_of_a_known_parent_is_named(digital, tmp_path):
