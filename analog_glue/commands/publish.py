@@ -42,6 +42,7 @@ from analog_glue.settings import OUTPUT_ROOT, RunSettings, output_root_typed, ty
 CARD = "README.md"
 # In the folder that a publication is made in, beside its place: what it is for, what is made, and what was there before.
 MARK, NEW, OLD = "of-analog-glue-publish", "new", "old"
+LOCAL = "from_local_folder"  # of run.json of a publication: what was fine-tuned came from no hub; the folder is left out
 # Words of a command that lead to places of one machine.
 PLACES = ("model.path", "data.root", "output_root", "checkpoint", "training.start_from")
 
@@ -92,8 +93,10 @@ def prepare(settings: RunSettings, costs: Costs | None = None) -> PublishJob:
     place = _place(folder)
     inside = place == run.resolve() or run.resolve() in place.parents
     require(not inside, "publish.folder", "lie outside of the run", str(folder), f"The run is {run}.")
+    told = chosen.license is None or (chosen.license.isprintable() and chosen.license.strip() != "")
+    require(told, "publish.license", "be a licence's name on one line", chosen.license, "Write license=mit.")
     if chosen.push:
-        named = chosen.repo is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", chosen.repo) is not None
+        named = chosen.repo is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", chosen.repo) is not None and _of_hub(chosen.repo)
         require(named, "publish.repo", "be OWNER/NAME with push=true", chosen.repo, "Write repo=your_name/name_of_the_model.")
         if not settings.dry_run:
             _require_hub(str(chosen.repo), chosen.private)
@@ -106,8 +109,9 @@ def prepare(settings: RunSettings, costs: Costs | None = None) -> PublishJob:
     own = (row for row in (*measured.rows, *elsewhere.rows) if row.run == name and not row.ablation)
     rows = [_labelled(row, hardware.get(row.hardware_id, {})) for row in own]
     config, files = checkpoint_config(run), [*_of_model(run), RUN_FILE, CONFIG_FILE_OF_RUN]
-    local = (config.get("model") or {}).get("path") is not None
-    subject = Subject(_facts(facts), _config(config), files, local, chosen.license)
+    local = (config.get("model") or {}).get("path") is not None or bool(facts.get(LOCAL))
+    known = _facts(facts) | ({LOCAL: True} if local else {})
+    subject = Subject(known, _config(config), files, local, chosen.license, _labels(run))
     takes = [] if costs is None else _taken(settings, costs)
     text = card(subject, rows, elsewhere.settings | measured.settings, takes)
     return PublishJob(settings, run, subject, rows, text, _is_there(settings, run, subject, text))
@@ -175,6 +179,12 @@ def _of_model(run: Path) -> list[str]:
     return [name for name in (*names, PERIPHERY_FILE, ATTENTION_FILE, TUNING_FILE) if (run / name).is_file()]
 
 
+def _labels(run: Path) -> list[str]:
+    """Names of the classes in the model's configuration; none of a regression, which has one output."""
+    named = read_json(run / CONFIG_FILE).get("id2label")
+    return [str(label) for label in named.values()] if isinstance(named, dict) and len(named) > 1 else []
+
+
 def _config(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of the run without places of one machine."""
     data, model = dict(config.get("data") or {}), dict(config.get("model") or {})
@@ -217,7 +227,8 @@ def _place(folder: Path) -> Path:
 
 
 def _no_place(folder: Path, error: Exception) -> UserError:
-    return UserError(f"Setting `publish.folder` must be a place that can be written to, but is {str(folder)!r}: {error}.")
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"Setting `publish.folder` must be a place that can be written to, but is {str(folder)!r}: {reason}.")
 
 
 def _is_there(settings: RunSettings, run: Path, subject: Subject, text: str) -> bool:
@@ -302,6 +313,9 @@ def _put_away(own: Path, folder: Path) -> None:
     """Remove our folder beside the place; what was moved out of the place returns where nothing has come in."""
     if (own / OLD).is_dir() and not folder.exists():
         os.replace(own / OLD, folder)
+    for part in (own / NEW, own / OLD):  # before the mark, without which nobody would remove them
+        if part.exists():
+            shutil.rmtree(part)
     shutil.rmtree(own)
 
 
@@ -312,6 +326,18 @@ def _sync(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def _of_hub(repo: str) -> bool:
+    """Whether the hub knows names of this form."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _require_hub(repo: str, private: bool) -> None:

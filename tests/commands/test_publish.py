@@ -173,6 +173,31 @@ def test_an_unknown_licence_is_called_unknown_and_that_of_a_known_parent_is_name
     assert (card.data.license, card.data.base_model) == ("mit", "FacebookAI/roberta-base")
     assert card.data.datasets == ["nyu-mll/glue"] and "not compared" in card.text
     assert "somebody" not in (tmp_path / "b" / "run_config.json").read_text()
+    assert publish(tmp_path / "b", tmp_path / "c") == 0  # what no hub vouches for stays so
+    assert "not compared" in (tmp_path / "c" / "README.md").read_text()
+    assert publish(tmp_path / "a", tmp_path / "d") == 0 and "not compared" not in (tmp_path / "d" / "README.md").read_text()
+
+
+def test_the_card_of_a_task_that_is_made_on_the_spot_says_so(digital, tmp_path):
+    from huggingface_hub import ModelCard
+
+    assert publish(digital, tmp_path / "published") == 0
+    card = ModelCard.load(tmp_path / "published" / "README.md")
+    reviews = "star ratings of synthetic product reviews"
+    assert f"A network for {reviews} that is to be put on crossbars" in card.text
+    assert f"- **Task**: {reviews}: 0 stars, 1 star, 2 stars, 3 stars, 4 stars\n" in card.text
+    assert "- **Data**: grammar of analog_glue.tasks.demo, 3 aspects\n" in card.text
+    assert not [line for line in card.text.splitlines() if line.startswith("- ") and line.rstrip().endswith(":")]
+    assert {(one.dataset_type, one.dataset_name) for one in card.data.eval_results} == {("synthetic", reviews)}
+
+
+def test_a_run_that_names_no_task_has_a_card_without_empty_lines(digital, tmp_path):
+    facts = json.loads((digital / "run.json").read_text())
+    del facts["files"], facts["choices"]["task"], facts["data"]["source"]
+    (digital / "run.json").write_text(json.dumps(facts))
+    assert publish(digital, tmp_path / "published") == 0
+    card = (tmp_path / "published" / "README.md").read_text()
+    assert "A network that is" in card and "**Data**" not in card and "**Task**" not in card
 
 
 def test_the_card_says_what_the_factsheet_answers_first(digital, tmp_path, capsys):
@@ -356,6 +381,10 @@ def without_weights(run, tmp_path):
         (without_weights, [], "It lacks model.safetensors"),
         (spoil_nothing, ["push=true"], "`publish.repo` must be OWNER/NAME"),
         (spoil_nothing, ["push=true", "repo=name"], "`publish.repo` must be OWNER/NAME"),
+        (spoil_nothing, ["push=true", "repo=../..", "dry_run=true"], "`publish.repo` must be OWNER/NAME"),
+        (spoil_nothing, ["push=true", "repo=owner/na--me", "dry_run=true"], "`publish.repo` must be OWNER/NAME"),
+        (spoil_nothing, ["license='mit\nlicense: gpl'"], "`publish.license` must be a licence's name on one line"),
+        (spoil_nothing, ["license=' '"], "`publish.license` must be a licence's name on one line"),
         (spoil_nothing, ["push=true", "repo=owner/name"], "`publish.push` must be false without a token"),
         (spoil_nothing, ["repo=owner/name"], "`publish.repo` must be left out without push=true"),
         (spoil_nothing, ["evaluation.also=[reram]"], "`evaluation.also`"),
