@@ -42,6 +42,7 @@ from analog_glue.settings import OUTPUT_ROOT, RunSettings, output_root_typed, ty
 CARD = "README.md"
 # In the folder that a publication is made in, beside its place: what it is for, what is made, and what was there before.
 MARK, NEW, OLD = "of-analog-glue-publish", "new", "old"
+SUFFIX = ".analog-glue-publish"  # of its name
 LOCAL = "from_local_folder"  # of run.json of a publication: what was fine-tuned came from no hub; the folder is left out
 # Words of a command that lead to places of one machine.
 PLACES = ("model.path", "data.root", "output_root", "checkpoint", "training.start_from")
@@ -272,7 +273,7 @@ def _write(job: PublishJob) -> bool:
                     _put_away(left, folder)
             if _is_there(job.settings, job.run, job.subject, job.text):
                 return False
-            own = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            own = Path(tempfile.mkdtemp(SUFFIX, f".{folder.name}.", folder.parent))
             try:
                 (own / MARK).write_text(folder.name, encoding="utf-8")
                 _make(job, own / NEW)
@@ -305,8 +306,11 @@ def _make(job: PublishJob, folder: Path) -> None:
 
 def _is_own(left: Path, folder: Path) -> bool:
     """Whether a folder beside the place was made by a call of `publish` for this place."""
+    if left.is_symlink() or not left.is_dir() or left.suffix != SUFFIX:
+        return False
     mark = left / MARK
-    return not left.is_symlink() and mark.is_file() and mark.read_bytes() == folder.name.encode()
+    killed_at_once = not any(left.iterdir())
+    return killed_at_once or (mark.is_file() and mark.read_bytes() in (b"", folder.name.encode()))
 
 
 def _put_away(own: Path, folder: Path) -> None:

@@ -252,15 +252,16 @@ def test_an_interrupted_publication_leaves_nothing_that_looks_like_one(digital, 
         patched.setattr(module, name, stop)
         assert publish(digital, folder) == 130
     assert not folder.exists() and not list(folder.parent.iterdir())
-    left = folder.parent / ".published.xyz"  # of one that was killed
+    left = folder.parent / f".published.xyz{command.SUFFIX}"  # of one that was killed
     (left / command.NEW).mkdir(parents=True)
     (left / command.MARK).write_text("published")
+    (folder.parent / f".published.abc{command.SUFFIX}").mkdir()  # killed before its mark
     assert publish(digital, folder) == 0 and [entry.name for entry in folder.parent.iterdir()] == ["published"]
 
 
 def test_what_others_keep_beside_the_place_stays(digital, tmp_path):
     kept = [tmp_path / name for name in (".published.old/thesis.tex", ".published.partial/thesis.tex", ".thesis.partial")]
-    other = tmp_path / ".published.b.xyz" / command.MARK  # of a call that publishes into `published.b`
+    other = tmp_path / f".published.b.xyz{command.SUFFIX}" / command.MARK  # of a call that publishes into `published.b`
     for file in (*kept, other):
         file.parent.mkdir(exist_ok=True)
         file.write_text("published.b")
@@ -283,7 +284,7 @@ def test_what_was_there_comes_back_where_the_new_one_cannot_come_in(digital, tmp
         assert publish(digital, folder, "license=mit", "force=true") == 2
     assert "Device or resource busy" in capsys.readouterr().err
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    left = tmp_path / ".published.xyz"  # of a call that was killed between its two moves
+    left = tmp_path / f".published.xyz{command.SUFFIX}"  # of a call that was killed between its two moves
     left.mkdir()
     (left / command.MARK).write_text("published")
     folder.rename(left / command.OLD)
