@@ -5,22 +5,25 @@ needs to put the network on chips as the run itself (its identity, learned or tu
 machine: paths are left out. It is made beside its place and moved there whole.
 """
 
+import glob
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from analog_glue.commands import factsheet
 from analog_glue.commands.summary import RunSummary
+from analog_glue.configuration.again import changed, changed_settings
 from analog_glue.costs.estimate import Costs
 from analog_glue.errors import UserError, require
 from analog_glue.hub import unreachable
 from analog_glue.reports.card import UNKNOWN, Subject, card
 from analog_glue.reports.measured import find_measured
-from analog_glue.runs.files import read_json, write_json_atomic, write_text_atomic
+from analog_glue.runs.files import NO_ROOM, exclusive, read_json, write_json_atomic, write_text_atomic
 from analog_glue.runs.folder import (
     ATTENTION_FILE,
     CONFIG_FILE_OF_RUN,
@@ -37,6 +40,10 @@ from analog_glue.runs.rows import Measurement
 from analog_glue.settings import OUTPUT_ROOT, RunSettings, output_root_typed, typed
 
 CARD = "README.md"
+# In the folder that a publication is made in, beside its place: what it is for, what is made, and what was there before.
+MARK, NEW, OLD = "of-analog-glue-publish", "new", "old"
+SUFFIX = ".analog-glue-publish"  # of its name
+LOCAL = "from_local_folder"  # of run.json of a publication: what was fine-tuned came from no hub; the folder is left out
 # Words of a command that lead to places of one machine.
 PLACES = ("model.path", "data.root", "output_root", "checkpoint", "training.start_from")
 
@@ -60,8 +67,11 @@ class PublishJob:
     @property
     def measure(self) -> str:
         """What scores the run on the chips that its training named."""
-        words = self.subject.measure.replace("checkpoint=FOLDER", typed("checkpoint", self.run), 1)
-        return words + output_root_typed(self.settings.output_root)
+        return self.measure_of(self.run) + output_root_typed(self.settings.output_root)
+
+    def measure_of(self, folder: Path) -> str:
+        """The same of the network in a folder, below any root."""
+        return self.subject.measure.replace("checkpoint=FOLDER", typed("checkpoint", folder), 1)
 
 
 def prepare(settings: RunSettings, costs: Costs | None = None) -> PublishJob:
@@ -81,10 +91,13 @@ def prepare(settings: RunSettings, costs: Costs | None = None) -> PublishJob:
     require(not lost, "checkpoint", "hold the weights of its run", str(run), f"It lacks {', '.join(lost)}.")
     require(chosen.folder is not None, "publish.folder", "name the folder to write", None, "Write folder=my_folder.")
     folder = Path(str(chosen.folder))
-    inside = folder.resolve() == run.resolve() or run.resolve() in folder.resolve().parents
+    place = _place(folder)
+    inside = place == run.resolve() or run.resolve() in place.parents
     require(not inside, "publish.folder", "lie outside of the run", str(folder), f"The run is {run}.")
+    told = chosen.license is None or (chosen.license.isprintable() and chosen.license.strip() != "")
+    require(told, "publish.license", "be a licence's name on one line", chosen.license, "Write license=mit.")
     if chosen.push:
-        named = chosen.repo is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", chosen.repo) is not None
+        named = chosen.repo is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", chosen.repo) is not None and _of_hub(chosen.repo)
         require(named, "publish.repo", "be OWNER/NAME with push=true", chosen.repo, "Write repo=your_name/name_of_the_model.")
         if not settings.dry_run:
             _require_hub(str(chosen.repo), chosen.private)
@@ -93,31 +106,26 @@ def prepare(settings: RunSettings, costs: Costs | None = None) -> PublishJob:
     name = str(facts["name"])
     measured = find_measured(run)
     elsewhere = find_measured(Path(settings.output_root) / name)  # where scores of a folder that came from elsewhere are
-    rows = [row for row in (*measured.rows, *elsewhere.rows) if row.run == name and not row.ablation]
+    hardware = elsewhere.hardware | measured.hardware
+    own = (row for row in (*measured.rows, *elsewhere.rows) if row.run == name and not row.ablation)
+    rows = [_labelled(row, hardware.get(row.hardware_id, {})) for row in own]
     config, files = checkpoint_config(run), [*_of_model(run), RUN_FILE, CONFIG_FILE_OF_RUN]
-    local = (config.get("model") or {}).get("path") is not None
-    subject = Subject(_facts(facts), _config(config), files, local, chosen.license)
+    local = (config.get("model") or {}).get("path") is not None or bool(facts.get(LOCAL))
+    known = _facts(facts) | ({LOCAL: True} if local else {})
+    subject = Subject(known, _config(config), files, local, chosen.license, _labels(run))
     takes = [] if costs is None else _taken(settings, costs)
     text = card(subject, rows, elsewhere.settings | measured.settings, takes)
-    there = _is_there(folder, run, subject, text)
-    if folder.exists() and not there:
-        ours = folder.is_dir() and read_json(folder / RUN_FILE).get("published") == name
-        free = folder.is_dir() and not any(folder.iterdir())
-        more = "force=true replaces the older publication of this run." if ours else "Name another folder."
-        require(free or (ours and settings.force), "publish.folder", "be a new or an empty folder", str(folder), more)
-    return PublishJob(settings, run, subject, rows, text, there)
+    return PublishJob(settings, run, subject, rows, text, _is_there(settings, run, subject, text))
 
 
 def run(job: PublishJob, log: Callable[[str], None] = print) -> RunSummary:
     """Write the folder, and with `publish.push` send it to the hub."""
     chosen, folder = job.settings.publish, job.folder
-    if job.there:
+    if job.there or not _write(job):
         log(f"Already there: {folder}")
-    else:
-        _write(job)
     if chosen.push:
-        log(f"sent to: {_push(folder, str(chosen.repo), chosen.private)}")
-    steps = [f"analog-glue evaluate {typed('checkpoint', folder)} noise=pcm   # what anybody who has it can do"]
+        log(f"sent to: {_push(job)}")
+    steps = [f"{job.measure_of(folder)}   # what anybody who has it can do"]
     if not _scored(job):
         steps.insert(0, f"{job.measure}   # then publish again with force=true: the card has no score on chips yet")
     if not chosen.push:
@@ -155,6 +163,13 @@ def _taken(settings: RunSettings, costs: Costs) -> list[tuple[str, str]]:
     return factsheet.answers(job, *factsheet.sheet_of(job))
 
 
+def _labelled(row: Measurement, config: Mapping[str, Any]) -> Measurement:
+    """A row that names its devices and its tile with what was changed of these options (config.json of its sweep)."""
+    noise = [row.noise, *changed(config, "noise", row.noise)]
+    tile = [row.tile, *changed(config, "tile", row.tile), *changed_settings(config)]
+    return replace(row, noise=" ".join(noise), tile=" ".join(tile))
+
+
 def _scored(job: PublishJob) -> bool:
     return any(row.stage == "chip" for row in job.rows)
 
@@ -163,6 +178,12 @@ def _of_model(run: Path) -> list[str]:
     """Names of the files that a network consists of."""
     names = [CONFIG_FILE, INDEX_FILE, *(file.name for file in weight_files(run)), *OF_TOKENIZER]
     return [name for name in (*names, PERIPHERY_FILE, ATTENTION_FILE, TUNING_FILE) if (run / name).is_file()]
+
+
+def _labels(run: Path) -> list[str]:
+    """Names of the classes in the model's configuration; none of a regression, which has one output."""
+    named = read_json(run / CONFIG_FILE).get("id2label")
+    return [str(label) for label in named.values()] if isinstance(named, dict) and len(named) > 1 else []
 
 
 def _config(config: dict[str, Any]) -> dict[str, Any]:
@@ -190,46 +211,116 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _is_there(folder: Path, run: Path, subject: Subject, text: str) -> bool:
-    """Whether the folder holds just what would be written."""
-    recorded = read_json(folder / RUN_FILE)
-    known = recorded.get(OWN_FILES)
-    if not isinstance(known, dict) or recorded | {OWN_FILES: None} != {**subject.facts, OWN_FILES: None}:
-        return False
-    same = hashes(folder) == known and {**known, CONFIG_FILE_OF_RUN: ""} == {**hashes(run), CONFIG_FILE_OF_RUN: ""}
-    return same and (folder / CARD).is_file() and (folder / CARD).read_text(encoding="utf-8") == text
+def _place(folder: Path) -> Path:
+    """Where the folder really is: a link, or a dot, has no place beside it.
 
-
-def _write(job: PublishJob) -> None:
-    """Make the folder beside its place, and move it there once it is whole."""
-    folder = job.folder.resolve()  # a link, or a dot, has no place beside it
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
-    for left in (partial, old):  # of a call that was killed
-        _remove(left)
-    partial.mkdir()
+    Raises:
+        UserError: nothing can be there.
+    """
     try:
-        for name in _of_model(job.run):
-            shutil.copyfile(job.run / name, partial / name)
-        write_json_atomic(partial / CONFIG_FILE_OF_RUN, job.subject.config)
-        write_text_atomic(partial / CARD, job.text)
-        write_json_atomic(partial / RUN_FILE, {**job.subject.facts, OWN_FILES: hashes(partial)})
-        for file in partial.iterdir():
-            _sync(file)
-        if folder.exists() and any(folder.iterdir()):
-            os.replace(folder, old)
-        os.replace(partial, folder)
-        _sync(folder.parent)
-    finally:
-        _remove(partial)
-    _remove(old)
+        place = folder.resolve()
+        place.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # a link onto itself, a name that is too long
+        raise _no_place(folder, error) from None
+    above = next(one for one in (place, *place.parents) if os.path.exists(one))
+    require(above.is_dir(), "publish.folder", "be a folder, in folders", str(folder), f"{above} is a file.")
+    return place
 
 
-def _remove(folder: Path) -> None:
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.exists():
-        shutil.rmtree(folder)
+def _no_place(folder: Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"Setting `publish.folder` must be a place that can be written to, but is {str(folder)!r}: {reason}.")
+
+
+def _is_there(settings: RunSettings, run: Path, subject: Subject, text: str) -> bool:
+    """Whether the folder holds just what would be written.
+
+    Raises:
+        UserError: it holds what may not be replaced.
+    """
+    folder = _place(Path(str(settings.publish.folder)))
+    found = {file.name for file in folder.iterdir()} if folder.exists() else set()
+    if not found:
+        return False
+    recorded = read_json(folder / RUN_FILE)
+    known = recorded[OWN_FILES] if isinstance(recorded.get(OWN_FILES), dict) else {}
+    ours = bool(known) and recorded.get("published") == subject.name
+    require(ours, "publish.folder", "be a new or an empty folder", settings.publish.folder, "Name another folder.")
+    foreign = sorted(found - {*known, RUN_FILE, CARD, TUNING_FILE})
+    more = f"It holds {', '.join(foreign)}, too. Put that elsewhere, or name another folder."
+    require(not foreign, "publish.folder", "hold nothing but the publication", settings.publish.folder, more)
+    same = hashes(folder) == known and {**known, CONFIG_FILE_OF_RUN: ""} == {**hashes(run), CONFIG_FILE_OF_RUN: ""}
+    same = same and recorded | {OWN_FILES: None} == {**subject.facts, OWN_FILES: None}
+    if same and (folder / CARD).is_file() and (folder / CARD).read_text(encoding="utf-8") == text:
+        return True
+    more = "force=true replaces the older publication of this run."
+    require(settings.force, "publish.folder", "be a new or an empty folder", settings.publish.folder, more)
+    return False
+
+
+def _write(job: PublishJob) -> bool:
+    """Make the folder beside its place, and move it there once it is whole; False where another process did so before.
+
+    Raises:
+        UserError: the place cannot be written to, or holds by now what may not be replaced.
+    """
+    folder = _place(job.folder)
+    stands_in = Path.cwd() == folder
+    try:
+        with exclusive(folder.parent, tidies=False):
+            for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):  # of calls that were killed
+                if _is_own(left, folder):
+                    _put_away(left, folder)
+            if _is_there(job.settings, job.run, job.subject, job.text):
+                return False
+            own = Path(tempfile.mkdtemp(SUFFIX, f".{folder.name}.", folder.parent))
+            try:
+                (own / MARK).write_text(folder.name, encoding="utf-8")
+                _make(job, own / NEW)
+                if folder.exists() and any(folder.iterdir()):
+                    os.replace(folder, own / OLD)
+                os.replace(own / NEW, folder)
+                _sync(folder.parent)
+            finally:
+                _put_away(own, folder)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        raise _no_place(job.folder, error) from error
+    if stands_in:
+        os.chdir(folder)  # the folder of that name is another one now
+    return True
+
+
+def _make(job: PublishJob, folder: Path) -> None:
+    """All of its files."""
+    folder.mkdir()
+    for name in _of_model(job.run):
+        shutil.copyfile(job.run / name, folder / name)
+    write_json_atomic(folder / CONFIG_FILE_OF_RUN, job.subject.config)
+    write_text_atomic(folder / CARD, job.text)
+    write_json_atomic(folder / RUN_FILE, {**job.subject.facts, OWN_FILES: hashes(folder)})
+    for file in folder.iterdir():
+        _sync(file)
+
+
+def _is_own(left: Path, folder: Path) -> bool:
+    """Whether a folder beside the place was made by a call of `publish` for this place."""
+    if left.is_symlink() or not left.is_dir() or left.suffix != SUFFIX:
+        return False
+    mark = left / MARK
+    killed_at_once = not any(left.iterdir())
+    return killed_at_once or (mark.is_file() and mark.read_bytes() in (b"", folder.name.encode()))
+
+
+def _put_away(own: Path, folder: Path) -> None:
+    """Remove our folder beside the place; what was moved out of the place returns where nothing has come in."""
+    if (own / OLD).is_dir() and not folder.exists():
+        os.replace(own / OLD, folder)
+    for part in (own / NEW, own / OLD):  # before the mark, without which nobody would remove them
+        if part.exists():
+            shutil.rmtree(part)
+    shutil.rmtree(own)
 
 
 def _sync(path: Path) -> None:
@@ -239,6 +330,18 @@ def _sync(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def _of_hub(repo: str) -> bool:
+    """Whether the hub knows names of this form."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _require_hub(repo: str, private: bool) -> None:
@@ -266,15 +369,16 @@ def _require_hub(repo: str, private: bool) -> None:
         )
 
 
-def _push(folder: Path, repo: str, private: bool) -> str:
-    """Send the folder; where it is now."""
+def _push(job: PublishJob) -> str:
+    """Send what was published, and nothing else that is in the folder; where it is now."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    api = HfApi()
+    api, repo = HfApi(), str(job.settings.publish.repo)
+    names = [glob.escape(name) for name in (*job.subject.files, CARD)]
     try:
-        url = api.create_repo(repo, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Published by analog-glue")
+        url = api.create_repo(repo, private=job.settings.publish.private, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=job.folder, allow_patterns=names, commit_message="Published by analog-glue")
     except HfHubHTTPError as error:
         raise _refused(repo, error) from error
     return str(url)

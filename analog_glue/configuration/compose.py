@@ -13,7 +13,7 @@ Only this room and `cli` know Hydra; a notebook calls the classes directly.
 import copy
 import importlib.resources
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -82,14 +82,24 @@ class Composed:
         if name not in files:
             hint = did_you_mean(name, list(files))
             raise UserError(f"Group `{group}` must be one of {', '.join(sorted(files))}, but is `{name}`.{hint}")
-        node = OmegaConf.load(files[name])
-        assert isinstance(node, DictConfig)
-        above = [own for own in node.pop("defaults", ()) if own in files]
-        whole = OmegaConf.merge(*(self.option(group, own) for own in above), node)
-        return {str(key): value for key, value in cast(dict[Any, Any], _resolved(whole)).items()}
+        return option_yaml(name, files)
 
     def _files(self, group: str) -> dict[str, Path]:
-        return {file.stem: file for folder in self.folders for file in (folder / group).glob("*.yaml")}
+        return option_files(group, self.folders)
+
+
+def option_files(group: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """Option → its yaml, of a group; a later folder goes before."""
+    return {file.stem: file for folder in folders for file in (folder / group).glob("*.yaml")}
+
+
+def option_yaml(name: str, files: Mapping[str, Path]) -> dict[str, Any]:
+    """What the yaml of an option says, with what those in its defaults list say."""
+    node = OmegaConf.load(files[name])
+    assert isinstance(node, DictConfig)
+    above = [own for own in node.pop("defaults", ()) if own in files]
+    whole = OmegaConf.merge(*(option_yaml(own, files) for own in above), node)
+    return {str(key): value for key, value in cast(dict[Any, Any], _resolved(whole)).items()}
 
 
 class Base(NamedTuple):

@@ -34,8 +34,10 @@ LICENSES = {
     "sentence-transformers/all-MiniLM-L6-v2": "apache-2.0",
     "sentence-transformers/all-mpnet-base-v2": "apache-2.0",
 }
+CHIPS = {"noise": "pcm", "tile": "spoon2021"}  # of a run that names none
 UNKNOWN = "unknown"  # also the hub's own word
 DATA = "nyu-mll/glue"  # of the eight tasks
+MADE = {"demo": ("synthetic", "star ratings of synthetic product reviews")}  # tasks of no data set: its type, its name
 METRICS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}  # ours → the hub's
 TASK_TYPE = "text-classification"
 OF_FILES = {
@@ -59,6 +61,7 @@ class Subject:
         files: Names of the files in the folder.
         local: Whether the model that was fine-tuned was read from a folder, which no hub vouches for.
         license: What the user said of the licence; None: that of the parent, if it is known.
+        labels: Names of the classes in config.json; none of a regression.
     """
 
     facts: Mapping[str, Any]
@@ -66,6 +69,7 @@ class Subject:
     files: Sequence[str]
     local: bool = False
     license: str | None = None
+    labels: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -73,7 +77,18 @@ class Subject:
 
     @property
     def task(self) -> str:
-        return str((self.config.get("task") or {}).get("name", ""))
+        named = (self.config.get("task") or {}).get("name") or (self.facts.get("choices") or {}).get("task")
+        return str(named or "")
+
+    @property
+    def task_in_words(self) -> str:
+        return MADE[self.task][1] if self.task in MADE else NAMES.get(self.task, self.task)
+
+    @property
+    def labels_in_words(self) -> str:
+        """The classes, as the task or else the model names them."""
+        task = self.config.get("task") or {}
+        return ", ".join(map(str, task["labels"] if "labels" in task else self.labels)) or "a grade"
 
     @property
     def parent(self) -> str:
@@ -84,9 +99,10 @@ class Subject:
     @property
     def measure(self) -> str:
         """What scores it on the chips that its training named; FOLDER is where it lies."""
-        choices = self.facts.get("choices") or {}
-        words = [f"{group}={choices.get(group) or option}" for group, option in (("noise", "pcm"), ("tile", "spoon2021"))]
-        return " ".join(["analog-glue evaluate checkpoint=FOLDER", *words])
+        from analog_glue.configuration.again import words_again
+
+        named = {group: str(option) for group, option in (self.facts.get("choices") or {}).items() if option}
+        return " ".join(["analog-glue evaluate checkpoint=FOLDER", *words_again(self.config, CHIPS | named)])
 
     @property
     def license_in_words(self) -> str:
@@ -159,15 +175,16 @@ def _result(
     if statistic is None or not math.isfinite(statistic.mean):
         return
     task, split, metric = section.score
-    name, kind = NAMES.get(task, task), metric.removesuffix("_mismatched")
+    kind = metric.removesuffix("_mismatched")
+    data, name = (DATA, f"GLUE {NAMES.get(task, task)}") if task in GLUE else MADE.get(task, (task, NAMES.get(task, task)))
     how = dict(arguments or {})
     if statistic.error is not None:
         how["standard_error"] = _unit(statistic.error)
     yield EvalResult(
         task_type=TASK_TYPE,
         task_name="Text Classification",
-        dataset_type=DATA if task in GLUE else task,
-        dataset_name=f"GLUE {name}" if task in GLUE else name,
+        dataset_type=data,
+        dataset_name=name,
         dataset_config=task if task in GLUE else None,
         dataset_split=split,
         metric_type=METRICS.get(kind, kind),
@@ -184,12 +201,11 @@ def _unit(points: float) -> float:
 
 def _text(subject: Subject, sections: Sequence[Section], takes: Sequence[tuple[str, str]]) -> str:
     facts, config = subject.facts, subject.config
-    task = NAMES.get(subject.task, subject.task)
+    task, data = subject.task_in_words, facts.get("data") or {}
     trained, _, tuned = str((facts.get("choices") or {}).get("training", "")).partition("+")
-    labels = (config.get("task") or {}).get("labels") or []
     knows_chips = bool(tuned) or trained != "digital"
     identity = {
-        "Task": f"{task}: {', '.join(map(str, labels)) or 'a grade'}",
+        "Task": f"{task}: {subject.labels_in_words}" if task else "",
         "Made from": (subject.parent or "no published model")
         + (", read from a local folder of that name, whose weights were not compared" if subject.local else ""),
         "Architecture": f"{(config.get('model') or {}).get('short', UNKNOWN)}, {_count(facts)} parameters",
@@ -198,14 +214,16 @@ def _text(subject: Subject, sections: Sequence[Section], takes: Sequence[tuple[s
     }
     of_parent = "" if subject.license or subject.license_in_words == UNKNOWN else ", that of the model it was made from"
     origin = {
-        "Data": f"{subject.task} of {DATA}, under a licence of its own" if subject.task in GLUE else f"{task}",
-        "Fingerprint of the data": str((facts.get("data") or {}).get("fingerprint", UNKNOWN)),
+        "Data": f"{subject.task} of {DATA}, under a licence of its own"
+        if subject.task in GLUE
+        else str(data.get("source", "")),
+        "Fingerprint of the data": str(data.get("fingerprint", UNKNOWN)),
         "Licence": subject.license_in_words + of_parent,
         "Made by": _made_by(facts),
     }
     parts = [
         f"# {in_markdown(subject.name)}",
-        f"A network for {in_markdown(task)} that is to be put on crossbars of phase-change memory: "
+        f"A network{f' for {in_markdown(task)}' if task else ''} that is to be put on crossbars of phase-change memory: "
         f"{in_markdown(trained.replace('_', '-'))} training{f', then tuned ({in_markdown(tuned)})' if tuned else ''}. "
         "Loaded as it is, it computes in software, like any other; analog-glue programs its weights on simulated chips and "
         "lets them age.",
@@ -250,8 +268,8 @@ def _of_file(name: str) -> str:
 
 
 def _listed(facts: Mapping[str, str]) -> str:
-    """One line each; names and values, which may come from a run of somebody else, are text and no markup."""
-    told = [f"- **{in_markdown(name)}**: {in_markdown(value)}" for name, value in facts.items()]
+    """One line for each value; names and values, which may come from a run of somebody else, are text and no markup."""
+    told = [f"- **{in_markdown(name)}**: {in_markdown(value)}" for name, value in facts.items() if value]
     return "\n".join(told) or "- nothing recorded"
 
 

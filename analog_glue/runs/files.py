@@ -59,14 +59,19 @@ def named_in_errors(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[int]:
-    """Hold the folder against other writers of this module; the lock is gone when its process is."""
+def exclusive(folder: Path, tidies: bool = True) -> Iterator[int]:
+    """Hold the folder against other writers of this module; the lock is gone when its process is.
+
+    Args:
+        tidies: Remove what processes that were killed left half written; False in a folder where others write, too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # some network file systems know no locks: still atomic, for one writer
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            remove_half_written(folder)
+            if tidies:
+                remove_half_written(folder)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from analog_glue.commands import publish as command
 from analog_glue.models import load_checkpoint_model
 from analog_glue.runs.rows import ResultsFile, find_rows
 from analog_glue.runs.tensors import load_tensors
+from analog_glue.settings import Publish, RunSettings
 
 pytestmark = pytest.mark.slow
 
@@ -130,10 +132,28 @@ def test_without_a_sweep_the_card_says_what_measures_it(digital, tmp_path, capsy
         ResultsFile(sweep).append(kept)
     folder = tmp_path / "published"
     assert publish(digital, folder) == 0
-    told = "analog-glue evaluate checkpoint=FOLDER noise=pcm tile=lammie2024"
+    told = "analog-glue evaluate checkpoint=FOLDER noise=pcm tile=lammie2024 tile.rows=16 tile.columns=16"
+    told += " hardware.calibration.examples=16"
     card, said = (folder / "README.md").read_text(), capsys.readouterr().out
     assert f"no chip yet. This measures it, and publishing it again fills the card:\n\n```bash\n{told}\n" in card
     assert f"next: {told.replace('FOLDER', str(digital))}" in said
+
+
+def test_the_command_of_the_card_measures_the_chips_that_the_card_has_scores_of(digital, tmp_path, capsys):
+    from huggingface_hub import ModelCard
+
+    folder = tmp_path / "published"
+    assert publish(digital, folder) == 0
+    words = "noise=pcm tile=lammie2024 tile.rows=16 tile.columns=16 hardware.calibration.examples=16"
+    command_of_card = f"analog-glue evaluate checkpoint=FOLDER {words}"
+    card, here = ModelCard.load(folder / "README.md"), command_of_card.replace("FOLDER", str(folder))
+    assert f"\n{command_of_card}\n" in card.text and f"next: {here}   #" in capsys.readouterr().out
+    named = {one.metric_args["tile"] for one in card.data.eval_results if "tile" in (one.metric_args or {})}
+    assert named == {"lammie2024 tile.rows=16 tile.columns=16 hardware.calibration.examples=16"}
+    sweep = ["evaluation.chips=1", "evaluation.times=[1]", f"output_root={tmp_path / 'new'}"]
+    assert main([*here.split()[1:], *sweep]) == 0
+    hardware = {row.hardware_id for row in find_rows(digital) if row.stage == "chip"}
+    assert {row.hardware_id for row in find_rows(tmp_path / "new") if row.stage == "chip"} == hardware and len(hardware) == 1
 
 
 def test_an_unknown_licence_is_called_unknown_and_that_of_a_known_parent_is_named(digital, tmp_path):
@@ -153,6 +173,31 @@ def test_an_unknown_licence_is_called_unknown_and_that_of_a_known_parent_is_name
     assert (card.data.license, card.data.base_model) == ("mit", "FacebookAI/roberta-base")
     assert card.data.datasets == ["nyu-mll/glue"] and "not compared" in card.text
     assert "somebody" not in (tmp_path / "b" / "run_config.json").read_text()
+    assert publish(tmp_path / "b", tmp_path / "c") == 0  # what no hub vouches for stays so
+    assert "not compared" in (tmp_path / "c" / "README.md").read_text()
+    assert publish(tmp_path / "a", tmp_path / "d") == 0 and "not compared" not in (tmp_path / "d" / "README.md").read_text()
+
+
+def test_the_card_of_a_task_that_is_made_on_the_spot_says_so(digital, tmp_path):
+    from huggingface_hub import ModelCard
+
+    assert publish(digital, tmp_path / "published") == 0
+    card = ModelCard.load(tmp_path / "published" / "README.md")
+    reviews = "star ratings of synthetic product reviews"
+    assert f"A network for {reviews} that is to be put on crossbars" in card.text
+    assert f"- **Task**: {reviews}: 0 stars, 1 star, 2 stars, 3 stars, 4 stars\n" in card.text
+    assert "- **Data**: grammar of analog_glue.tasks.demo, 3 aspects\n" in card.text
+    assert not [line for line in card.text.splitlines() if line.startswith("- ") and line.rstrip().endswith(":")]
+    assert {(one.dataset_type, one.dataset_name) for one in card.data.eval_results} == {("synthetic", reviews)}
+
+
+def test_a_run_that_names_no_task_has_a_card_without_empty_lines(digital, tmp_path):
+    facts = json.loads((digital / "run.json").read_text())
+    del facts["files"], facts["choices"]["task"], facts["data"]["source"]
+    (digital / "run.json").write_text(json.dumps(facts))
+    assert publish(digital, tmp_path / "published") == 0
+    card = (tmp_path / "published" / "README.md").read_text()
+    assert "A network that is" in card and "**Data**" not in card and "**Task**" not in card
 
 
 def test_the_card_says_what_the_factsheet_answers_first(digital, tmp_path, capsys):
@@ -207,9 +252,91 @@ def test_an_interrupted_publication_leaves_nothing_that_looks_like_one(digital, 
         patched.setattr(module, name, stop)
         assert publish(digital, folder) == 130
     assert not folder.exists() and not list(folder.parent.iterdir())
-    (folder.parent / ".published.partial").mkdir()  # of one that was killed
-    (folder.parent / ".published.partial" / "model.safetensors").touch()
+    left = folder.parent / f".published.xyz{command.SUFFIX}"  # of one that was killed
+    (left / command.NEW).mkdir(parents=True)
+    (left / command.MARK).write_text("published")
+    (folder.parent / f".published.abc{command.SUFFIX}").mkdir()  # killed before its mark
     assert publish(digital, folder) == 0 and [entry.name for entry in folder.parent.iterdir()] == ["published"]
+
+
+def test_what_others_keep_beside_the_place_stays(digital, tmp_path):
+    kept = [tmp_path / name for name in (".published.old/thesis.tex", ".published.partial/thesis.tex", ".thesis.partial")]
+    other = tmp_path / f".published.b.xyz{command.SUFFIX}" / command.MARK  # of a call that publishes into `published.b`
+    for file in (*kept, other):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("published.b")
+    assert publish(digital, tmp_path / "published") == 0 and publish(digital, tmp_path / "published", "force=true") == 0
+    assert all(file.read_text() == "published.b" for file in (*kept, other))
+
+
+def test_what_was_there_comes_back_where_the_new_one_cannot_come_in(digital, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "published"
+    assert publish(digital, folder) == 0
+    before, real = {file.name: file.read_bytes() for file in folder.iterdir()}, command.os.replace
+
+    def stop(source, target):
+        if str(target) == str(folder) and source.name == command.NEW:
+            raise OSError(16, "Device or resource busy", str(target))
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command.os, "replace", stop)
+        assert publish(digital, folder, "license=mit", "force=true") == 2
+    assert "Device or resource busy" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    left = tmp_path / f".published.xyz{command.SUFFIX}"  # of a call that was killed between its two moves
+    left.mkdir()
+    (left / command.MARK).write_text("published")
+    folder.rename(left / command.OLD)
+    assert publish(digital, folder, "license=mit") == 2 and not left.exists()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_of_several_at_once_one_writes_and_the_others_find_it_there(digital, tmp_path):
+    folder, said = tmp_path / "published", []
+    chosen = Publish(folder=str(folder))
+    job = command.prepare(RunSettings(checkpoint=str(digital), output_root=str(digital.parent), publish=chosen))
+    with ThreadPoolExecutor(4) as pool:  # a lock of one descriptor holds against every other, also of the same process
+        list(pool.map(lambda _: command.run(job, said.append), range(4)))
+    assert said == [f"Already there: {folder}"] * 3
+    assert [entry.name for entry in tmp_path.iterdir() if "published" in entry.name] == ["published"]
+    assert command.prepare(job.settings).there
+
+
+@pytest.mark.parametrize("words", [[], ["force=true"], ["license=mit", "force=true"]])
+def test_files_of_others_in_the_folder_are_named_and_stay(words, digital, tmp_path, capsys):
+    folder = tmp_path / "published"
+    assert publish(digital, folder) == 0
+    (folder / "thesis.tex").write_text("years")
+    assert publish(digital, folder, *words) == 2
+    assert "thesis.tex" in capsys.readouterr().err and (folder / "thesis.tex").read_text() == "years"
+
+
+def below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    return tmp_path / "file" / "sub"
+
+
+def a_link_onto_itself(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    return tmp_path / "link"
+
+
+@pytest.mark.parametrize(
+    ("place", "dry"),
+    [
+        (below_a_file, True),
+        (below_a_file, False),
+        (a_link_onto_itself, True),
+        (a_link_onto_itself, False),
+        (lambda tmp_path: tmp_path / ("a" * 300), True),
+        (lambda tmp_path: "/proc/published", False),  # there nobody makes a folder
+    ],
+)
+def test_a_place_that_can_be_none_is_one_message(place, dry, digital, tmp_path, capsys):
+    assert publish(digital, place(tmp_path), *["dry_run=true"] * dry) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Setting `publish.folder` must be") and len(said.splitlines()) == 1
 
 
 def spoil_nothing(run, tmp_path):
@@ -255,6 +382,10 @@ def without_weights(run, tmp_path):
         (without_weights, [], "It lacks model.safetensors"),
         (spoil_nothing, ["push=true"], "`publish.repo` must be OWNER/NAME"),
         (spoil_nothing, ["push=true", "repo=name"], "`publish.repo` must be OWNER/NAME"),
+        (spoil_nothing, ["push=true", "repo=../..", "dry_run=true"], "`publish.repo` must be OWNER/NAME"),
+        (spoil_nothing, ["push=true", "repo=owner/na--me", "dry_run=true"], "`publish.repo` must be OWNER/NAME"),
+        (spoil_nothing, ["license='mit\nlicense: gpl'"], "`publish.license` must be a licence's name on one line"),
+        (spoil_nothing, ["license=' '"], "`publish.license` must be a licence's name on one line"),
         (spoil_nothing, ["push=true", "repo=owner/name"], "`publish.push` must be false without a token"),
         (spoil_nothing, ["repo=owner/name"], "`publish.repo` must be left out without push=true"),
         (spoil_nothing, ["evaluation.also=[reram]"], "`evaluation.also`"),
@@ -302,6 +433,16 @@ def test_it_is_sent_to_the_hub_only_when_asked_and_is_private(digital, tmp_path,
     assert there["private"] is True and set(hub_that_takes.tokens) == {"Bearer hf_of_a_test"}
     assert there["files"] == {file.name: file.read_bytes() for file in folder.iterdir()}
     assert "hf_of_a_test" not in capsys.readouterr().out
+
+
+def test_what_comes_into_the_folder_later_is_not_sent(digital, tmp_path, hub_that_takes):
+    folder = tmp_path / "published"
+    chosen = Publish(folder=str(folder), push=True, repo="somebody/tiny")
+    job = command.prepare(RunSettings(checkpoint=str(digital), output_root=str(digital.parent), publish=chosen))
+    command._write(job)
+    (folder / "passwords.txt").touch()
+    command._push(job)
+    assert set(hub_that_takes.repositories["somebody/tiny"]["files"]) == {*job.subject.files, "README.md"}
 
 
 def test_what_everybody_can_read_must_be_said(digital, tmp_path, hub_that_takes, capsys):
