@@ -273,6 +273,14 @@ def test_runs_that_cannot_be_read_are_named_on_the_page_and_by_the_command(tmp_p
     assert main(["report", str(tmp_path / "nothing")]) == 2
 
 
+def test_a_folder_to_write_to_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    from analog_glue.cli.main import main
+
+    monkeypatch.setattr("analog_glue.reports.page.build.build_page", lambda *_: pytest.fail("worked for nothing"))
+    assert main(["report", str(RECORDS / "demo"), "--out", str(tmp_path)]) == 2
+    assert f"Flag --out must name the file to write, but `{tmp_path}` is a folder" in capsys.readouterr().err
+
+
 def test_the_package_of_the_chart_library_is_named_where_it_is_missing(tmp_path, monkeypatch, capsys):
     from analog_glue.cli.main import main
 
