@@ -4,6 +4,8 @@ An exception of these classes is told as one message, and the command line ends 
 by a library or by a slip of ours, keeps its trace (exit code 1).
 """
 
+from collections.abc import Callable
+
 
 class UserError(ValueError):
     """What the user gave cannot be run; the message says what must hold, what was found and what to do."""
@@ -52,3 +54,19 @@ def require_argument(condition: bool, name: str, must: str, found: object, advic
 
 def _sentence(name: str, must: str, found: object, advice: str) -> str:
     return f"`{name}` must {must}, but is {found!r}.{' ' + advice if advice else ''}"
+
+
+def raise_together(*checks: Callable[[], object]) -> None:
+    """Make all checks, so that one message says all that is to be mended.
+
+    Raises:
+        UserError: what any of them refuses, a line each.
+    """
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))

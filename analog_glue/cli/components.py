@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analog_glue.errors import UserError
+from analog_glue.errors import UserError, raise_together
 from analog_glue.runs.as_written import texts
 
 if TYPE_CHECKING:
@@ -70,10 +70,11 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
     parts = {"task": built("task")}
     if len(parts["task"].trained_on) == 1:  # the mode that does not fit is named before its data are looked for
         parts["training"] = _fitting(built("training"), parts["task"], composed)
-    parts["task"].check(settings.data.root)
+    checks = [lambda: parts["task"].check(settings.data.root)]
     if "model" in parts["task"].sections and config["model"] is not None:
         parts["model"] = built("model")
-        parts["model"].check()
+        checks.append(parts["model"].check)
+    raise_together(*checks)
     if config["training"] is not None and "training" not in parts:
         parts["training"] = built("training")
     used = {section for part in parts.values() for section in getattr(part, "sections", ())}

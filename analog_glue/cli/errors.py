@@ -16,7 +16,13 @@ def print_wrong(message: str) -> int:
 
 
 def report_error(error: Exception) -> int:
-    """Print an error, as one message where the user can mend it and else with its trace; its exit code."""
+    """Print an error, as one message where the user can mend it and else with its trace; its exit code.
+
+    Raises:
+        BrokenPipeError: nobody reads any more, so that what is left to do is left (`main` ends quietly).
+    """
+    if isinstance(error, BrokenPipeError):
+        raise error
     told = str(error) if isinstance(error, UserError) else _of_the_disk(error)
     if told and os.environ.get("ANALOG_GLUE_TRACE") != "1":
         print(told, file=sys.stderr)

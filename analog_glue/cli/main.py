@@ -74,8 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print("\ninterrupted; the same command goes on where it stopped", file=sys.stderr)
         return exit_code(interrupt)
-    except BrokenPipeError:  # `analog-glue list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # `analog-glue list | head`; what is left in either stream goes nowhere
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return DONE
     except Exception as error:
         return report_error(error)

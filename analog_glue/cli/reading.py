@@ -64,6 +64,9 @@ def report_command(words: list[str]) -> int:
     given = _parse(parser, words)
     if isinstance(given, int):
         return given
+    if given.out and Path(given.out).is_dir():
+        return print_wrong(f"Flag --out must name the file to write, but `{given.out}` is a folder. "
+                           f"Write --out {shlex.quote(str(Path(given.out) / 'report.html'))}.")  # fmt: skip
     from analog_glue.in_situ.reports.chapter import chapter
     from analog_glue.reports.page.build import build_page
 

@@ -2,7 +2,7 @@
 
 One chip is programmed whose number no sweep has, so that what is decided by what is seen here is not decided by a chip that is
 scored. It runs training examples that calibration did not see, at the first and the last of `evaluation.times`. The folder
-lies beside those of sweeps: `<run>/diagnosis-<noise>-<tile>-<id>/`.
+lies in that of the run, as a tuning does: `<run>/diagnosis-<noise>-<tile>-<id>/`.
 """
 
 import shlex
@@ -82,9 +82,8 @@ class DiagnosisJob:
     def written_to(self) -> Path:
         """Folder of the diagnosis."""
         job = self.evaluation
-        root = Path(job.settings.output_root) / read_run(self.folder, "checkpoint")["name"]
         stem = f"diagnosis-{job.choices['noise']}-{job.choices['tile']}"
-        return find_run(root, stem, self.identity, None, lambda folder, record: False).folder
+        return find_run(self.folder, stem, self.identity, None, lambda folder, record: False).folder
 
     @property
     def done(self) -> bool:
@@ -179,7 +178,7 @@ def _measure(job: DiagnosisJob, log: Callable[[str], None]) -> list[TileDiagnosi
             chip = program(model, placement, computation, periphery, CHIP, settings.evaluation.chip_seed)
             where = next(model.parameters()).device
             batches = calibration_batches(one.encoded.train, job.examples, where, after=job.examples)
-            log(f"Looking at {len(chip.layers)} layers of chip {CHIP} with {job.examples} training examples")
+            log(f"Looking at {len(chip.layers)} layers of {job.subject.chip_name} with {job.examples} training examples")
             tiles = diagnose(chip, batches, settings.evaluation.times, job.compensated)
             drawn = pictures(tiles, job.subject)
             write_cells(folder / TILES_FILE, records(tiles))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from analog_glue.commands.ablation import AblationJob
 from analog_glue.commands.deploy import EvaluationJob
-from analog_glue.commands.diagnose import CHIP, DiagnosisJob
+from analog_glue.commands.diagnose import DiagnosisJob
 from analog_glue.commands.train import TrainingJob
 from analog_glue.costs.tiles import count_tiles
 from analog_glue.kernels.block_product import Float32Product
@@ -84,7 +84,7 @@ def describe_diagnosis(job: DiagnosisJob) -> str:
     times = " and ".join(time_label(t) for t in one.settings.evaluation.times)
     done = ", done already" if job.done else ""
     lines = _head(one)
-    lines.append(f"Diagnosis  chip {CHIP} at {times} with {job.examples} training examples{done}")
+    lines.append(f"Diagnosis  {job.subject.chip_name} at {times} with {job.examples} training examples{done}")
     lines += [f"Output     {job.written_to}", "", *_tile_lines(placement)]
     return "\n".join(lines)
 

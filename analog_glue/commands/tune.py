@@ -57,7 +57,6 @@ from analog_glue.runs.tensors import save_tensors
 from analog_glue.settings import RunSettings, output_root_typed, typed
 from analog_glue.tasks.task import Task
 from analog_glue.tiles.crossbar import Crossbar
-from analog_glue.tuning.auto import told
 from analog_glue.tuning.bench import Batches, Bench, Periphery
 from analog_glue.tuning.method import Tuned, Tuning
 
@@ -214,7 +213,7 @@ def _tune(job: TuningJob, log: Callable[[str], None]) -> None:
         outcome |= {"seconds": seconds, OWN_FILES: hashes(folder)}
         if not any(step.logit_errors for step in tuned.steps):  # those that were judged have been told
             for step in tuned.steps:
-                log(told(step))
+                log(f"{step.method}: {step.words()}")
         log(f"Tuned in {seconds:.1f} s. {said}")
 
 

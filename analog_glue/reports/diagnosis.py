@@ -41,6 +41,10 @@ class Subject:
         return f"{self.run}: {self.noise} on {self.tile}"
 
     @property
+    def chip_name(self) -> str:
+        return f"chip {self.chip}".replace("-", "−")
+
+    @property
     def adc_noise(self) -> float | None:
         """Root mean square of output noise and rounding [LSB], the codes that nothing would give; None without an ADC."""
         return None if self.crossbar.adc_bits is None else math.sqrt(self.crossbar.output_noise**2 + 1 / 12)
@@ -149,10 +153,10 @@ def layer_grid(tiles: Sequence[TileDiagnosis], subject: Subject, most: int | Non
     codes = "" if bits is None else f" of {2**bits - 1:,}"
     compensation = "drift compensated" if subject.compensated else "drift not compensated"
     note = (
-        f"At {times} after programming where two numbers stand. Chip {subject.chip}, {compensation}, {subject.examples}, "
-        f"up to {vectors:,} input vectors a layer. Clipped: |x| beyond the DAC's range. Saturated: at the largest code of the "
-        f"ADC. rms code: over its full scale. Codes used: distinct ones{codes}, mean over tiles. g filled: largest target "
-        "conductance of a column over g_max, mean over columns."
+        f"At {times} after programming where two numbers stand. {subject.chip_name.capitalize()}, {compensation}, "
+        f"{subject.examples}, up to {vectors:,} input vectors a layer. Clipped: |x| beyond the DAC's range. Saturated: at the "
+        f"largest code of the ADC. rms code: over its full scale. Codes used: distinct ones{codes}, mean over tiles. "
+        "g filled: largest target conductance of a column over g_max, mean over columns."
     )
     note += f" {left_out} more layers, which lose less, stand in diagnosis.md." if left_out else ""
     return Grid(f"Diagnosis of {subject.title}, in %", note, header, rows)

@@ -217,20 +217,20 @@ class Section:
         return next(iter(seeds)) if len(seeds) == 1 and seeds < digital.keys() else None
 
     def pairs(self) -> list[tuple[Variant, Variant]]:
-        """What compensation gives to a network, what a training gives over the digital one, and a tuning over none."""
-        pairs = []
-        for one in self.variants:
-            for other in self.variants:
-                recipes = {one.training.recipe, other.training.recipe}
-                over_digital = one.training.name != "digital" and other.training.name == "digital"
-                over_untuned = bool(one.training.tuning) and one.training.trained == other.training.name
-                if one.training == other.training:
-                    compared = one.compensated and not other.compensated
-                else:
-                    compared = (over_digital or over_untuned) and one.compensated == other.compensated
-                if compared and (len(recipes) == 1 or "" in recipes):
-                    pairs.append((one, other))
-        return pairs
+        """What compensation gives to a network, what a training gives over the digital one, and a tuning over its own run."""
+        return [(one, other) for one in self.variants for other in self.variants if self._compared(one, other)]
+
+    def _compared(self, one: Variant, other: Variant) -> bool:
+        if one.training == other.training:
+            return one.compensated and not other.compensated
+        if one.compensated != other.compensated:
+            return False
+        if one.training.tuning:  # a tuned run is named below the run that it was tuned from
+            parents = {run.rpartition("/")[0] for run, _ in self.sources(one)}
+            return any(run in parents for run, _ in self.sources(other))
+        over_digital = one.training.name != "digital" and other.training.name == "digital"
+        recipes = {one.training.recipe, other.training.recipe}
+        return over_digital and (len(recipes) == 1 or "" in recipes)
 
 
 def pivot(rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = None) -> tuple[list[Section], list[str]]:

@@ -66,7 +66,7 @@ class Auto(Tuning):
             kept = is_better(error, after, self.margin)
             judged = (error.tolist(), after.tolist())
             steps.append(replace(step, kept=kept, logit_errors=judged, seconds=time.monotonic() - started))
-            log(told(steps[-1]))
+            log(told(steps[-1], self.margin))
             since = 0 if kept else since + 1
             if kept:
                 now, error = tried.periphery, after
@@ -79,10 +79,10 @@ def is_better(before: Tensor, after: Tensor, margin: float) -> bool:
     return bool(gain.mean() > margin * gain.std() / len(gain) ** 0.5)
 
 
-def told(step: Step) -> str:
-    """One line: what a step chose, what it did to the error of the outputs, whether it is kept."""
-    words = f"{step.method}: {step.words()}"
-    if step.logit_errors is None:
-        return words
+def told(step: Step, margin: float) -> str:
+    """One line: what a judged step chose, what it did to the error of the outputs, whether it is kept and if not, why."""
+    assert step.logit_errors is not None
     before, after = (sum(errors) / len(errors) for errors in step.logit_errors)
-    return f"{words}; squared error of the outputs {before:.3g} → {after:.3g}, {'kept' if step.kept else 'not kept'}"
+    why = f" (gain below {margin:g} standard errors)" if after < before else ""
+    said = "kept" if step.kept else f"not kept{why}"
+    return f"{step.method}: {step.words()}; squared error of the outputs {before:.3g} → {after:.3g}, {said}"

@@ -85,3 +85,10 @@ def test_an_error_without_words_is_told_by_its_name(capsys):
     assert first_line(RuntimeError()) == "RuntimeError: RuntimeError"
     assert report_error(RuntimeError("first\nsecond")) == 1
     assert first_line(RuntimeError("first\nsecond")) == "RuntimeError: first"
+
+
+def test_data_and_a_model_that_are_both_missing_are_named_in_one_message(tmp_path, capsys):
+    words = ["task=mrpc", f"data.root={tmp_path}", f"model.path={tmp_path / 'none'}", f"output_root={tmp_path / 'outputs'}"]
+    assert cli.main(["train", *words]) == 2
+    told = capsys.readouterr().err
+    assert "Setting `data.root` must" in told and "Setting `model.path` must" in told

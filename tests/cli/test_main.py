@@ -400,3 +400,13 @@ def test_the_next_sweep_removes_what_a_killed_one_left_beside_its_records(tmp_pa
         (killed / name).write_text("{}")
     _sweep_folder(str(tmp_path), "train", [["seed=0"], ["seed=1"]])
     assert sorted(file.name for file in killed.iterdir()) == ["job_0.json", "sweep.json"]
+
+
+def test_a_sweep_whose_reader_has_gone_ends_at_once_without_a_trace(tmp_path):
+    words = ["train", "-m", "task=demo", "model=tiny", "seed=0,1", "dry_run=true", f"output_root={tmp_path}"]
+    gone = fresh(
+        "import sys; from analog_glue.cli import main, sweeps\n"
+        "def run_job(*_): raise BrokenPipeError\n"
+        f"sweeps.run_job = run_job; sys.exit(main.main({words!r}))"
+    )
+    assert gone.returncode == 0 and "Traceback" not in gone.stderr and "2/2" not in gone.stdout

@@ -72,7 +72,7 @@ def test_a_diagnosis_is_made_once_and_stays_out_of_scores(trained, looks, capsys
     root, run = trained
     before = [*find_rows(root)]
     assert diagnose(trained, "dry_run=true") == 0
-    assert not folders(run) and "chip -1 at 1 s and 1 month with 16 training examples" in capsys.readouterr().out
+    assert not folders(run) and "chip −1 at 1 s and 1 month with 16 training examples" in capsys.readouterr().out
     assert diagnose(trained) == 0
     (folder,) = folders(run)
     said = capsys.readouterr().out
@@ -99,6 +99,13 @@ def test_a_diagnosis_is_made_once_and_stays_out_of_scores(trained, looks, capsys
     assert f"done        {folder.name}: what its tiles lose" in listed and "no score yet" not in listed
     assert main(["tables", str(root)]) == 0
     assert "diagnosis" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_it_is_written_into_the_folder_of_the_run_wherever_that_is(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["diagnose", f"checkpoint={trained[1]}", *HARDWARE, "tile.adc_bits=7", "dry_run=true"]) == 0
+    assert f"Output     {trained[1] / 'diagnosis-pcm-spoon2021-'}" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_the_layer_that_loses_most_at_its_worst_time_stands_first_and_one_of_qui
     assert [line.layer for line in layer_lines(tiles)] == ["saturates", "clips", "quiet", "loud"]
     grid = layer_grid(tiles, subject())
     assert grid.rows[0][3] == "3.000 → 0.000" and grid.rows[1][2] == "2.000"
-    assert "1 s → 1 month" in grid.note
+    assert "1 s → 1 month" in grid.note and "Chip −1, drift compensated" in grid.note
 
 
 def test_a_tile_without_a_converter_says_so():

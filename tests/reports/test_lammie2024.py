@@ -223,18 +223,30 @@ def test_a_tuned_network_is_named_as_one_and_paired_with_its_own():
     at = {"task": "mrpc", "metric": "f1"}
     rows = [
         *chips([70.0, 72.0], HOUR, True, "digital", **at),
-        *chips([75.0, 79.0], HOUR, True, "digital+auto", **at),
+        *chips([75.0, 79.0], HOUR, True, "digital+auto", run="digital-0/tuned-auto-x", **at),
         *chips([80.0, 80.0], HOUR, True, "hardware_aware", **at),
-        *chips([81.0, 82.0], HOUR, True, "hardware_aware+auto", **at),
+        *chips([81.0, 82.0], HOUR, True, "hardware_aware+auto", run="hardware_aware-0/tuned-auto-x", **at),
     ]
     (section,), _ = pivot(rows)
     names = {(one.training.name, other.training.name) for one, other in section.pairs()}
     assert names == {
-        ("digital+auto", "digital"), ("hardware_aware", "digital"), ("hardware_aware+auto", "digital"),
-        ("hardware_aware+auto", "hardware_aware"),
+        ("digital+auto", "digital"), ("hardware_aware", "digital"), ("hardware_aware+auto", "hardware_aware"),
     }  # fmt: skip
     titles = [cells[0] for cells in glue_grid({"mrpc": section}, published_numbers()).rows]
     assert "digital training, tuned (auto), compensated" in titles and "C: hardware-aware training, compensated" in titles
+
+
+def test_a_tuned_network_is_compared_with_no_training_but_its_own():
+    own, other, tuned = "demo-60", "demo-160", "demo-60/tuned-auto-x"
+    rows = [*chips([75.0, 79.0], HOUR, True, "digital+auto", run=tuned, train_ids=tuned, recipe="tuned")]
+    for name in (own, other):
+        rows += chips([70.0, 72.0], HOUR, True, "digital", run=name, train_ids=name, recipe=name)
+    rows += chips([80.0, 80.0], HOUR, True, "hardware_aware")
+    (section,), _ = pivot(rows, {own: {"training.max_steps": "60"}, other: {"training.max_steps": "160"}, tuned: {}})
+    paired = {tuple((variant.training.name, variant.training.recipe) for variant in pair) for pair in section.pairs()}
+    short, long = ("digital", "max_steps 60"), ("digital", "max_steps 160")
+    trained = ("hardware_aware", "")
+    assert paired == {(("digital+auto", ""), short), (trained, short), (trained, long)}
 
 
 def test_averages_whose_metrics_are_not_stated_stand_in_no_table_of_glue():

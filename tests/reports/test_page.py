@@ -123,6 +123,28 @@ def test_a_task_of_glue_answers_before_one_made_on_the_spot():
     assert answer(pivot([row("digital", 90.0)])[0]) is None  # on no chip
 
 
+def test_what_was_scored_most_answers_before_what_was_compared_most_and_the_page_says_so(tmp_path, library):
+    at = {"task": "mrpc", "metric": "f1"}
+    compared = [*chips([70.0, 71.0], MONTH, True, "digital", **at), *chips([72.0, 73.0], MONTH, True, "hardware_aware", **at)]
+    scored = [*chips([74.0, 75.0], HOUR, True, "digital", task="rte"), *chips([74.0, 73.0], MONTH, True, "digital", task="rte")]
+    said = answer(pivot([*compared, *scored])[0])
+    assert said.title.startswith("RTE")  # 2 chips at 2 times, where the other has them at one
+    assert said.why == "It stands first because it was scored most: 2 chips × 1 training seed × 2 times."
+    assert answer(pivot([*compared, *scored, *DEMO])[0]).why.startswith(
+        "It stands first because it was scored most of the tasks of"
+    )
+    assert answer(pivot(DEMO)[0]).why == ""
+    path, _ = build_page(write_runs(tmp_path / "runs", [*compared, *scored]), tmp_path / "page.html")
+    assert said.why in path.read_text(encoding="utf-8")
+
+
+def test_the_best_of_every_task_says_of_what_before_its_numbers():
+    grid = answer(pivot([row("digital", 90.0), *chips([80.0, 82.0], HOUR, True, "digital", sweep="pcm-x")])[0]).grid
+    assert grid.header == ["", "best", "in software", "1 h", "change"]
+    assert grid.rows[0][1:] == ["digital training, compensated", "90.00", "81.00 ± 1.00", "−9.00"]
+    assert [grid.sources_of(0, column) for column in (2, 3)] == [{("digital-0", "")}, {("digital-0", "pcm-x")}]
+
+
 def test_every_number_of_a_table_leads_to_the_run_and_sweep_that_it_is_of(tmp_path, library):
     page = page_of(write_runs(tmp_path / "runs", [of_sweep(measured) for measured in DEMO]), tmp_path)
     (section,) = pivot([of_sweep(measured) for measured in DEMO])[0]
@@ -249,6 +271,14 @@ def test_runs_that_cannot_be_read_are_named_on_the_page_and_by_the_command(tmp_p
     told, page = capsys.readouterr().err, (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "left out" in told and "results.csv" in told and "results.csv" in page and "Left out" in page
     assert main(["report", str(tmp_path / "nothing")]) == 2
+
+
+def test_a_folder_to_write_to_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    from analog_glue.cli.main import main
+
+    monkeypatch.setattr("analog_glue.reports.page.build.build_page", lambda *_: pytest.fail("worked for nothing"))
+    assert main(["report", str(RECORDS / "demo"), "--out", str(tmp_path)]) == 2
+    assert f"Flag --out must name the file to write, but `{tmp_path}` is a folder" in capsys.readouterr().err
 
 
 def test_the_package_of_the_chart_library_is_named_where_it_is_missing(tmp_path, monkeypatch, capsys):

@@ -70,6 +70,12 @@ def cells(page, table: str, column: int) -> list[str]:
     return page.eval_on_selector_all(f"{table} tbody tr", f"rows => rows.map(row => row.cells[{column}].textContent.trim())")
 
 
+def test_the_first_table_is_not_cut_off_where_a_window_is_1280_wide(opened, file):
+    page = opened(file, width=1280, ready=False)
+    shown, whole = page.eval_on_selector("#answer .scroll", "table => [table.clientWidth, table.scrollWidth]")
+    assert whole <= shown
+
+
 def test_it_loads_without_a_network_and_without_a_word_and_draws_every_chart(opened, file):
     page = opened(file)
     plots = page.locator(".plot")

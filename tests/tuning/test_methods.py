@@ -9,7 +9,7 @@ from analog_glue.nn.convert import program
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.tiles.converters import DAC
 from analog_glue.tiles.crossbar import Crossbar
-from analog_glue.tuning.auto import Auto, is_better
+from analog_glue.tuning.auto import Auto, is_better, told
 from analog_glue.tuning.conductance_range import ConductanceRange
 from analog_glue.tuning.dac_range import DacRange, smallest_l1_range
 from analog_glue.tuning.lammie2024 import Lammie2024
@@ -219,6 +219,19 @@ def test_auto_keeps_a_step_only_where_the_error_falls_by_two_standard_errors():
         error = after if step.kept else error
     assert any(step.kept for step in found.steps)
     assert torch.equal(own.judged_errors(found.periphery), error)
+
+
+@pytest.mark.parametrize(
+    ("after", "kept", "said"),
+    [
+        (2.0, True, "3 → 2, kept"),
+        (2.0, False, "3 → 2, not kept (gain below 1.5 standard errors)"),
+        (4.0, False, "3 → 4, not kept"),
+    ],
+)
+def test_a_step_that_gained_too_little_says_that_it_did(after, kept, said):
+    step = Step("dac_range", {}, kept=kept, logit_errors=([3.0, 3.0], [after, after]))
+    assert told(step, 1.5).endswith(f"squared error of the outputs {said}")
 
 
 class _Spoils(Tuning):

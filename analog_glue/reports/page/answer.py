@@ -26,11 +26,12 @@ class Fact:
 
 @dataclass(frozen=True)
 class Answer:
-    """The most thoroughly measured task and hardware first, then the best of every one.
+    """The task and hardware that was scored most first, then the best of every one.
 
     Args:
         title: What was measured on which hardware.
         best: What was done with the network whose scores these are.
+        why: That it was measured most; empty where nothing else was measured.
         scores: In software, then over time.
         gains: What each of two trainings, tunings or compensations has over the other at the last time, the largest first.
         when: That time.
@@ -40,6 +41,7 @@ class Answer:
 
     title: str
     best: str
+    why: str
     scores: list[Fact]
     gains: list[Fact]
     when: str
@@ -84,6 +86,7 @@ def answer(sections: Sequence[Section]) -> Answer | None:
     return Answer(
         f"{_task(section)} with {section.hardware_title}",
         variant.title,
+        _why(lead, known),
         scores,
         [gain for _, gain in gains],
         time_label(lead.last),
@@ -110,9 +113,25 @@ def _sign(section: Section) -> int:
 
 
 def _thoroughness(best: _Best) -> tuple[bool, int, float, int, int]:
-    """A task of GLUE before one made on the spot; then what was compared, for how long, on how many chips and examples."""
-    section, last = best.section, best.found[best.last]
-    return section.score.task in GLUE, len(section.pairs()), best.last, last.chips * last.seeds, section.examples
+    """A task of GLUE before one made on the spot; then its scores on chips, for how long, what was compared, on how much."""
+    section = best.section
+    return section.score.task in GLUE, math.prod(_measured(best)), best.last, len(section.pairs()), section.examples
+
+
+def _measured(best: _Best) -> tuple[int, int, int]:
+    """Chips, seeds and times."""
+    last = best.found[best.last]
+    return last.chips, last.seeds, len(best.found)
+
+
+def _why(lead: _Best, known: Sequence[_Best]) -> str:
+    if len(known) == 1:
+        return ""
+    among = " of the tasks of GLUE" if any(best.section.score.task not in GLUE for best in known) else ""
+    among = among if lead.section.score.task in GLUE else ""
+    counts = zip(_measured(lead), ("chip", "training seed", "time"), strict=True)
+    told = " × ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in counts)
+    return f"It stands first because it was scored most{among}: {told}."
 
 
 def _shown(times: Sequence[float]) -> list[float]:
@@ -154,16 +173,16 @@ def _grid(known: Sequence[_Best]) -> Grid:
     for best in known:
         section, decimals = best.section, decimals_of(best.section)
         sources[len(rows), ANY] = section.sources(best.variant)
-        sources[len(rows), 1] = section.sources(best.variant.training)
+        sources[len(rows), 2] = section.sources(best.variant.training)
         change = section.change(best.variant, best.last)
         left = with_sign(change.mean, decimals) if change else MISSING
         cells = [score_cell(best.found.get(t), decimals=decimals) for t in times]
         digital = score_cell(best.digital, decimals=decimals)
         name = f"{_task(section)} ({_metric(section)}): {section.hardware_title}"
-        rows.append([name, digital, *cells, left, best.variant.title])
+        rows.append([name, best.variant.title, digital, *cells, left])
     note = (
         "Of each task and hardware the network, compensated or not, that is best at its last time, and the change from its "
         "score in software by then."
     )
-    header = ["", "in software", *map(time_label, times), "change", "best"]
+    header = ["", "best", "in software", *map(time_label, times), "change"]
     return Grid("The best of every task and hardware", note, header, rows, sources=sources)
