@@ -131,7 +131,9 @@ def test_what_runs_saves_and_ends_with_its_parent_however_that_ends(tmp_path, nu
     (tmp_path / "parent.py").write_text(PARENT)
     here = Path(__file__).resolve().parents[2]
     own = {**os.environ, "PYTHONPATH": str(here)}
-    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py"), str(tmp_path)], env=own, stderr=subprocess.DEVNULL)
+    words = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path)]
+    heard = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # below nohup it is not
+    parent = subprocess.Popen(words, env=own, stderr=subprocess.DEVNULL, preexec_fn=heard)
     wait_for("started_*")
     parent.send_signal(number)
     parent.wait()

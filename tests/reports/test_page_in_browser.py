@@ -108,14 +108,15 @@ def test_the_first_screen_has_the_question_and_its_answer(opened, file):
 def test_a_table_is_sorted_by_numbers_and_by_times_and_put_back(opened, file):
     page = opened(file, ready=False)
     table = "#answer table"
-    before = cells(page, table, 1)
-    head = page.locator(f"{table} thead button").nth(1)
+    software = 2  # the column of scores in software
+    before = cells(page, table, software)
+    head = page.locator(f"{table} thead button").nth(software)
     head.click()
-    assert cells(page, table, 1) == sorted(before, key=float)
+    assert cells(page, table, software) == sorted(before, key=float)
     head.click()
-    assert cells(page, table, 1) == sorted(before, key=float, reverse=True)
+    assert cells(page, table, software) == sorted(before, key=float, reverse=True)
     head.click()
-    assert cells(page, table, 1) == before
+    assert cells(page, table, software) == before
     times = "section[id^=hardware] table >> nth=0"
     rows = page.locator(times).locator("tbody tr th")
     page.locator(times).locator("thead button").first.click()
