@@ -10,7 +10,7 @@ WORKERS ?= auto
 .PHONY: help demo test chaos lint format clean
 help:
 	@echo "make demo    install, then draw the three drift curves of the demo in $(OUTPUTS)/ (about 3 minutes, 2 cores)"
-	@echo "make test    install with the test tools, then run every test (about 5 minutes, 2 cores)"
+	@echo "make test    install with the test tools, then run every test (about 8 minutes, 2 cores)"
 	@echo "make chaos   kill commands 200 times and fill their disk 20 times; killed itself, it goes on (20 minutes of a core)"
 	@echo "make lint    check style and format with ruff, types with mypy"
 	@echo "make format  let ruff mend style and format"
