@@ -28,7 +28,7 @@ import warnings
 
 warnings.simplefilter("ignore")
 root = logging.getLogger()
-other = logging.getLogger("another.library")
+other = logging.getLogger("of_others")
 
 
 def lines(action):
