@@ -7,19 +7,17 @@ Noise of a product: number i of the row (vector v, row block b) is a function of
 how vectors are cut into chunks nor on the number of threads.
 """
 
-import math
-
 import numpy as np
 from numba import float32, int8, uint32
 
 from analog_glue.kernels.jit import compiled, exact
-from analog_glue.kernels.threefry import fill_row
+from analog_glue.kernels.threefry import SHARE, scale_row
 
 
 @compiled
-def normal_row(out, numbers, vector, block, k0, k1):
-    """Standard normal numbers of one row of outputs into `out`, which is filled up to a multiple of four."""
-    fill_row(out, numbers, uint32(vector), uint32(block), uint32(1), k0, k1)
+def noise_row(row, numbers, vector, block, k0, k1):
+    """Normal numbers of the variances in `row`, one row of outputs filled up to a multiple of `SHARE`, in their place."""
+    scale_row(row, numbers, uint32(vector), uint32(block), uint32(1), k0, k1)
 
 
 @exact
@@ -107,7 +105,7 @@ def digitise(
     """
     columns = out.shape[1]
     row = np.empty(columns, np.float32)
-    normal = np.empty(columns + 3, np.float32)
+    noise = np.empty(columns + SHARE, np.float32)
     has_variance = variances.shape[0] > 0
     wants_clipped = clipped.shape[0] > 0
     saturated = 0
@@ -123,15 +121,18 @@ def digitise(
                 for i in range(columns):
                     row[i] = float32(current[i]) * unit
             if noisy:
-                normal_row(normal, columns, first + v, b, k0, k1)
                 if has_variance:
                     variance = variances[b, v]
                     for i in range(columns):
-                        row[i] += math.sqrt(float32(variance[i]) * variance_unit + output_variance) * normal[i]
+                        noise[i] = float32(variance[i]) * variance_unit + output_variance
                 else:
-                    std = math.sqrt(output_variance)
                     for i in range(columns):
-                        row[i] += std * normal[i]
+                        noise[i] = output_variance
+                for i in range(columns, columns + SHARE):
+                    noise[i] = 0
+                noise_row(noise, columns, first + v, b, k0, k1)
+                for i in range(columns):
+                    row[i] += noise[i]
             if full_scale > 0:
                 count = 0
                 for i in range(columns):

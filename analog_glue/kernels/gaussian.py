@@ -16,7 +16,7 @@ from analog_glue.seeding import key as derive_key
 
 PART = 1 << 18  # numbers filled at a time; part of what a key means to the reference
 WORD = 0xFFFFFFFF
-COUNTED = "threefry-4x32-13"  # the stream of compiled kernels, on CPU and GPU alike
+COUNTED = "threefry-4x32-13-golden"  # the stream of compiled kernels, on CPU and GPU alike
 
 
 def stream_name(kernel: str, device: torch.device | str) -> str:

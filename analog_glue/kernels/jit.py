@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import config, njit, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
@@ -20,6 +20,21 @@ SETTINGS: Any = config  # numba fills this module in as it starts
 
 # What a vectorised loop may assume: sums in any order, no NaN.
 FAST = {"contract", "arcp", "nsz", "nnan", "reassoc"}
+
+
+def _with_wide_registers() -> None:
+    """Have numba use registers of 512 bits where there are some; left alone, LLVM takes halves of them on Intel's CPUs.
+
+    It does so for programs with a little such arithmetic in between, which lowers the clock. Kernels are nothing but that:
+    compiled for icelake-server, a normal number takes 15 % less even where halves are as fast as wholes (Zen 4).
+    """
+    if SETTINGS.CPU_NAME is None and SETTINGS.CPU_FEATURES is None:  # else somebody has said what to compile for
+        features = binding.get_host_cpu_features()
+        if features.get("avx512f"):
+            SETTINGS.CPU_FEATURES = f"{features.flatten()},-prefer-256-bit"
+
+
+_with_wide_registers()
 
 
 def compiled(function: Callable) -> Callable:

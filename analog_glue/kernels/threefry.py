@@ -3,7 +3,11 @@
 Threefry-4x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a block cipher of additions, rotations
 and exclusive ors on four 32-bit words, encrypting a 128-bit counter. No multiplication, so a loop over counters fills the
 vector units (0.25 ns a word on one core with AVX-512, where Philox-4x32-10 takes five times as long). 12 rounds pass
-BigCrush; one more is the authors' margin. Words become normal numbers in pairs (Box & Muller 1958), which reach 5.9 σ.
+BigCrush; one more is the authors' margin.
+
+A word w becomes two normal numbers (Box & Muller 1958), up to 5.9 σ: u = w / 2³² gives their length, the fraction of
+0.618… w their angle. The 2³² points (u, φ) of all words lie on a lattice whose multiplier is that of the golden ratio, the
+most even one, so lengths and angles pass for independent uniform numbers in any sample, for half of the random bits.
 
 Four counter words name a number within a stream; kernels say how they use them. Everything here is for use inside kernels.
 """
@@ -21,12 +25,20 @@ ROUNDS = 13
 ROW = 4096  # numbers that `fill` makes at a time; part of what a key means
 ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
 PARITY = 0x1BD11BDA
+SHARE = 8  # numbers of a counter
+GOLDEN = 0x9E3779B1  # 2³² (√5 − 1) / 2
 
-# Least-squares fits with equalised errors; what float32 arithmetic loses is more than their own 4·10⁻⁸.
-LOG = (1.0, -0.4999993145465851, 0.3333303928375244, -0.25008028748645251, 0.20017790794372559, -0.16412784159183502,
-       0.1390346735715866, -0.15403233468532562, 0.14434927701950073)  # fmt: skip  # ln(1 + m) / m, |m| ≤ 1/3
-SINE = (3.1415927410125732, -5.167710304260254, 2.5500776767730713, -0.5982921719551086, 0.07765940576791763)  # sin(πy) / y
-COSINE = (1.0, -4.934802055358887, 4.058709144592285, -1.3352121114730835, 0.23493756353855133, -0.024396715685725212)
+# Minimax fits, as many terms as errors below 10⁻⁵ take: noise is not seen to more.
+LOG = (
+    -2.000014309776667,
+    1.0000402901126402,
+    -0.6643868238408402,
+    0.49699849059456136,
+    -0.4529110175517046,
+    0.38696454247597714,
+)
+SINE = (3.141589715366064, -5.167367027270252, 2.543595554277717, -0.5583712778259585)  # sin(πy) / y, to 9·10⁻⁷
+COSINE = (0.9999933101494427, -4.933937646230249, 4.041279162836425, -1.2221143101046072)  # cos πy, to 7·10⁻⁶
 
 
 @inlined
@@ -62,40 +74,33 @@ threefry = make_threefry(ROUNDS)
 
 
 @inlined
-def radius(word):
-    """√(−2 ln u) of a uniform number u ∈ (0, 1] with 24 bits: the length of a pair of normal numbers."""
+def squared_length(word):
+    """−2 ln u of a uniform number u ∈ (0, 1], the upper 24 bits of `word`: the squared length of a pair of normal numbers."""
     u = float32(int32(word >> uint32(8))) * float32(2.0**-24) + float32(2.0**-25)
     bits = bits_of(u)
     # So that the mantissa lies in [2/3, 4/3); numba would widen a difference to 64 bits.
     exponent = int32(int32(bits - int32(0x3F2AAAAB)) >> int32(23))
     m = float_of(int32(bits - int32(exponent << int32(23)))) - float32(1)
-    p = float32(LOG[8])
-    p = p * m + float32(LOG[7])
-    p = p * m + float32(LOG[6])
-    p = p * m + float32(LOG[5])
+    p = float32(LOG[5])
     p = p * m + float32(LOG[4])
     p = p * m + float32(LOG[3])
     p = p * m + float32(LOG[2])
     p = p * m + float32(LOG[1])
     p = p * m + float32(LOG[0])
-    log = p * m + float32(exponent) * float32(0.6931471805599453)
-    return math.sqrt(max(float32(-2) * log, float32(0)))
+    return max(p * m + float32(exponent) * float32(-1.3862943611198906), float32(0))
 
 
 @inlined
 def direction(word):
-    """(sin φ, cos φ) of a uniform angle φ ∈ [−π, π)."""
-    x = float32(int32(word)) * float32(2.0**-31)  # φ / π
+    """(sin φ, cos φ) of the angle φ ∈ [−π, π) that goes with `word`: its golden multiple, a fraction of the full circle."""
+    x = float32(int32(uint32(word * uint32(GOLDEN)))) * float32(2.0**-31)  # φ / π
     y = float32(0.5) - abs(x)  # cos φ = sin πy and |sin φ| = cos πy
     z = y * y
-    s = float32(SINE[4])
-    s = s * z + float32(SINE[3])
+    s = float32(SINE[3])
     s = s * z + float32(SINE[2])
     s = s * z + float32(SINE[1])
     s = (s * z + float32(SINE[0])) * y
-    c = float32(COSINE[5])
-    c = c * z + float32(COSINE[4])
-    c = c * z + float32(COSINE[3])
+    c = float32(COSINE[3])
     c = c * z + float32(COSINE[2])
     c = c * z + float32(COSINE[1])
     c = c * z + float32(COSINE[0])
@@ -103,25 +108,39 @@ def direction(word):
 
 
 @inlined
-def four_normals(c0, c1, c2, c3, k0, k1):
-    """Four standard normal numbers of counter (c0, c1, c2, c3) in the stream of key (k0, k1), all uint32."""
-    a, b, c, d = threefry(c0, c1, c2, c3, k0, k1, uint32(0), uint32(0))
-    first, second = radius(a), radius(c)
-    sine, cosine = direction(b)
-    sine2, cosine2 = direction(d)
-    return first * sine, first * cosine, second * sine2, second * cosine2
+def fill_row(out, numbers, c1, c2, c3, k0, k1):
+    """`numbers` standard normal numbers into out[0 : 8·⌈numbers / 8⌉]; counters (0 …, c1, c2, c3) of key (k0, k1)."""
+    part = (numbers + SHARE - 1) // SHARE
+    for i in range(part):
+        a, b, c, d = threefry(uint32(i), c1, c2, c3, k0, k1, uint32(0), uint32(0))
+        length, (sine, cosine) = math.sqrt(squared_length(a)), direction(a)
+        out[i], out[i + part] = length * sine, length * cosine
+        length, (sine, cosine) = math.sqrt(squared_length(b)), direction(b)
+        out[i + 2 * part], out[i + 3 * part] = length * sine, length * cosine
+        length, (sine, cosine) = math.sqrt(squared_length(c)), direction(c)
+        out[i + 4 * part], out[i + 5 * part] = length * sine, length * cosine
+        length, (sine, cosine) = math.sqrt(squared_length(d)), direction(d)
+        out[i + 6 * part], out[i + 7 * part] = length * sine, length * cosine
 
 
 @inlined
-def fill_row(out, numbers, c1, c2, c3, k0, k1):
-    """`numbers` standard normal numbers into out[0 : 4·⌈numbers / 4⌉]; counters (0 …, c1, c2, c3) of key (k0, k1)."""
-    quarter = (numbers + 3) // 4
-    for i in range(quarter):
-        z0, z1, z2, z3 = four_normals(uint32(i), c1, c2, c3, k0, k1)
-        out[i] = z0
-        out[i + quarter] = z1
-        out[i + 2 * quarter] = z2
-        out[i + 3 * quarter] = z3
+def scale_row(row, numbers, c1, c2, c3, k0, k1):
+    """The numbers of `fill_row` times √row, in place: normal numbers of these variances. One root does for both."""
+    part = (numbers + SHARE - 1) // SHARE
+    for i in range(part):
+        a, b, c, d = threefry(uint32(i), c1, c2, c3, k0, k1, uint32(0), uint32(0))
+        square, (sine, cosine) = squared_length(a), direction(a)
+        row[i] = math.sqrt(square * row[i]) * sine
+        row[i + part] = math.sqrt(square * row[i + part]) * cosine
+        square, (sine, cosine) = squared_length(b), direction(b)
+        row[i + 2 * part] = math.sqrt(square * row[i + 2 * part]) * sine
+        row[i + 3 * part] = math.sqrt(square * row[i + 3 * part]) * cosine
+        square, (sine, cosine) = squared_length(c), direction(c)
+        row[i + 4 * part] = math.sqrt(square * row[i + 4 * part]) * sine
+        row[i + 5 * part] = math.sqrt(square * row[i + 5 * part]) * cosine
+        square, (sine, cosine) = squared_length(d), direction(d)
+        row[i + 6 * part] = math.sqrt(square * row[i + 6 * part]) * sine
+        row[i + 7 * part] = math.sqrt(square * row[i + 7 * part]) * cosine
 
 
 @compiled

@@ -4,8 +4,8 @@ Tensor cores multiply DAC codes of at most 8 bits, which float16 holds exactly, 
 (kernels/triton_product.py says what that rounds); currents and the variances of their read noise never leave the registers.
 Products that want more (finer DACs, IR drop, float32 weights) are made elsewhere, and `digitise` does what comes after.
 
-A program computes a tile of vectors × columns, row block after row block. Four columns share a counter of the random
-numbers, so a tile holds all four: a run of neighbouring columns out of every quarter of the layer.
+A program computes a tile of vectors × columns, row block after row block. Eight columns share a counter of the random
+numbers, so a tile holds all eight: a run of neighbouring columns out of every eighth of the layer.
 
 After the product the arithmetic is that of the reference operation for operation, hence without noise the same bits.
 """
@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from analog_glue.kernels.triton_threefry import four_normals, key_words
+from analog_glue.kernels.triton_threefry import SHARE, eight_normals, key_words
 
 PURPOSE = tl.constexpr(1)  # last word of a counter: noise of a product
 CODES = 1024  # that a program of `drive` converts
@@ -61,22 +61,23 @@ def _drive(x, per_input, codes, size, inputs, full_scale, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def tile_columns(tile, quarter, BLOCK: tl.constexpr):
-    """The columns of a tile, and their counters: columns i, i + quarter, i + 2 quarter and i + 3 quarter have counter i."""
+def tile_columns(tile, eighth, BLOCK: tl.constexpr):
+    """The columns of a tile, and their counters: columns i, i + eighth, i + 2 eighth … have counter i."""
     n = tl.arange(0, BLOCK)
-    counter = tile * (BLOCK // 4) + n % (BLOCK // 4)
-    return counter + n // (BLOCK // 4) * quarter, counter
+    counter = tile * (BLOCK // SHARE) + n % (BLOCK // SHARE)
+    return counter + n // (BLOCK // SHARE) * eighth, counter
 
 
 @triton.jit
 def tile_normals(vectors, tile, block, k0, k1, BLOCK_V: tl.constexpr, BLOCK_C: tl.constexpr):
     """Standard normal numbers of a tile [vectors, columns]."""
-    counters = tile * (BLOCK_C // 4) + tl.arange(0, BLOCK_C // 4)
+    counters = tile * (BLOCK_C // SHARE) + tl.arange(0, BLOCK_C // SHARE)
     c0, c1 = counters.to(tl.uint32)[None, :], vectors.to(tl.uint32)[:, None]
     c2, c3 = tl.full((), block, tl.uint32), tl.full((), PURPOSE, tl.uint32)
-    z0, z1, z2, z3 = four_normals(c0, c1, c2, c3, k0, k1)
-    together = tl.join(tl.join(z0, z1), tl.join(z2, z3))  # [vectors, counters, low, high bit of the quarter]
-    return tl.reshape(tl.permute(together, (0, 3, 2, 1)), (BLOCK_V, BLOCK_C))
+    z0, z1, z2, z3, z4, z5, z6, z7 = eight_normals(c0, c1, c2, c3, k0, k1)
+    lower, upper = tl.join(tl.join(z0, z1), tl.join(z2, z3)), tl.join(tl.join(z4, z5), tl.join(z6, z7))
+    together = tl.join(lower, upper)  # [vectors, counters, low, middle, high bit of the eighth]
+    return tl.reshape(tl.permute(together, (0, 4, 3, 2, 1)), (BLOCK_V, BLOCK_C))
 
 
 @triton.jit
@@ -112,15 +113,15 @@ def _layer(
     codes, weights, magnitudes,  # the operands of a product, or None
     currents, variances,  # what else came out of one, or None
     step, bias, out, clipped,
-    vectors, columns, quarter, rows, blocks, crowd,
+    vectors, columns, eighth, rows, blocks, crowd,
     unit, variance_unit, output_variance, full_scale, k0, k1,
     NOISY: tl.constexpr, CONVERTS: tl.constexpr,
     BLOCK_V: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(1)
     vector = tl.program_id(0) * BLOCK_V + tl.arange(0, BLOCK_V)
-    column, counter = tile_columns(tile, quarter, BLOCK_C)
-    taken, inside = vector < vectors, (column < columns) & (counter < quarter)
+    column, counter = tile_columns(tile, eighth, BLOCK_C)
+    taken, inside = vector < vectors, (column < columns) & (counter < eighth)
     present = taken[:, None] & inside[None, :]
     place = vector.to(tl.int64)[:, None] * columns + column[None, :]
     area = tl.full((), 1, tl.int64) * vectors * columns
@@ -203,16 +204,16 @@ def _launch(
 ) -> Tensor:
     step = conversion.step.contiguous()
     blocks, columns = step.shape
-    quarter = triton.cdiv(columns, 4)
+    eighth = triton.cdiv(columns, SHARE.value)
     out = torch.empty(vectors, columns, device=step.device)
     crowd = (vectors > 64) + (vectors > 1024)  # tuned for few, some and many vectors
 
     def grid(shape: dict[str, int]) -> tuple[int, int]:
-        return triton.cdiv(vectors, shape["BLOCK_V"]), triton.cdiv(quarter, shape["BLOCK_C"] // 4)
+        return triton.cdiv(vectors, shape["BLOCK_V"]), triton.cdiv(eighth, shape["BLOCK_C"] // SHARE.value)
 
     _layer[grid](
         codes, weights, magnitudes, currents, variances, step, conversion.bias, out, clipped,
-        vectors, columns, quarter, rows, blocks, crowd,
+        vectors, columns, eighth, rows, blocks, crowd,
         conversion.unit, conversion.variance_unit, conversion.output_variance, conversion.full_scale,
         *key_words(conversion.key),
         NOISY=conversion.is_noisy, CONVERTS=conversion.full_scale > 0,

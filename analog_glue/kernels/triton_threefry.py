@@ -16,7 +16,7 @@ from analog_glue.kernels import threefry as cpu
 ROUNDS = tl.constexpr(cpu.ROUNDS)
 ROTATIONS = tl.constexpr(cpu.ROTATIONS)
 PARITY = tl.constexpr(cpu.PARITY)
-ROW = tl.constexpr(cpu.ROW)
+ROW, SHARE, GOLDEN = tl.constexpr(cpu.ROW), tl.constexpr(cpu.SHARE), tl.constexpr(cpu.GOLDEN)
 LOG, SINE, COSINE = tl.constexpr(cpu.LOG), tl.constexpr(cpu.SINE), tl.constexpr(cpu.COSINE)
 
 
@@ -57,45 +57,46 @@ def polynomial(x, coefficients: tl.constexpr, degree: tl.constexpr):
 
 
 @triton.jit
-def radius(word):
-    """√(−2 ln u) of a uniform number u ∈ (0, 1] with 24 bits."""
+def squared_length(word):
+    """−2 ln u of a uniform number u ∈ (0, 1] with 24 bits."""
     u = (word >> 8).to(tl.int32).to(tl.float32) * 2.0**-24 + 2.0**-25
     bits = u.to(tl.int32, bitcast=True)
     exponent = (bits - 0x3F2AAAAB) >> 23  # so that the mantissa lies in [2/3, 4/3)
     m = (bits - (exponent << 23)).to(tl.float32, bitcast=True) - 1.0
-    log = tl.fma(polynomial(m, LOG, 8), m, exponent.to(tl.float32) * 0.6931471805599453)
-    return tl.sqrt(tl.maximum(-2.0 * log, 0.0))
+    return tl.maximum(tl.fma(polynomial(m, LOG, 5), m, exponent.to(tl.float32) * -1.3862943611198906), 0.0)
 
 
 @triton.jit
-def direction(word):
-    """(sin φ, cos φ) of a uniform angle φ ∈ [−π, π)."""
-    x = word.to(tl.int32, bitcast=True).to(tl.float32) * 2.0**-31  # φ / π
+def pair(word):
+    """Two standard normal numbers of a random word."""
+    length = tl.sqrt(squared_length(word))
+    x = (word * GOLDEN).to(tl.int32, bitcast=True).to(tl.float32) * 2.0**-31  # φ / π
     y = 0.5 - tl.abs(x)  # cos φ = sin πy and |sin φ| = cos πy
-    size = polynomial(y * y, COSINE, 5)
-    return tl.where(x < 0, -size, size), polynomial(y * y, SINE, 4) * y
+    size = polynomial(y * y, COSINE, 3)
+    return length * tl.where(x < 0, -size, size), length * (polynomial(y * y, SINE, 3) * y)
 
 
 @triton.jit
-def four_normals(c0, c1, c2, c3, k0, k1):
-    """Four standard normal numbers of counter (c0, c1, c2, c3), uint32, in the stream of key (k0, k1), int32 bits."""
+def eight_normals(c0, c1, c2, c3, k0, k1):
+    """Eight standard normal numbers of counter (c0, c1, c2, c3), uint32, in the stream of key (k0, k1), int32 bits."""
     a, b, c, d = threefry(c0, c1, c2, c3, k0.to(tl.uint32), k1.to(tl.uint32))
-    first, second = radius(a), radius(c)
-    sine, cosine = direction(b)
-    sine2, cosine2 = direction(d)
-    return first * sine, first * cosine, second * sine2, second * cosine2
+    z0, z1 = pair(a)
+    z2, z3 = pair(b)
+    z4, z5 = pair(c)
+    z6, z7 = pair(d)
+    return z0, z1, z2, z3, z4, z5, z6, z7
 
 
 @triton.jit(do_not_specialize=["k0", "k1"])
 def _fill(out, numbers, k0, k1):
     row = tl.program_id(0)
-    i = tl.arange(0, ROW // 4)
+    i = tl.arange(0, ROW // SHARE)
     zero = (i * 0).to(tl.uint32)
-    quarters = four_normals(i.to(tl.uint32), row.to(tl.uint32), zero, zero, k0, k1)
+    shares = eight_normals(i.to(tl.uint32), row.to(tl.uint32), zero, zero, k0, k1)
     start = row.to(tl.int64) * ROW
-    for quarter in tl.static_range(4):
-        place = start + quarter * (ROW // 4) + i
-        tl.store(out + place, quarters[quarter], mask=place < numbers)
+    for n in tl.static_range(SHARE):
+        place = start + n * (ROW // SHARE) + i
+        tl.store(out + place, shares[n], mask=place < numbers)
 
 
 def fill(out: Tensor, key: int) -> Tensor:

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from analog_glue.kernels.triton_threefry import four_normals, key_words, polynomial
+from analog_glue.kernels.triton_threefry import SHARE, eight_normals, key_words, polynomial
 
 PURPOSE = tl.constexpr(2)  # last word of a counter: noise of weights
 DEGREE = tl.constexpr(4)  # of the spread
@@ -20,13 +20,13 @@ def _noisy(
     count = short + (block < longer).to(tl.int32)
     start = column.to(tl.int64) * (short * tl.num_programs(1) + longer) + block * short + tl.minimum(block, longer)
     unit = tl.load(scale + block * columns + column)
-    quarter = (count + 3) // 4
+    part = (count + SHARE - 1) // SHARE
     i = tl.arange(0, BLOCK)
     c1, c2, c3 = column.to(tl.uint32), block.to(tl.uint32), tl.full((), PURPOSE, tl.uint32)
-    normals = four_normals(i.to(tl.uint32), c1, c2, c3, k0, k1)
-    for n in tl.static_range(4):
-        row = i + n * quarter
-        taken = (i < quarter) & (row < count)
+    normals = eight_normals(i.to(tl.uint32), c1, c2, c3, k0, k1)
+    for n in tl.static_range(SHARE):
+        row = i + n * part
+        taken = (i < part) & (row < count)
         w = tl.div_rn(tl.load(weight + start + row, taken, 0.0), unit)
         w = tl.minimum(tl.maximum(w, -1.0), 1.0)
         std = tl.maximum(polynomial(tl.abs(w), spread, DEGREE), 0.0)
@@ -55,7 +55,7 @@ def noisy(
     (columns, inputs), blocks, rows = weight.shape, len(row_counts), row_counts[0]
     short, longer = divmod(inputs, blocks)
     out = (torch.zeros if longer else torch.empty)(blocks, columns, rows, device=weight.device)
-    counters = triton.next_power_of_2(triton.cdiv(rows, 4))
+    counters = triton.next_power_of_2(triton.cdiv(rows, SHARE.value))
     _noisy[(columns, blocks)](
         weight.contiguous(), scale.contiguous(), spread, out, short, longer, columns, rows, *key_words(key),
         MIRRORED=mirrored, BLOCK=counters, num_warps=min(max(counters // 128, 1), 8), enable_fp_fusion=False,

@@ -13,7 +13,7 @@ from torch import get_num_threads
 
 from analog_glue.kernels.jit import bits_of, compiled, exact, float_of
 from analog_glue.kernels.parallel import run
-from analog_glue.kernels.threefry import fill_row
+from analog_glue.kernels.threefry import SHARE, fill_row
 
 
 @exact
@@ -57,7 +57,7 @@ def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks, first, la
         mirrored: Whether weights are reflected at zero instead of changing their sign.
         blocks: [row blocks, columns, rows] float32, the result; padded rows become 0.
     """
-    normal = np.empty(blocks.shape[2] + 3, np.float32)
+    normal = np.empty(blocks.shape[2] + SHARE, np.float32)
     c0, c1, c2, c3, c4 = spread[0], spread[1], spread[2], spread[3], spread[4]
     for c in range(first, last):
         start = 0

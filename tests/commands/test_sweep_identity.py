@@ -9,7 +9,7 @@ from analog_glue.commands.deploy import evaluate
 from analog_glue.commands.train import train
 from analog_glue.devices.pcm import PCM
 from analog_glue.errors import UserError
-from analog_glue.kernels.threefry import ROUNDS
+from analog_glue.kernels.gaussian import COUNTED
 from analog_glue.runs.rows import ResultsFile, find_rows
 from analog_glue.settings import Runtime
 from analog_glue.tasks.demo import DemoTask
@@ -69,7 +69,7 @@ def test_chips_of_two_kernels_never_share_a_file(run):
     root, folder = run
     compiled = scored(root, folder.parent, runtime=Runtime(kernel="compiled", product="float32"))
     assert compiled != folder
-    assert {row.stream for row in ResultsFile(compiled).rows() if row.stage == "chip"} == {f"threefry-4x32-{ROUNDS}"}
+    assert {row.stream for row in ResultsFile(compiled).rows() if row.stage == "chip"} == {COUNTED}
     assert {row.stream for row in ResultsFile(folder).rows() if row.stage == "chip"} == {"torch"}
     same = {row.hardware_id for place in (folder, compiled) for row in ResultsFile(place).rows()}
     assert len(same) == 1  # the physics is the same

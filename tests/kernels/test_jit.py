@@ -1,10 +1,16 @@
-"""Kernels are compiled by one process, whoever starts beside it."""
+"""Kernels are compiled by one process, whoever starts beside it, for the widest registers."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+
+pytest.importorskip("numba", reason="numba does not import here", exc_type=ImportError)
+
+from llvmlite import binding
+
+from analog_glue.kernels import jit
 
 KERNELS = """
 import numpy as np
@@ -40,3 +46,13 @@ def test_processes_that_start_together_compile_a_kernel_once(tmp_path):
     counted = sorted(process.communicate()[0].strip() for process in every)
     assert [process.returncode for process in every] == [0, 0, 0]
     assert counted == ["0 1", "0 1", "1 0"]  # misses, hits
+
+
+@pytest.mark.parametrize("told", [None, "icelake-server"])
+def test_registers_of_512_bits_are_used_whole_unless_somebody_says_what_to_compile_for(monkeypatch, told):
+    monkeypatch.setattr(jit.SETTINGS, "CPU_NAME", told)
+    monkeypatch.setattr(jit.SETTINGS, "CPU_FEATURES", None)
+    has_some = binding.get_host_cpu_features().get("avx512f", False)
+    jit._with_wide_registers()
+    features = jit.SETTINGS.CPU_FEATURES
+    assert features is None if told or not has_some else features.endswith("-prefer-256-bit")

@@ -36,7 +36,7 @@ def test_an_operation_by_itself_is_its_reference():
 
 def test_the_name_of_the_counted_stream_tells_its_cipher_and_rounds():
     threefry = pytest.importorskip("analog_glue.kernels.threefry")
-    assert COUNTED == f"threefry-4x32-{threefry.ROUNDS}"
+    assert COUNTED == f"threefry-4x32-{threefry.ROUNDS}-golden"
 
 
 def test_streams_of_two_names_are_two_streams():

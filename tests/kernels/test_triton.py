@@ -36,7 +36,7 @@ from analog_glue.tiles.triton_mvm import triton_mvm
 
 KEY = key("test of Triton")
 # Both are the same number within the last places of √(−2 ln u) ≤ 5.9 and of a sine.
-SAME_NORMAL = 5.9 * 2.0**-20
+SAME_NORMAL = 5.9 * 2.0**-19
 
 # --- random numbers ------------------------------------------------------------------------------------
 
