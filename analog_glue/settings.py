@@ -54,8 +54,7 @@ class Runtime:
     threads: int = 0  # of torch on the CPU; 0 keeps torch's default
     jobs: int = 1  # of a sweep that run at the same time, each in a process with its share of the cores
     kernel: str = "auto"  # auto | reference (plain PyTorch) | compiled (numba on the CPU, Triton on CUDA)
-    product: str = "auto"  # auto | float32 | CPU: int8 (15-bit weights), int8_single (8-bit weights) | CUDA: float16
-
+    product: str = "auto"  # auto | float32 | CPU: int8 (15-bit weights), int8_single (8), int8_outliers | CUDA: float16
     matmul: str = "default"  # float32 products of all digital work: default | onednn | auto (only if a probe finds it faster)
 
     def __post_init__(self) -> None:
@@ -66,7 +65,7 @@ class Runtime:
         require(self.threads >= 0, "runtime.threads", "be at least 0 (0: torch's default)", self.threads)
         known = ("auto", "reference", "compiled")
         require(self.kernel in known, "runtime.kernel", f"be one of {', '.join(known)}", self.kernel)
-        known = ("auto", "int8", "int8_single", "float16", "float32")
+        known = ("auto", "int8", "int8_single", "int8_outliers", "float16", "float32")
         require(self.product in known, "runtime.product", f"be one of {', '.join(known)}", self.product)
 
 

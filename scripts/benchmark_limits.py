@@ -23,6 +23,7 @@ def limits(rounds: int) -> Iterator[Measure]:
 
 def _limits(rounds: int) -> Iterator[Measure]:
     from analog_glue.kernels import fused, vnni
+    from analog_glue.kernels.packed import NO_SHARES
 
     def rate(name: str, amount: float, case: Callable[[], object], what: str) -> Measure:
         rates = [amount / seconds / 1e9 for seconds in interleaved({"case": case}, rounds)["case"]]
@@ -54,13 +55,15 @@ def _limits(rounds: int) -> Iterator[Measure]:
     yield rate("int8_macs", repeats * part * rows * columns, products, "multiply-adds of 8-bit integers, 32 tokens at a time")
     all_sums, variances = (draw.integers(0, 1000, (blocks, part, columns)).astype(np.int32) for _ in range(2))
     f32, step, out = np.float32, np.ones((blocks, columns), np.float32), np.empty((part, columns), np.float32)
-    none = np.empty((0, 0, 0), np.int8)
+    none, ones = np.empty((0, 0, 0), np.int8), np.ones((blocks, part), f32)
 
     def outputs(noisy: bool) -> None:
         key = np.uint32(1), np.uint32(2)
         units, adc = (f32(0.1), f32(0.01)), (f32(0.25), noisy, f32(511))
         for _ in range(repeats):
-            fused.digitise(all_sums, False, variances, *units, *adc, step, np.zeros(columns, f32), 0, *key, out, none)
+            fused.digitise(
+                all_sums, False, variances, ones, *NO_SHARES, *units, *adc, step, np.zeros(columns, f32), 0, *key, out, none
+            )
 
     amount = repeats * blocks * part * columns
     yield rate("adc_outputs", amount, lambda: outputs(True), "ADC outputs with noise: draw, add, round, scale, sum")
@@ -71,7 +74,7 @@ def _limits(rounds: int) -> Iterator[Measure]:
 
     def drive() -> None:
         for _ in range(repeats):
-            arrays = np.full(blocks, rows), np.full(rows, 0.5, np.float32), dac, driven, driven.copy()
+            arrays = np.full(blocks, rows), np.full(rows, 0.5, np.float32), dac, driven, driven.copy(), ones
             fused.drive(inputs, per_input, f32(127), *arrays)
 
     yield rate("dac_inputs", repeats * part * blocks * rows, drive, "DAC inputs: codes and their squares")

@@ -8,9 +8,10 @@ how vectors are cut into chunks nor on the number of threads.
 """
 
 import numpy as np
-from numba import float32, int8, uint32
+from numba import float32, int8, int32, uint32
 
 from analog_glue.kernels.jit import compiled, exact
+from analog_glue.kernels.products import LARGEST
 from analog_glue.kernels.threefry import SHARE, scale_row
 
 
@@ -21,7 +22,7 @@ def noise_row(row, numbers, vector, block, k0, k1):
 
 
 @exact
-def drive(x, per_input, full_scale, row_counts, dither, codes, rows, squares):
+def drive(x, per_input, full_scale, row_counts, dither, codes, rows, squares, worth):
     """DAC: codes = round(x · per_input), clipped to ±full_scale; then each row block's own inputs, ready for its product.
 
     Args:
@@ -32,7 +33,8 @@ def drive(x, per_input, full_scale, row_counts, dither, codes, rows, squares):
         dither: [rows] float32 in [0, 1); what is added before squares are rounded down (kernels/products.py).
         codes: [vectors, inputs] int8.
         rows: [row blocks, vectors, rows] int8; padded rows become 0.
-        squares: The same shape, or [0, 0, 0] where no read noise asks for them: code² / 127.
+        squares: The same shape, or [0, 0, 0] where no read noise asks for them: code², the largest of a vector as `LARGEST`.
+        worth: [row blocks, vectors] float32, what 1 in them is worth in code²; or [0, 0].
     """
     wanted = squares.shape[0] > 0
     for v in range(x.shape[0]):
@@ -49,11 +51,22 @@ def drive(x, per_input, full_scale, row_counts, dither, codes, rows, squares):
             for j in range(count, rows.shape[2]):
                 target[j] = 0
             if wanted:
-                square = squares[b, v]
-                for j in range(rows.shape[2]):
-                    number = float32(target[j])
-                    square[j] = int8(number * number * float32(1 / 127) + dither[j])
+                worth[b, v] = take_squares(target, dither, squares[b, v])
             start += count
+
+
+@exact
+def take_squares(codes, dither, squares):
+    """The squares of `codes` (int8), the largest of them as `LARGEST`, rounded down after `dither`; returns what 1 is worth."""
+    largest = int32(0)
+    for j in range(codes.shape[0]):
+        largest = max(largest, abs(int32(codes[j])))
+    energy = float32(largest * largest)
+    per_unit = float32(LARGEST) / energy if largest > 0 else float32(0)
+    for j in range(codes.shape[0]):
+        number = float32(codes[j])
+        squares[j] = int8(number * number * per_unit + dither[j])
+    return energy / float32(LARGEST)
 
 
 @exact
@@ -83,7 +96,24 @@ def find_beyond(x, ranges, places):
 
 @exact
 def digitise(
-    sums, halves, variances, unit, variance_unit, output_variance, noisy, full_scale, step, bias, first, k0, k1, out, clipped
+    sums,
+    halves,
+    variances,
+    worth,
+    rest,
+    share,
+    unit,
+    variance_unit,
+    output_variance,
+    noisy,
+    full_scale,
+    step,
+    bias,
+    first,
+    k0,
+    k1,
+    out,
+    clipped,
 ):
     """From currents to the layer's output: read and output noise in one draw, ADC, digital scale, sum over row blocks.
 
@@ -91,7 +121,9 @@ def digitise(
         sums: [row blocks, vectors, columns] float32 or int32 currents; with `halves` int32 [row blocks, vectors, 2 · columns],
             the upper and the lower halves of the weights side by side.
         variances: [row blocks, vectors, columns] Σ|w|x², or [0, 0, 0] without read noise.
-        unit, variance_unit: What 1 of them is worth, in LSB and LSB².
+        worth: [row blocks, vectors] float32 that each vector's are multiplied by; or [0, 0].
+        rest, share: [row blocks, vectors] and [row blocks, columns] float32 whose products are added to them; or [0, 0].
+        unit, variance_unit: What 1 in `sums` and, times its vector's `worth`, in `variances` is worth, in LSB and LSB².
         output_variance: [LSB²]
         full_scale: Largest code of the ADC; 0 for an ideal ADC.
         step: [row blocks, columns] float32, what an LSB is worth at the layer's output.
@@ -106,7 +138,7 @@ def digitise(
     columns = out.shape[1]
     row = np.empty(columns, np.float32)
     noise = np.empty(columns + SHARE, np.float32)
-    has_variance = variances.shape[0] > 0
+    has_variance, has_rest = variances.shape[0] > 0, rest.shape[0] > 0
     wants_clipped = clipped.shape[0] > 0
     saturated = 0
     for v in range(out.shape[0]):
@@ -122,9 +154,14 @@ def digitise(
                     row[i] = float32(current[i]) * unit
             if noisy:
                 if has_variance:
-                    variance = variances[b, v]
-                    for i in range(columns):
-                        noise[i] = float32(variance[i]) * variance_unit + output_variance
+                    variance, of_one = variances[b, v], worth[b, v] * variance_unit
+                    if has_rest:
+                        of_column, of_rest = share[b], rest[b, v] * variance_unit
+                        for i in range(columns):
+                            noise[i] = float32(variance[i]) * of_one + (of_column[i] * of_rest + output_variance)
+                    else:
+                        for i in range(columns):
+                            noise[i] = float32(variance[i]) * of_one + output_variance
                 else:
                     for i in range(columns):
                         noise[i] = output_variance

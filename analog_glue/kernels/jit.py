@@ -111,3 +111,27 @@ def float_of(typing_context, bits):
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), emit
+
+
+# numba widens what comes of two 32-bit words to 64 bits, and LLVM then fills a register with half as many. These do not.
+def _of_words(emit_words: Callable) -> Callable:
+    """An operation that makes one 32-bit word (uint32) of two."""
+
+    def operation(typing_context, first, second):
+        def emit(context, builder, signature, arguments):
+            return emit_words(builder, *arguments)
+
+        return types.uint32(types.uint32, types.uint32), emit
+
+    return intrinsic(operation)
+
+
+added = _of_words(lambda builder, a, b: builder.add(a, b))
+either = _of_words(lambda builder, a, b: builder.xor(a, b))
+rotated = _of_words(lambda builder, word, by: builder.call(_funnel_shift(builder.module), [word, word, by]))
+
+
+def _funnel_shift(module: ir.Module) -> ir.Function:
+    """Rotates a word to the left when it is given twice."""
+    name, word = "llvm.fshl.i32", ir.IntType(32)
+    return module.globals.get(name) or ir.Function(module, ir.FunctionType(word, [word] * 3), name)

@@ -6,9 +6,11 @@ from torch import Tensor
 
 from analog_glue.kernels import vnni
 from analog_glue.kernels.block_product import BlockProduct
-from analog_glue.kernels.products import Int8Product
+from analog_glue.kernels.outliers import shares
+from analog_glue.kernels.products import Int8Product, squared
 
 NO_MAGNITUDES = np.empty((0, 0, 0, 0, 0), np.uint8)
+NO_SHARES = np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
 
 
 class PackedProduct(BlockProduct):
@@ -22,6 +24,7 @@ class PackedProduct(BlockProduct):
         self.multiplies_bytes = not self.has_halves
         self.weights = vnni.pack(product.integers.numpy())
         self.magnitudes = vnni.pack(product.magnitudes.numpy()) if with_variance else NO_MAGNITUDES
+        self.shares = shares(product.magnitudes.numpy()) if with_variance and product.of_outliers else NO_SHARES
 
     @property
     def rounding(self) -> float:
@@ -38,9 +41,9 @@ class PackedProduct(BlockProduct):
         return sums.float().mul_(self.scale * unit)
 
     def variance(self, codes: Tensor) -> Tensor:
-        dither = self.dither.repeat(self.blocks)
-        squares = codes.float().square().div_(127).add_(dither).to(torch.int8)  # rounds down
-        return self._sums(squares, self.magnitudes).float().mul_(self.magnitude_scale * 127)
+        blocks = [squared(part, self.dither) for part in codes.split(self.rows, dim=1)]
+        sums = self._sums(torch.cat([squares for squares, _ in blocks], dim=1), self.magnitudes)
+        return sums.mul(torch.stack([worth for _, worth in blocks]).unsqueeze(2)).mul_(self.magnitude_scale)
 
     def _sums(self, numbers: Tensor, packed: np.ndarray) -> Tensor:
         columns = self.columns * (1 + self.has_halves) if packed is self.weights else self.columns

@@ -2,7 +2,7 @@
 
 Threefry-4x32 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a block cipher of additions, rotations
 and exclusive ors on four 32-bit words, encrypting a 128-bit counter. No multiplication, so a loop over counters fills the
-vector units (0.25 ns a word on one core with AVX-512, where Philox-4x32-10 takes five times as long). 12 rounds pass
+vector units (0.23 ns a word on one Zen 4 core, where Philox-4x32-10 takes several times as long). 12 rounds pass
 BigCrush; one more is the authors' margin.
 
 A word w becomes two normal numbers (Box & Muller 1958), up to 5.9 σ: u = w / 2³² gives their length, the fraction of
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numba import float32, int32, uint32
 
-from analog_glue.kernels.jit import bits_of, compiled, float_of, inlined
+from analog_glue.kernels.jit import added, bits_of, compiled, either, float_of, inlined, rotated
 
 ROUNDS = 13
 ROW = 4096  # numbers that `fill` makes at a time; part of what a key means
@@ -41,31 +41,26 @@ SINE = (3.141589715366064, -5.167367027270252, 2.543595554277717, -0.55837127782
 COSINE = (0.9999933101494427, -4.933937646230249, 4.041279162836425, -1.2221143101046072)  # cos πy, to 7·10⁻⁶
 
 
-@inlined
-def _rotated(word, by):
-    return uint32((word << uint32(by)) | (word >> uint32(32 - by)))
-
-
 def _cipher(rounds: int) -> str:
     """The rounds written out one after another: a loop over them would keep the loop over counters from vectorising."""
     lines = ["def threefry(a, b, c, d, k0, k1, k2, k3):"]
     lines += ["    k4 = uint32(k0 ^ k1 ^ k2 ^ k3 ^ uint32(PARITY))"]
-    lines += [f"    {word} = uint32({word} + k{i})" for i, word in enumerate("abcd")]
+    lines += [f"    {word} = added({word}, k{i})" for i, word in enumerate("abcd")]
     for done in range(rounds):
         first, second = ROTATIONS[done % 8]
         b, d = ("b", "d") if done % 2 == 0 else ("d", "b")
-        lines += [f"    a = uint32(a + {b}); {b} = uint32(rotated({b}, {first}) ^ a)"]
-        lines += [f"    c = uint32(c + {d}); {d} = uint32(rotated({d}, {second}) ^ c)"]
+        lines += [f"    a = added(a, {b}); {b} = either(rotated({b}, uint32({first})), a)"]
+        lines += [f"    c = added(c, {d}); {d} = either(rotated({d}, uint32({second})), c)"]
         if done % 4 == 3:
             part = done // 4 + 1
-            lines += [f"    {word} = uint32({word} + k{(part + i) % 5})" for i, word in enumerate("abcd")]
-            lines += [f"    d = uint32(d + uint32({part}))"]
+            lines += [f"    {word} = added({word}, k{(part + i) % 5})" for i, word in enumerate("abcd")]
+            lines += [f"    d = added(d, uint32({part}))"]
     return "\n".join([*lines, "    return a, b, c, d"])
 
 
 def make_threefry(rounds: int) -> Callable[..., tuple]:
     """(four counter words, four key words) → four random words, all uint32."""
-    namespace: dict[str, Any] = {"uint32": uint32, "rotated": _rotated, "PARITY": PARITY}
+    namespace: dict[str, Any] = {"uint32": uint32, "added": added, "either": either, "rotated": rotated, "PARITY": PARITY}
     exec(_cipher(rounds), namespace)
     return inlined(namespace["threefry"])
 

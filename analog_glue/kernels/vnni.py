@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 from analog_glue.kernels.fused import digitise, drive
 from analog_glue.kernels.jit import exact
+from analog_glue.kernels.outliers import choose, gather, groups_taken
 from analog_glue.kernels.parallel import run
 
 LANES = 16  # 32-bit sums of a register
@@ -114,6 +115,8 @@ def analog_chunk(
     packed,
     halves,
     magnitudes,
+    share,
+    of_rows,
     unit,
     variance_unit,
     output_variance,
@@ -136,6 +139,7 @@ def analog_chunk(
         x, per_input, dac_full_scale, row_counts, dither, codes: See `fused.drive`.
         packed: Weights of `pack`; with `halves` of [row blocks, 2 · columns, rows].
         magnitudes: |w| of `pack`, or no row blocks where there is no read noise.
+        share, of_rows: `outliers.shares` of them where outliers alone are exact, or [0, 0].
         halves … clipped: See `fused.digitise`.
         scratch: int32 [at least `scratch_size`], overwritten; one of its own for every thread.
 
@@ -145,6 +149,12 @@ def analog_chunk(
     blocks, rows, columns = packed.shape[0], dither.shape[0], out.shape[1]
     wide = 2 * columns if halves else columns
     read = magnitudes.shape[0]  # row blocks with read noise: all or none
+    few = share.shape[0]  # of them with a variance from outliers: all or none
+    _, panels, all_groups, width, size = magnitudes.shape
+    groups = groups_taken(all_groups) if few else 0
+    squared = groups * size if few else rows  # rows whose squares are multiplied
+    chosen, some = np.empty(groups, np.int32), np.empty((panels, groups, width, size), magnitudes.dtype)
+    worth, rest = np.empty((read, PART), np.float32), np.empty((few, PART), np.float32)
     saturated = 0
     for start in range(0, x.shape[0], PART):
         end = min(start + PART, x.shape[0])
@@ -156,16 +166,24 @@ def analog_chunk(
         numbers = scratch[variances_end:].view(np.int8)
         codes_end = blocks * vectors * rows
         driven = numbers[:codes_end].reshape(blocks, vectors, rows)
-        squares = numbers[codes_end : codes_end + read * vectors * rows].reshape(read, vectors, rows)
-        drive(x[start:end], per_input, dac_full_scale, row_counts, dither, codes[start:end], driven, squares)
+        squares = numbers[codes_end : codes_end + read * vectors * squared].reshape(read, vectors, squared)
+        driven_squares = squares[: 0 if few else read]
+        drive(x[start:end], per_input, dac_full_scale, row_counts, dither, codes[start:end], driven, driven_squares, worth)
         for b in range(blocks):
             multiply(driven[b], packed[b], sums[b])
-        for b in range(read):
+        for b in range(few):
+            choose(driven[b], of_rows[b], size, rest[b, :vectors], chosen)
+            gather(driven[b], dither, of_rows[b], magnitudes[b], chosen, squares[b], worth[b], rest[b], some)
+            multiply(squares[b], some, variances[b])
+        for b in range(0 if few else read):
             multiply(squares[b], magnitudes[b], variances[b])
         saturated += digitise(
             sums,
             halves,
             variances,
+            worth,
+            rest,
+            share,
             unit,
             variance_unit,
             output_variance,
@@ -185,7 +203,7 @@ def analog_chunk(
 def scratch_size(blocks: int, rows: int, columns: int, halves: bool, reads: bool) -> int:
     """How many 32-bit numbers `analog_chunk` needs for a layer of [row blocks, columns, rows] weights."""
     sums = blocks * columns * (1 + halves + reads)
-    codes = blocks * rows * (1 + reads)
+    codes = blocks * (rows + reads * -(-rows // GROUP) * GROUP)
     return PART * sums + -(-PART * codes // 4)
 
 

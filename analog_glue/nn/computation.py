@@ -57,7 +57,7 @@ class Computation:
 
     @property
     def product(self) -> str:
-        """The product of weights beside noise of `noise_floor`: "int8", "int8_single", "float16" or "float32"."""
+        """The product of weights beside noise of `noise_floor`, one of `WEIGHT_DIGITS`."""
         return self.coarse if hides_rounding(self.noise_floor) else self.fine
 
     @property

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from analog_glue.kernels import fused, vnni
 from analog_glue.kernels.gaussian import key_words
-from analog_glue.kernels.packed import PackedProduct
+from analog_glue.kernels.packed import NO_SHARES, PackedProduct
 from analog_glue.kernels.parallel import run
 from analog_glue.kernels.products import Int8Product
 from analog_glue.tiles.crossbar import Crossbar
@@ -55,6 +55,7 @@ def compiled_mvm(
                 packed.weights,
                 packed.has_halves,
                 packed.magnitudes,
+                *packed.shares,
                 *_units(packed, crossbar),
                 *digital,
                 start,
@@ -69,6 +70,8 @@ def compiled_mvm(
                 sums.currents.numpy(),
                 sums.halves,
                 NO_VARIANCE[sums.currents.dtype] if sums.variances is None else sums.variances.numpy(),
+                sums.worth.numpy(),
+                *NO_SHARES,
                 *sums.units,
                 *digital,
                 start,
@@ -94,8 +97,7 @@ def _drive(
 def _units(product: Int8Product | PackedProduct, crossbar: Crossbar) -> tuple[np.float32, np.float32]:
     """What 1 in the sums of an integer product is worth in LSB, and 1 in those of its variance in LSB²."""
     in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
-    # Σ|w|x² is what the product of magnitudes and squares / 127 sums to, times magnitude_scale · 127.
-    variance_unit = product.magnitude_scale * 127 * (crossbar.read_noise * in_lsb) ** 2
+    variance_unit = product.magnitude_scale * (crossbar.read_noise * in_lsb) ** 2
     return np.float32(product.scale * in_lsb), np.float32(variance_unit)
 
 
@@ -106,6 +108,7 @@ class _Sums:
     currents: Tensor  # [row blocks, vectors, columns], float32 or int32
     halves: bool  # currents are [row blocks, vectors, 2 · columns], upper and lower halves of the weights
     variances: Tensor | None
+    worth: Tensor  # [row blocks, vectors], factors of `variances`
     units: tuple[np.float32, np.float32]  # [LSB] of 1 in `currents`, [LSB²] of 1 in `variances`
 
 
@@ -122,14 +125,16 @@ def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scalin
     blocks, vectors, columns = product.blocks, len(x), product.columns
     rows = _scratch("rows", (blocks, vectors, product.rows), torch.int8)
     squares = _scratch("squares", (blocks if reads else 0, vectors, product.rows), torch.int8)
-    fused.drive(x.numpy(), *_drive(scaling, weights, product), codes.numpy(), rows.numpy(), squares.numpy())
+    worth = _scratch("worth", (blocks, vectors), torch.float32)
+    arrays = (codes, rows, squares, worth)
+    fused.drive(x.numpy(), *_drive(scaling, weights, product), *(array.numpy() for array in arrays))
     currents = _scratch("currents", (blocks, vectors, columns * (1 + product.has_halves)), torch.int32)
     variances = _scratch("variances", (blocks, vectors, columns), torch.int32) if reads else None
     for block in range(blocks):
         torch._int_mm(rows[block], product.integers[block].t(), out=currents[block])
         if variances is not None:
             torch._int_mm(squares[block], product.magnitudes[block].t(), out=variances[block])
-    return _Sums(currents, product.has_halves, variances, _units(product, crossbar))
+    return _Sums(currents, product.has_halves, variances, worth, _units(product, crossbar))
 
 
 def _float_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> _Sums:
@@ -140,7 +145,7 @@ def _float_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tenso
     currents = weights.lose_on_wires_(product.product(padded, in_lsb), padded, in_lsb)
     variances = product.variance(padded).contiguous() if crossbar.read_noise > 0 else None
     units = np.float32(1), np.float32((crossbar.read_noise * in_lsb) ** 2)
-    return _Sums(currents.contiguous(), False, variances, units)
+    return _Sums(currents.contiguous(), False, variances, torch.ones(product.blocks, len(x)), units)
 
 
 def _evenly(size: int, at_most: int, multiple_of: int = 1) -> int:

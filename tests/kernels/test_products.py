@@ -259,7 +259,7 @@ def test_the_largest_sum_of_a_tile_does_not_overflow(bits, kernel):
     codes = torch.full((1, 512), 127.0)
     product = Int8Product(weights, bits, kernel)
     assert torch.allclose(product.product(codes), torch.full((1, 1, 2), -512.0 * 127), rtol=2e-7)
-    assert torch.allclose(product.variance(codes), torch.full((1, 1, 2), 512.0 * 127**2), rtol=2e-7)
+    assert torch.allclose(product.variance(codes), torch.full((1, 1, 2), 512.0 * 127**2), rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -330,7 +330,7 @@ def test_the_product_that_was_asked_for_is_taken():
     assert choose_product("auto", "cuda", 0.0) == "float16"
     assert choose_product("auto", "cuda", 0.0, "reference") == choose_product("auto", "mps", 1.0) == "float32"
     assert choose_product("auto", "cpu", 0.0) in ("int8", "float32")
-    with pytest.raises(ValueError, match=r"`kind` must be int8, int8_single, float16 or float32, but is 'int4'"):
+    with pytest.raises(ValueError, match=r"`kind` must be one of int8, .*, float32, but is 'int4'"):
         make_product(torch.zeros(1, 1, 1), "int4")
 
 

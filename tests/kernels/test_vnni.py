@@ -7,6 +7,7 @@ import torch
 pytest.importorskip("numba", reason="numba does not import here", exc_type=ImportError)
 
 from analog_glue.kernels import fused, vnni
+from analog_glue.kernels.packed import NO_SHARES
 from analog_glue.kernels.products import Int8Product
 
 needs_vnni = pytest.mark.skipif(not vnni.available(), reason="this CPU has no AVX-512 VNNI that numba compiles for")
@@ -90,7 +91,7 @@ def test_a_chunk_has_the_bits_of_its_stages_one_after_another(vectors, bits, rea
     halves = bits == 15
     # In LSB: currents of 60 standard deviation, so that about 3 % clip, and noise of about 1.
     unit = np.float32(60 / (0.5 * rows) ** 0.5 / 64 * product.scale)
-    scales = (unit, np.float32(1e-3), np.float32(0.5), True, full_scale, step, bias, first, *key)
+    scales = (unit, np.float32(1e-3 / 127), np.float32(0.5), True, full_scale, step, bias, first, *key)
 
     def marks():
         return np.full((blocks, vectors, columns), 9, np.int8) if wanted else np.empty((0, 0, 0), np.int8)
@@ -98,12 +99,13 @@ def test_a_chunk_has_the_bits_of_its_stages_one_after_another(vectors, bits, rea
     driven = np.empty((blocks, vectors, rows), np.int8)
     squares = np.empty((blocks if reads else 0, vectors, rows), np.int8)
     codes, out, clipped = np.empty(x.shape, np.int8), np.empty((vectors, columns), np.float32), marks()
-    fused.drive(x, per_input, full_scale, row_counts, dither, codes, driven, squares)
+    worth = np.empty(squares.shape[:2], np.float32)
+    fused.drive(x, per_input, full_scale, row_counts, dither, codes, driven, squares, worth)
     currents = np.stack([exact_sums(*pair) for pair in zip(driven, integers, strict=True)]).astype(np.int32)
     variances = np.empty((0, 0, 0), np.int32)
     if reads:
         variances = np.stack([exact_sums(*pair) for pair in zip(squares, magnitudes, strict=True)]).astype(np.int32)
-    count = fused.digitise(currents, halves, variances, *scales, out, clipped)
+    count = fused.digitise(currents, halves, variances, worth, *NO_SHARES, *scales, out, clipped)
     assert 0 < count < 0.2 * blocks * vectors * columns  # a test of clipping too
 
     scratch = np.empty(vnni.scratch_size(blocks, rows, columns, halves, reads), np.int32)
@@ -118,6 +120,7 @@ def test_a_chunk_has_the_bits_of_its_stages_one_after_another(vectors, bits, rea
         vnni.pack(integers),
         halves,
         vnni.pack(magnitudes if reads else magnitudes[:0]),
+        *NO_SHARES,
         *scales,
         out_of_chunk,
         clipped_of_chunk,
