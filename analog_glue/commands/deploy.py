@@ -23,6 +23,7 @@ from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
+from analog_glue.kernels.integer_product import obstacle
 from analog_glue.kernels.matmul import route, taken
 from analog_glue.models import LoadedModel, load_checkpoint_model, positions_of
 from analog_glue.nn.attention import FLOAT32, Attention
@@ -398,12 +399,11 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     product = settings.runtime.product
     fits = ("auto", "float32", *(("float16",) if where == "cuda" else ("int8", "int8_single")))
     require(product in fits, "runtime.product", f"be one of {', '.join(fits)} on {where}", product)
-    exact = not product.startswith("int8") or torch.cpu._is_vnni_supported()
-    require(exact, "runtime.product", "be auto or float32 on a CPU without 8-bit dot products (VNNI)", product,
-            "Sums of 8-bit products overflow there, and nothing would say so.")  # fmt: skip
     hardware = Hardware(device, tile, tuple(settings.hardware.layers))
     compensation = settings.hardware.compensation
     computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, **compensation)
+    wrong = obstacle(computation.kernel, tile.rows) if product.startswith("int8") else None
+    require(wrong is None, "runtime.product", "be auto or float32 here", product, f"The reason: {wrong}.")
     route(settings.runtime.matmul, where)
     return hardware, computation
 

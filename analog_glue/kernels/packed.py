@@ -6,7 +6,7 @@ from torch import Tensor
 
 from analog_glue.kernels import vnni
 from analog_glue.kernels.block_product import BlockProduct
-from analog_glue.kernels.products import Int8Product
+from analog_glue.kernels.products import Int8Product, joined
 
 NO_MAGNITUDES = np.empty((0, 0, 0, 0, 0), np.uint8)
 
@@ -34,7 +34,7 @@ class PackedProduct(BlockProduct):
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         sums = self._sums(codes.to(torch.int8), self.weights)
         if self.has_halves:
-            sums = sums[:, :, self.columns :].add(sums[:, :, : self.columns], alpha=128)
+            sums = joined(sums, self.columns)
         return sums.float().mul_(self.scale * unit)
 
     def variance(self, codes: Tensor) -> Tensor:

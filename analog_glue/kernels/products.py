@@ -12,12 +12,18 @@ numbers. Most inputs of a transformer are far below their range, so plain roundi
 fixed dither over the rows keeps the sum right on average, its square root within 0.5 % where the noise matters.
 """
 
+import logging
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from analog_glue.kernels import integer_product
 from analog_glue.kernels.block_product import BlockProduct, Float32Product
 from analog_glue.kernels.operation import operation
+
+log = logging.getLogger(__name__)
 
 LEVELS = 16_256  # of a weight: 127 · 128, so that both halves are 8-bit numbers
 WEIGHT_DIGITS = {"int8": 15, "int8_single": 8, "float16": 11, "float32": 24}  # [bits] of a weight in each product
@@ -47,20 +53,27 @@ class Int8Product(BlockProduct):
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         integers = codes.to(torch.int8)
         out = torch.empty(self.blocks, len(codes), self.columns)
+        sums = torch.empty(len(codes), self.integers.shape[1], dtype=torch.int32)
         for block in range(self.blocks):
-            sums = torch._int_mm(self._block(integers, block), self.integers[block].t())
-            out[block] = sums[:, self.columns :].add(sums[:, : self.columns], alpha=128) if self.has_halves else sums
+            integer_product.multiply(self._block(integers, block), self.integers[block], sums)
+            out[block] = joined(sums, self.columns) if self.has_halves else sums
         return out.mul_(self.scale * unit)  # one rounding, as in the compiled kernel
 
     def variance(self, codes: Tensor) -> Tensor:
         squares = codes.float().square().div_(127).add_(self.dither.repeat(self.blocks)).to(torch.int8)  # rounds down
         out = torch.empty(self.blocks, len(codes), self.columns)
+        sums = torch.empty(len(codes), self.columns, dtype=torch.int32)
         for block in range(self.blocks):
-            out[block] = torch._int_mm(self._block(squares, block), self.magnitudes[block].t())
+            out[block] = integer_product.multiply(self._block(squares, block), self.magnitudes[block], sums)
         return out.mul_(self.magnitude_scale * 127)
 
     def _block(self, integers: Tensor, block: int) -> Tensor:
         return integers[:, block * self.rows : (block + 1) * self.rows].contiguous()
+
+
+def joined(sums: Tensor, columns: int) -> Tensor:
+    """Sums of whole weights from those of their halves […, 2 · columns], in 64 bits: above 1,040 rows 32 are too few."""
+    return sums[..., columns:].long().add_(sums[..., :columns], alpha=128)
 
 
 @operation
@@ -126,21 +139,32 @@ def make_product(weights: Tensor, kind: str, kernel: str = "reference") -> Block
     raise ValueError(f"Argument `kind` must be int8, int8_single, float16 or float32, but is {kind!r}.")
 
 
-def choose_product(wanted: str, device: torch.device | str, noise_floor: float, kernel: str = "compiled") -> str:
-    """The product for the setting `runtime.product`; auto takes the fastest that the weights' own noise allows.
+def choose_product(
+    wanted: str, device: torch.device | str, noise_floor: float, kernel: str = "compiled", rows: int = integer_product.MOST_ROWS
+) -> str:
+    """The product for the setting `runtime.product`; auto takes the fastest exact one that the weights' own noise allows.
 
     Args:
         noise_floor: The smallest standard deviation of a weight's error, in units of the largest weight: what rounding has
             to stay below by a factor of `MARGIN`.
         kernel: On a GPU the reference kernel goes with the reference product.
+        rows: Of a tile, for which a product of integers is tried.
     """
     if wanted != "auto":
         return wanted
     if torch.device(device).type == "cuda":
         return "float16" if kernel == "compiled" else "float32"
-    if torch.device(device).type != "cpu" or not torch.cpu._is_vnni_supported():
+    if torch.device(device).type != "cpu":
+        return "float32"
+    if not integer_product.is_fast(kernel, rows):
+        _say_once(integer_product.obstacle(kernel, rows) or "no product of 8-bit integers is known to be fast on this CPU")
         return "float32"
     return "int8_single" if hides_rounding(noise_floor) else "int8"
+
+
+@cache
+def _say_once(why: str) -> None:
+    log.warning("Products are computed in float32: %s", why)
 
 
 def hides_rounding(noise_floor: float) -> bool:

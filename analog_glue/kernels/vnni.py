@@ -304,6 +304,13 @@ def declared(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.T
     return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
+def product(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Σ_j rows[v, j] · weights[i, j] as int32 [vectors, columns], for weights that are used once."""
+    out = np.empty((len(rows), len(weights)), np.int32)
+    multiply(rows, pack(weights[None])[0], out)
+    return out
+
+
 @cache
 def available() -> bool:
     """Whether this CPU has the instruction, numba compiles for it, and it computes what it should."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_glue.kernels import fused, vnni
+from analog_glue.kernels import fused, integer_product, vnni
 from analog_glue.kernels.gaussian import key_words
 from analog_glue.kernels.packed import PackedProduct
 from analog_glue.kernels.parallel import run
@@ -126,9 +126,9 @@ def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scalin
     currents = _scratch("currents", (blocks, vectors, columns * (1 + product.has_halves)), torch.int32)
     variances = _scratch("variances", (blocks, vectors, columns), torch.int32) if reads else None
     for block in range(blocks):
-        torch._int_mm(rows[block], product.integers[block].t(), out=currents[block])
+        integer_product.multiply(rows[block], product.integers[block], currents[block])
         if variances is not None:
-            torch._int_mm(squares[block], product.magnitudes[block].t(), out=variances[block])
+            integer_product.multiply(squares[block], product.magnitudes[block], variances[block])
     return _Sums(currents, product.has_halves, variances, _units(product, crossbar))
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.kernels.block_product import BlockProduct
+from analog_glue.kernels.integer_product import compiled_is_exact
 from analog_glue.kernels.operation import operation
 from analog_glue.kernels.products import Int8Product, make_product
 from analog_glue.tiles.crossbar import Crossbar
@@ -92,9 +93,9 @@ def arranged(product: BlockProduct, with_variance: bool) -> BlockProduct:
 
 @arranged.compiled("cpu")
 def _packed(product: BlockProduct, with_variance: bool) -> BlockProduct:
-    from analog_glue.kernels import packed, vnni
+    if isinstance(product, Int8Product) and compiled_is_exact(product.rows):
+        from analog_glue.kernels import packed
 
-    if isinstance(product, Int8Product) and vnni.available():
         return packed.PackedProduct(product, with_variance)
     return product
 
