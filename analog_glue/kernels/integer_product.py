@@ -58,12 +58,14 @@ def _by_torch(codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 @cache
 def compiled_is_exact(rows: int) -> bool:
-    """Whether the compiled product (kernels/vnni.py) works here and is exact for `rows` rows, tried once per process."""
+    """Whether the compiled product (kernels/integer_gemm.py) works and is exact for `rows` rows, tried once per process."""
     try:
-        from analog_glue.kernels import vnni
+        from analog_glue.kernels.integer_gemm import UNSIGNED, available, product, takes_whole
     except Exception:  # numba may be missing, or whatever it needs
         return False
-    return vnni.available() and not wrong_sums(vnni.product, rows)
+    if not available() or wrong_sums(product, rows, LARGEST * (LARGEST + 1) if takes_whole(rows) else LARGEST):
+        return False
+    return not wrong_sums(lambda squares, magnitudes: product(squares, magnitudes, UNSIGNED), rows, signed=False)
 
 
 def obstacle(kernel: str, rows: int) -> str | None:

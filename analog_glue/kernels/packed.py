@@ -1,14 +1,15 @@
-"""Integer products whose weights are laid out for the CPU's own 8-bit instruction (kernels/vnni.py)."""
+"""Integer products whose weights are laid out for the CPU's own instruction (kernels/integer_gemm.py)."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from analog_glue.kernels import vnni
+from analog_glue.kernels import integer_gemm
 from analog_glue.kernels.block_product import BlockProduct
+from analog_glue.kernels.integer_gemm import BYTES, SIGNED, UNSIGNED, pack, takes_whole
 from analog_glue.kernels.products import Int8Product, joined
 
-NO_MAGNITUDES = np.empty((0, 0, 0, 0, 0), np.uint8)
+NO_MAGNITUDES = np.empty((0, 0, 0, 0, 0), UNSIGNED.weights)
 
 
 class PackedProduct(BlockProduct):
@@ -17,19 +18,23 @@ class PackedProduct(BlockProduct):
     def __init__(self, product: Int8Product, with_variance: bool) -> None:
         """`with_variance` False: without magnitudes, for tiles without read noise."""
         self.blocks, self.columns, self.rows = product.blocks, product.columns, product.rows
-        self.has_halves, self.scale, self.magnitude_scale = product.has_halves, product.scale, product.magnitude_scale
-        self.dither = product.dither
-        self.multiplies_bytes = not self.has_halves
-        self.weights = vnni.pack(product.integers.numpy())
-        self.magnitudes = vnni.pack(product.magnitudes.numpy()) if with_variance else NO_MAGNITUDES
+        self.scale, self.magnitude_scale, self.dither = product.scale, product.magnitude_scale, product.dither
+        self.has_halves = product.has_halves and not takes_whole(self.rows)
+        self.multiplies_bytes = SIGNED.group == BYTES and not product.has_halves
+        integers = product.integers.numpy()
+        if product.has_halves and not self.has_halves:
+            integers, lower = np.multiply(integers[:, : self.columns], 128, dtype=np.int16), integers[:, self.columns :]
+            integers += lower
+        self.weights = pack(integers)
+        self.magnitudes = pack(product.magnitudes.numpy(), UNSIGNED) if with_variance else NO_MAGNITUDES
 
     @property
     def rounding(self) -> float:
         return self.scale
 
     def scratch_size(self, reads: bool) -> int:
-        """int32 numbers of memory that `vnni.analog_chunk` works in; `reads`: with read noise."""
-        return vnni.scratch_size(self.blocks, self.rows, self.columns, self.has_halves, reads)
+        """int32 numbers of memory that `integer_gemm.analog_chunk` works in; `reads`: with read noise."""
+        return integer_gemm.scratch_size(self.blocks, self.rows, self.columns, self.has_halves, reads)
 
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         sums = self._sums(codes.to(torch.int8), self.weights)
@@ -46,5 +51,5 @@ class PackedProduct(BlockProduct):
         columns = self.columns * (1 + self.has_halves) if packed is self.weights else self.columns
         sums = torch.empty(self.blocks, len(numbers), columns, dtype=torch.int32)
         for block, part in enumerate(numbers.split(self.rows, dim=1)):
-            vnni.multiply(part.contiguous().numpy(), packed[block], sums[block].numpy())
+            integer_gemm.multiply(part.contiguous().numpy(), packed[block], sums[block].numpy())
         return sums

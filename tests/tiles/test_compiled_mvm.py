@@ -92,7 +92,7 @@ def test_cpus_without_the_fast_instruction_get_the_same_bits(shape, product, adc
     crossbar = replace(QUIET, rows=170, adc_bits=adc_bits, adc_bound=0.7)
     fast = assert_same_bits(*shape, crossbar, product)
     noisy = answers("compiled", *shape, replace(NOISY, rows=170), product)
-    monkeypatch.setattr("analog_glue.kernels.vnni.available", lambda: False)
+    monkeypatch.setattr("analog_glue.kernels.integer_gemm.available", lambda: False)
     for one, other in zip(fast, assert_same_bits(*shape, crossbar, product), strict=True):
         assert torch.equal(one, other)
     for one, other in zip(noisy, answers("compiled", *shape, replace(NOISY, rows=170), product), strict=True):
