@@ -16,6 +16,7 @@ LARGEST = 127  # magnitude of a code, and of an 8-bit weight
 EXACT_ROWS = 2**24 // LARGEST**2  # whose sums a float32 holds, in whatever order they are added
 MOST_ROWS = 512  # for which a product is tried before a run; each shape that comes up is tried once more
 RANDOM, COLUMNS = 12, 48  # vectors and columns of a trial beside the extreme ones; what goes wrong does so in each
+VECTORS = 512  # of a measured product
 X86 = ("x86_64", "AMD64")
 
 Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -66,6 +67,25 @@ def compiled_is_exact(rows: int) -> bool:
     if not available() or wrong_sums(product, rows, LARGEST * (LARGEST + 1) if takes_whole(rows) else LARGEST):
         return False
     return not wrong_sums(lambda squares, magnitudes: product(squares, magnitudes, UNSIGNED), rows, signed=False)
+
+
+@cache
+def torch_is_faster(rows: int, columns: int) -> bool:
+    """Whether torch's own product of such a block beats the compiled one: by matrix units (AMX), which only torch uses."""
+    if not (torch.cpu._is_amx_tile_supported() and torch_is_exact(rows)):
+        return False
+    from analog_glue.kernels.integer_gemm import multiply as compiled
+    from analog_glue.kernels.integer_gemm import pack
+    from analog_glue.kernels.jit import kept_in
+    from analog_glue.kernels.measured_choice import fastest
+
+    codes, weights = (torch.from_numpy(trial(rows, count=count)).to(torch.int8) for count in (VECTORS - 5, columns - 5))
+    out, packed = torch.empty(VECTORS, columns, dtype=torch.int32), pack(weights.unsqueeze(0).numpy())[0]
+    ways = {
+        "torch": lambda: torch._int_mm(codes, weights.t(), out=out),
+        "compiled": lambda: compiled(codes.numpy(), packed, out.numpy()),
+    }
+    return fastest(f"integer product, {rows} rows, {columns} columns", ways, kept_in()) == "torch"
 
 
 def obstacle(kernel: str, rows: int) -> str | None:

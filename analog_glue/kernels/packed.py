@@ -12,6 +12,11 @@ from analog_glue.kernels.products import Int8Product, joined
 NO_MAGNITUDES = np.empty((0, 0, 0, 0, 0), UNSIGNED.weights)
 
 
+def multiplies_bytes(product: Int8Product) -> bool:
+    """Whether its weights are single 8-bit numbers, and the CPU has an instruction for four such."""
+    return SIGNED.group == BYTES and not product.has_halves
+
+
 class PackedProduct(BlockProduct):
     """The weights of an `Int8Product` in the order in which vector registers take them; the same sums, sooner."""
 
@@ -20,7 +25,7 @@ class PackedProduct(BlockProduct):
         self.blocks, self.columns, self.rows = product.blocks, product.columns, product.rows
         self.scale, self.magnitude_scale, self.dither = product.scale, product.magnitude_scale, product.dither
         self.has_halves = product.has_halves and not takes_whole(self.rows)
-        self.multiplies_bytes = SIGNED.group == BYTES and not product.has_halves
+        self.multiplies_bytes = multiplies_bytes(product)
         integers = product.integers.numpy()
         if product.has_halves and not self.has_halves:
             integers, lower = np.multiply(integers[:, : self.columns], 128, dtype=np.int16), integers[:, self.columns :]
