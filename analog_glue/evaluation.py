@@ -17,6 +17,7 @@ from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import ChipGroup, program, to_digital
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
+from analog_glue.nn.read_noise import in_words, spread_errors
 from analog_glue.settings import Evaluation
 from analog_glue.tasks.task import Encoded, RawData, Task, evaluation_batches
 
@@ -88,6 +89,23 @@ class Sentences(Workload):
             for split, metrics in self.task.majority(self.raw).items()
             for metric, value in metrics.items()
         ]
+
+
+def read_noise_error(
+    model: nn.Module,
+    placement: Placement,
+    computation: Computation,
+    periphery: dict[str, LayerPeriphery],
+    sentences: Sentences,
+    evaluation: Evaluation,
+) -> str:
+    """One line: how far the read noise is off that a product draws from an estimate, over the first batch on the first chip."""
+    chip = program(model, placement, computation, periphery, chip=0, chip_seed=evaluation.chip_seed)
+    chip.set_time(float(min(evaluation.times)))
+    encoded = next(iter(sentences.validation.values()))
+    indices = evaluation_batches(encoded, sentences.token_budget)[0]
+    batch = {name: tensor.to(computation.where) for name, tensor in encoded.batch(indices).items() if name != "labels"}
+    return in_words(spread_errors(chip, [batch]))
 
 
 def score(model: nn.Module, task: Task, validation: dict[str, Encoded], token_budget: int) -> list[Score]:

@@ -22,7 +22,7 @@ def limits(rounds: int) -> Iterator[Measure]:
 
 
 def _limits(rounds: int) -> Iterator[Measure]:
-    from analog_glue.kernels import fused, vnni
+    from analog_glue.kernels import fused, integer_gemm
     from analog_glue.kernels.packed import NO_SHARES
 
     def rate(name: str, amount: float, case: Callable[[], object], what: str) -> Measure:
@@ -39,18 +39,18 @@ def _limits(rounds: int) -> Iterator[Measure]:
     for kernel in ("reference", "compiled"):
         what = f"normal numbers ({kernel} kernel)"
         yield rate(f"normals_{kernel}", 2**22, lambda kernel=kernel: fill_normal(numbers, 1, kernel), what)
-    if not vnni.available():
+    if not integer_gemm.available():
         return
     draw = np.random.default_rng(0)
     integers = draw.integers(-127, 128, (blocks, columns, rows)).astype(np.int8)
-    packed, part = vnni.pack(integers), vnni.PART
+    packed, part = integer_gemm.pack(integers), integer_gemm.PART
     codes = draw.integers(-127, 128, (part, rows)).astype(np.int8)
     sums = np.empty((part, columns), np.int32)
     repeats = 16
 
     def products() -> None:
         for _ in range(repeats):
-            vnni.multiply(codes, packed[0], sums)
+            integer_gemm.multiply(codes, packed[0], sums)
 
     yield rate("int8_macs", repeats * part * rows * columns, products, "multiply-adds of 8-bit integers, 32 tokens at a time")
     all_sums, variances = (draw.integers(0, 1000, (blocks, part, columns)).astype(np.int32) for _ in range(2))

@@ -22,8 +22,10 @@ from analog_glue.commands.naming import SweepRequest
 from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
-from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points
+from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points, read_noise_error
+from analog_glue.kernels.integer_product import obstacle
 from analog_glue.kernels.matmul import route, taken
+from analog_glue.kernels.products import ESTIMATING
 from analog_glue.models import LoadedModel, load_checkpoint_model, positions_of
 from analog_glue.nn.attention import FLOAT32, Attention
 from analog_glue.nn.attention_interface import products_of, require_supported
@@ -284,6 +286,8 @@ def sweep(
         scored = drift_sweep(
             model, placement, computation, periphery, subject.workload, evaluation, lambda point: point not in to_do
         )
+        if computation.product == ESTIMATING and isinstance(subject.workload, Sentences) and evaluation.chips:
+            log(read_noise_error(model, placement, computation, periphery, subject.workload, evaluation))
         if known:
             log(f"Resuming the sweep: {len(wanted) - len(missing)} of {len(wanted)} scores are measured.")
         with ExitStack() as stack:
@@ -396,14 +400,13 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     if settings.runtime.threads > 0:
         torch.set_num_threads(settings.runtime.threads)
     product = settings.runtime.product
-    fits = ("auto", "float32", *(("float16",) if where == "cuda" else ("int8", "int8_single")))
+    fits = ("auto", "float32", *(("float16",) if where == "cuda" else ("int8", "int8_single", ESTIMATING)))
     require(product in fits, "runtime.product", f"be one of {', '.join(fits)} on {where}", product)
-    exact = not product.startswith("int8") or torch.cpu._is_vnni_supported()
-    require(exact, "runtime.product", "be auto or float32 on a CPU without 8-bit dot products (VNNI)", product,
-            "Sums of 8-bit products overflow there, and nothing would say so.")  # fmt: skip
     hardware = Hardware(device, tile, tuple(settings.hardware.layers))
     compensation = settings.hardware.compensation
     computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, **compensation)
+    wrong = obstacle(computation.kernel, tile.rows) if product.startswith("int8") else None
+    require(wrong is None, "runtime.product", "be auto or float32 here", product, f"The reason: {wrong}.")
     route(settings.runtime.matmul, where)
     return hardware, computation
 

@@ -101,9 +101,10 @@ def _attend(
     wants_p: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """Where the CPU multiplies integers; the reference elsewhere, and for what is not a number."""
-    from analog_glue.kernels import vnni
+    from analog_glue.kernels import integer_gemm
+    from analog_glue.kernels.instruction_sets import AVX512_VNNI, chosen
 
-    if vnni.available():
+    if chosen() is AVX512_VNNI and integer_gemm.available():
         from analog_glue.kernels.attention_vnni import attend_heads
 
         found = attend_heads(q, k, v, mask, scaling, astuple(scales), astuple(codes), wants_p)

@@ -18,18 +18,20 @@ from numba import float32, int32, int64, types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from analog_glue.kernels.instruction_sets import declared, vector
 from analog_glue.kernels.jit import exact
 from analog_glue.kernels.parallel import run
-from analog_glue.kernels.vnni import BYTE, LANES, LONG, SUMS, WORD, declared, spread
+from analog_glue.kernels.register_tile import BYTE, LONG, WORD, WORD_SIZE, spread
 
+LANES = 16  # 32-bit sums of a register
 HEIGHT = 8  # rows of a tile
 REGISTERS = 2  # of sums per row: 16 sums hide how long the instruction takes, and 32 columns divide 32, 64 and 128
 WIDTH = REGISTERS * LANES  # columns of a tile
 LINE = 16  # numbers of a cache line
-WORD_SIZE = 4  # [bytes]
 OFFSET = 128  # makes codes of 8 bits unsigned
 BYTE_MASK, HALF_MASK = np.int32(0xFF), np.int32(0xFFFF)
 LARGEST_SUM = 2**31 - 1
+SUMS = vector(32, LANES)
 CACHE = 2**19  # [bytes] of scores at a time: softmax and the second product find them in the second-level cache
 
 
@@ -323,7 +325,7 @@ def _emit_tile(tile: ir.Function, instruction: str) -> None:
     sums = [[builder.phi(SUMS) for _ in range(REGISTERS)] for _ in range(HEIGHT)]
     columns = [builder.load(register, align=WORD_SIZE) for register in registers(packed, builder.mul(word, step))]
     for v in range(HEIGHT):
-        codes = spread(builder, builder.load(builder.gep(row_of[v], [word]), align=1))
+        codes = spread(builder, builder.load(builder.gep(row_of[v], [word]), align=1), LANES)
         for r in range(REGISTERS):
             added = builder.call(dot, [sums[v][r], codes, columns[r]])
             sums[v][r].add_incoming(first[r], before)

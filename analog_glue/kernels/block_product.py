@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+LARGEST_SQUARE = 126.99  # of squares of codes as 8-bit numbers, before a dither below 1
+
 
 class BlockProduct(ABC):
     """Weights of all row blocks of a layer, made ready for products with DAC codes.
@@ -18,6 +20,8 @@ class BlockProduct(ABC):
     has_halves: bool = False  # whether a weight lies in two 8-bit halves, as [row blocks, 2 · columns, rows]
     multiplies_bytes: bool = False  # whether weights are single 8-bit numbers, multiplied by the CPU's own 8-bit instruction
 
+    estimates_variance: bool = False  # whether read noise is drawn with an estimate of `variance`
+
     @abstractmethod
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         """Σ_j w_ij x_j of every row block, times `unit`."""
@@ -25,6 +29,10 @@ class BlockProduct(ABC):
     @abstractmethod
     def variance(self, codes: Tensor) -> Tensor:
         """Σ_j |w_ij| x_j² of every row block."""
+
+    def drawn_variance(self, codes: Tensor) -> Tensor:
+        """The variance that read noise is drawn with; not `variance` where `estimates_variance`."""
+        return self.variance(codes)
 
     @property
     def rounding(self) -> float:

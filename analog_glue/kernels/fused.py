@@ -10,8 +10,8 @@ how vectors are cut into chunks nor on the number of threads.
 import numpy as np
 from numba import float32, int8, int32, uint32
 
+from analog_glue.kernels.block_product import LARGEST_SQUARE
 from analog_glue.kernels.jit import compiled, exact
-from analog_glue.kernels.products import LARGEST
 from analog_glue.kernels.threefry import SHARE, scale_row
 
 
@@ -33,7 +33,7 @@ def drive(x, per_input, full_scale, row_counts, dither, codes, rows, squares, wo
         dither: [rows] float32 in [0, 1); what is added before squares are rounded down (kernels/products.py).
         codes: [vectors, inputs] int8.
         rows: [row blocks, vectors, rows] int8; padded rows become 0.
-        squares: The same shape, or [0, 0, 0] where no read noise asks for them: code², the largest of a vector as `LARGEST`.
+        squares: The same shape, or [0, 0, 0] without read noise: code², see `take_squares`.
         worth: [row blocks, vectors] float32, what 1 in them is worth in code²; or [0, 0].
     """
     wanted = squares.shape[0] > 0
@@ -57,16 +57,16 @@ def drive(x, per_input, full_scale, row_counts, dither, codes, rows, squares, wo
 
 @exact
 def take_squares(codes, dither, squares):
-    """The squares of `codes` (int8), the largest of them as `LARGEST`, rounded down after `dither`; returns what 1 is worth."""
+    """The squares of `codes` (int8) as 8-bit numbers, rounded down after `dither`; returns what 1 is worth."""
     largest = int32(0)
     for j in range(codes.shape[0]):
         largest = max(largest, abs(int32(codes[j])))
     energy = float32(largest * largest)
-    per_unit = float32(LARGEST) / energy if largest > 0 else float32(0)
+    per_unit = float32(LARGEST_SQUARE) / energy if largest > 0 else float32(0)
     for j in range(codes.shape[0]):
         number = float32(codes[j])
         squares[j] = int8(number * number * per_unit + dither[j])
-    return energy / float32(LARGEST)
+    return energy / float32(LARGEST_SQUARE)
 
 
 @exact

@@ -13,19 +13,20 @@ from collections.abc import Callable
 import numpy as np
 from numba import float32, int8, int32
 
+from analog_glue.kernels.integer_gemm import PART, SIGNED, multiply
 from analog_glue.kernels.jit import bits_of, compiled, float_of
 from analog_glue.kernels.parallel import run
-from analog_glue.kernels.vnni import GROUP, OFFSET, PART, WIDTH, multiply
 
 DIGITS = 3  # of 8 bits
+GROUP, WIDTH, OFFSET = SIGNED.group, SIGNED.width, SIGNED.offset  # of an instruction that takes four 8-bit numbers
 LINE = 16  # float32 numbers
 
 
 @compiled
 def interleave(numbers, packed, first, last):
-    """What `vnni.pack` makes of the transpose: `numbers` [summed, columns] int8, panels `first` to `last` of `packed`.
+    """What `integer_gemm.pack` makes of the transpose: `numbers` [summed, columns] int8, panels `first` to `last` of `packed`.
 
-    `packed`: uint8 [panels, ⌈summed / 4⌉, WIDTH, 4], 0 where it fills up.
+    `packed`: [panels, ⌈summed / 4⌉, WIDTH, 4] of 8-bit numbers, 0 where it fills up.
     """
     summed, columns = numbers.shape
     for panel in range(first, last):
@@ -172,8 +173,8 @@ def gradients(
         row_counts: [row blocks] inputs of each block.
     """
     vectors, outputs = gradient.shape
-    weights = np.empty((len(integers), *_packed_shape(outputs, integers.shape[2])), np.uint8)
-    driven = np.empty(_packed_shape(*codes.shape), np.uint8)
+    weights = np.empty((len(integers), *_packed_shape(outputs, integers.shape[2])), SIGNED.weights)
+    driven = np.empty(_packed_shape(*codes.shape), SIGNED.weights)
     run(lambda block: interleave(integers[block], weights[block], 0, weights.shape[1]), range(len(integers)))
     _share(lambda first, last: interleave(codes, driven, first, last), len(driven), 1)
     to_x, to_codes = np.empty(codes.shape, np.float32), np.empty((outputs, codes.shape[1]), np.float32)

@@ -54,7 +54,7 @@ def exact(function: Callable) -> Callable:
 def _cached(function: Callable, **options: Any) -> Callable:
     """numba looks for changes only in a kernel's own file, so what it keeps on disk lies in a folder named by all of them."""
     before = SETTINGS.CACHE_DIR
-    SETTINGS.CACHE_DIR = before or str(Path(__file__).parent / "__pycache__" / f"kernels-{_sources()}")
+    SETTINGS.CACHE_DIR = str(kept_in())
     try:
         kernel = njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     finally:
@@ -68,6 +68,11 @@ def _cached(function: Callable, **options: Any) -> Callable:
 
     kernel.compile = in_one_process
     return kernel
+
+
+def kept_in() -> Path:
+    """Where what is compiled, or was measured, stays between runs."""
+    return Path(SETTINGS.CACHE_DIR or Path(__file__).parent / "__pycache__" / f"kernels-{_sources()}")
 
 
 @contextmanager

@@ -70,19 +70,20 @@ def choose(codes, of_rows, size, totals, chosen):
 
 
 @exact
-def gather(codes, dither, of_rows, packed, chosen, squares, worth, rest, weights):
+def gather(codes, dither, of_rows, packed, size, chosen, squares, worth, rest, weights):
     """The chosen groups of rows next to each other: squares of their codes, and their weights.
 
     Args:
         codes: int8 [vectors, rows].
         dither: [rows] float32, see `fused.drive`.
-        packed: [panels, groups, width, size], the |w| of a row block as products read them.
+        packed: [panels, words, width, rows of a word], the |w| of a row block as products read them.
+        size: Rows of a group, those of one word or of several.
         chosen: int32 [chosen groups].
         squares: int8 [vectors, chosen groups · size], the result; `worth`: [vectors] float32, what 1 in them is worth.
         rest: float32 [vectors]; what the chosen rows add to Σ b_j code² is taken away.
-        weights: [panels, chosen groups, width, size], the result.
+        weights: As `packed`, the words of the chosen groups: the result.
     """
-    size, rows = packed.shape[3], codes.shape[1]
+    rows = codes.shape[1]
     few = np.zeros(chosen.shape[0] * size, np.int8)
     for v in range(codes.shape[0]):
         code, taken = codes[v], float32(0)
@@ -94,9 +95,9 @@ def gather(codes, dither, of_rows, packed, chosen, squares, worth, rest, weights
                 taken += of_rows[first + j] * (number * number)
         worth[v] = take_squares(few, dither, squares[v])
         rest[v] = max(rest[v] - taken, float32(0))
-    length = packed.shape[2] * size
+    length = packed.shape[2] * size  # numbers of a group
     for panel in range(packed.shape[0]):
-        source = packed[panel].reshape(packed.shape[1], length)
+        source = packed[panel].reshape(packed.shape[1] * packed.shape[3] // size, length)
         target = weights[panel].reshape(chosen.shape[0], length)
         for k in range(chosen.shape[0]):
             some, there = source[chosen[k]], target[k]

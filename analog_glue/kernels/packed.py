@@ -1,16 +1,22 @@
-"""Integer products whose weights are laid out for the CPU's own 8-bit instruction (kernels/vnni.py)."""
+"""Integer products whose weights are laid out for the CPU's own instruction (kernels/integer_gemm.py)."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from analog_glue.kernels import vnni
+from analog_glue.kernels import integer_gemm
 from analog_glue.kernels.block_product import BlockProduct
-from analog_glue.kernels.outliers import shares
-from analog_glue.kernels.products import Int8Product, squared
+from analog_glue.kernels.integer_gemm import BYTES, SIGNED, UNSIGNED, pack, takes_whole
+from analog_glue.kernels.outliers import choose, groups_taken, shares
+from analog_glue.kernels.products import Int8Product, joined, squared
 
-NO_MAGNITUDES = np.empty((0, 0, 0, 0, 0), np.uint8)
+NO_MAGNITUDES = np.empty((0, 0, 0, 0, 0), UNSIGNED.weights)
 NO_SHARES = np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
+
+
+def multiplies_bytes(product: Int8Product) -> bool:
+    """Whether its weights are single 8-bit numbers, and the CPU has an instruction for four such."""
+    return SIGNED.group == BYTES and not product.has_halves
 
 
 class PackedProduct(BlockProduct):
@@ -19,25 +25,30 @@ class PackedProduct(BlockProduct):
     def __init__(self, product: Int8Product, with_variance: bool) -> None:
         """`with_variance` False: without magnitudes, for tiles without read noise."""
         self.blocks, self.columns, self.rows = product.blocks, product.columns, product.rows
-        self.has_halves, self.scale, self.magnitude_scale = product.has_halves, product.scale, product.magnitude_scale
-        self.dither = product.dither
-        self.multiplies_bytes = not self.has_halves
-        self.weights = vnni.pack(product.integers.numpy())
-        self.magnitudes = vnni.pack(product.magnitudes.numpy()) if with_variance else NO_MAGNITUDES
-        self.shares = shares(product.magnitudes.numpy()) if with_variance and product.of_outliers else NO_SHARES
+        self.scale, self.magnitude_scale, self.dither = product.scale, product.magnitude_scale, product.dither
+        self.has_halves = product.has_halves and not takes_whole(self.rows)
+        self.multiplies_bytes = multiplies_bytes(product)
+        integers = product.integers.numpy()
+        if product.has_halves and not self.has_halves:
+            integers, lower = np.multiply(integers[:, : self.columns], 128, dtype=np.int16), integers[:, self.columns :]
+            integers += lower
+        self.weights = pack(integers)
+        self.magnitudes = pack(product.magnitudes.numpy(), UNSIGNED) if with_variance else NO_MAGNITUDES
+        self.estimates_variance = with_variance and product.of_outliers
+        self.shares = shares(product.magnitudes.numpy()) if self.estimates_variance else NO_SHARES
 
     @property
     def rounding(self) -> float:
         return self.scale
 
     def scratch_size(self, reads: bool) -> int:
-        """int32 numbers of memory that `vnni.analog_chunk` works in; `reads`: with read noise."""
-        return vnni.scratch_size(self.blocks, self.rows, self.columns, self.has_halves, reads)
+        """int32 numbers of memory that `integer_gemm.analog_chunk` works in; `reads`: with read noise."""
+        return integer_gemm.scratch_size(self.blocks, self.rows, self.columns, self.has_halves, reads)
 
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         sums = self._sums(codes.to(torch.int8), self.weights)
         if self.has_halves:
-            sums = sums[:, :, self.columns :].add(sums[:, :, : self.columns], alpha=128)
+            sums = joined(sums, self.columns)
         return sums.float().mul_(self.scale * unit)
 
     def variance(self, codes: Tensor) -> Tensor:
@@ -45,9 +56,33 @@ class PackedProduct(BlockProduct):
         sums = self._sums(torch.cat([squares for squares, _ in blocks], dim=1), self.magnitudes)
         return sums.mul(torch.stack([worth for _, worth in blocks]).unsqueeze(2)).mul_(self.magnitude_scale)
 
+    def drawn_variance(self, codes: Tensor) -> Tensor:
+        """`variance`, or what `integer_gemm.analog_chunk` has in its place where few rows are exact (kernels/outliers.py)."""
+        if not self.estimates_variance:
+            return self.variance(codes)
+        found = torch.empty(self.blocks, len(codes), self.columns)
+        size = UNSIGNED.group * UNSIGNED.words
+        for block, part in enumerate(codes.to(torch.int8).split(self.rows, dim=1)):
+            of_columns, of_rows = (share[block] for share in self.shares)
+            for first in range(0, len(codes), integer_gemm.PART):
+                vectors, here = part[first : first + integer_gemm.PART], slice(first, first + integer_gemm.PART)
+                chosen, totals = np.empty(groups_taken(-(-self.rows // size)), np.int32), np.empty(len(vectors), np.float32)
+                choose(vectors.contiguous().numpy(), of_rows, size, totals, chosen)
+                rows = (chosen[:, None] * size + np.arange(size)).ravel()
+                rows = rows[rows < self.rows]
+                few = torch.zeros_like(vectors)
+                few[:, rows] = vectors[:, rows]
+                of_few = torch.from_numpy(of_rows[rows]) * vectors[:, rows].float().square()
+                rest = torch.from_numpy(totals) - of_few.sum(dim=1)
+                squares, worth = squared(few, self.dither)
+                sums = torch.empty(len(vectors), self.columns, dtype=torch.int32)
+                integer_gemm.multiply(squares.numpy(), self.magnitudes[block], sums.numpy())
+                found[block, here] = sums * worth.unsqueeze(1) + rest.unsqueeze(1) * torch.from_numpy(of_columns)
+        return found.mul_(self.magnitude_scale)
+
     def _sums(self, numbers: Tensor, packed: np.ndarray) -> Tensor:
         columns = self.columns * (1 + self.has_halves) if packed is self.weights else self.columns
         sums = torch.empty(self.blocks, len(numbers), columns, dtype=torch.int32)
         for block, part in enumerate(numbers.split(self.rows, dim=1)):
-            vnni.multiply(part.contiguous().numpy(), packed[block], sums[block].numpy())
+            integer_gemm.multiply(part.contiguous().numpy(), packed[block], sums[block].numpy())
         return sums

@@ -12,19 +12,25 @@ Most inputs of a transformer are far below their range, so x² counts in units o
 dither over the rows keeps the sum right on average: σ is right within 0.4 % rms on MiniLM's activations.
 """
 
+import logging
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from analog_glue.kernels.block_product import BlockProduct, Float32Product
+from analog_glue.kernels import integer_product
+from analog_glue.kernels.block_product import LARGEST_SQUARE, BlockProduct, Float32Product
 from analog_glue.kernels.operation import operation
+
+log = logging.getLogger(__name__)
 
 LEVELS = 16_256  # of a weight: 127 · 128, so that both halves are 8-bit numbers
 # [bits] of a weight in each product
 WEIGHT_DIGITS = {"int8": 15, "int8_single": 8, "int8_outliers": 8, "float16": 11, "float32": 24}
+ESTIMATING = "int8_outliers"  # the product whose read noise is that of kernels/outliers.py
 ROUNDING = 1 / 127 / 12**0.5  # standard deviation of rounding to 8 bits, in units of the largest weight
 MARGIN = 3.5  # of the weights' own noise over rounding: that adds 4 % where the noise is smallest
-LARGEST = 126.99  # of squares as 8-bit numbers, before a dither below 1
 GOLDEN = 0.6180339887498949  # multiples of it modulo 1 fill (0, 1) evenly, from any row on
 
 
@@ -55,16 +61,18 @@ class Int8Product(BlockProduct):
     def product(self, codes: Tensor, unit: float = 1.0) -> Tensor:
         integers = codes.to(torch.int8)
         out = torch.empty(self.blocks, len(codes), self.columns)
+        sums = torch.empty(len(codes), self.integers.shape[1], dtype=torch.int32)
         for block in range(self.blocks):
-            sums = torch._int_mm(self._block(integers, block), self.integers[block].t())
-            out[block] = sums[:, self.columns :].add(sums[:, : self.columns], alpha=128) if self.has_halves else sums
+            integer_product.multiply(self._block(integers, block), self.integers[block], sums)
+            out[block] = joined(sums, self.columns) if self.has_halves else sums
         return out.mul_(self.scale * unit)  # one rounding, as in the compiled kernel
 
     def variance(self, codes: Tensor) -> Tensor:
         out = torch.empty(self.blocks, len(codes), self.columns)
+        sums = torch.empty(len(codes), self.columns, dtype=torch.int32)
         for block in range(self.blocks):
             squares, worth = squared(self._block(codes, block), self.dither)
-            out[block] = torch._int_mm(squares, self.magnitudes[block].t()) * worth.unsqueeze(1)
+            out[block] = integer_product.multiply(squares, self.magnitudes[block], sums) * worth.unsqueeze(1)
         return out.mul_(self.magnitude_scale)
 
     def _block(self, integers: Tensor, block: int) -> Tensor:
@@ -75,8 +83,13 @@ def squared(codes: Tensor, dither: Tensor) -> tuple[Tensor, Tensor]:
     """Squares of `codes` [vectors, rows] as 8-bit numbers, rounded down after `dither`, and what 1 is worth to each vector."""
     squares = codes.float().square()
     largest = squares.amax(dim=1)
-    per_unit = torch.where(largest > 0, LARGEST / largest, 0.0)
-    return squares.mul_(per_unit.unsqueeze(1)).add_(dither).to(torch.int8), largest / LARGEST
+    per_unit = torch.where(largest > 0, LARGEST_SQUARE / largest, 0.0)
+    return squares.mul_(per_unit.unsqueeze(1)).add_(dither).to(torch.int8), largest / LARGEST_SQUARE
+
+
+def joined(sums: Tensor, columns: int) -> Tensor:
+    """Sums of whole weights from those of their halves […, 2 · columns], in 64 bits: above 1,040 rows 32 are too few."""
+    return sums[..., columns:].long().add_(sums[..., :columns], alpha=128)
 
 
 @operation
@@ -132,7 +145,7 @@ def make_product(weights: Tensor, kind: str, kernel: str = "reference") -> Block
     if kind.startswith("int8"):
         # torch's integer product (2.13) answers wrongly for a single row.
         bits = 15 if kind == "int8" else 8
-        return Int8Product(weights, bits, kernel, kind == "int8_outliers") if weights.shape[2] > 1 else Float32Product(weights)
+        return Int8Product(weights, bits, kernel, kind == ESTIMATING) if weights.shape[2] > 1 else Float32Product(weights)
     if kind == "float16":
         from analog_glue.kernels.triton_product import Float16Product
 
@@ -142,21 +155,32 @@ def make_product(weights: Tensor, kind: str, kernel: str = "reference") -> Block
     raise ValueError(f"Argument `kind` must be one of {', '.join(WEIGHT_DIGITS)}, but is {kind!r}.")
 
 
-def choose_product(wanted: str, device: torch.device | str, noise_floor: float, kernel: str = "compiled") -> str:
-    """The product for the setting `runtime.product`; auto takes the fastest that the weights' own noise allows.
+def choose_product(
+    wanted: str, device: torch.device | str, noise_floor: float, kernel: str = "compiled", rows: int = integer_product.MOST_ROWS
+) -> str:
+    """The product for the setting `runtime.product`; auto takes the fastest exact one that the weights' own noise allows.
 
     Args:
         noise_floor: The smallest standard deviation of a weight's error, in units of the largest weight: what rounding has
             to stay below by a factor of `MARGIN`.
         kernel: On a GPU the reference kernel goes with the reference product.
+        rows: Of a tile, for which a product of integers is tried.
     """
     if wanted != "auto":
         return wanted
     if torch.device(device).type == "cuda":
         return "float16" if kernel == "compiled" else "float32"
-    if torch.device(device).type != "cpu" or not torch.cpu._is_vnni_supported():
+    if torch.device(device).type != "cpu":
+        return "float32"
+    if not integer_product.is_fast(kernel, rows):
+        _say_once(integer_product.obstacle(kernel, rows) or "no product of 8-bit integers is known to be fast on this CPU")
         return "float32"
     return "int8_single" if hides_rounding(noise_floor) else "int8"
+
+
+@cache
+def _say_once(why: str) -> None:
+    log.warning("Products are computed in float32: %s", why)
 
 
 def hides_rounding(noise_floor: float) -> bool:

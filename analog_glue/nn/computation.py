@@ -47,7 +47,8 @@ class Computation:
         """
         kernel = choose_kernel(kernel, where)
         fine, coarse = (
-            possible_product(choose_product(product, where, noise, kernel), hardware.crossbar) for noise in (0.0, math.inf)
+            possible_product(choose_product(product, where, noise, kernel, hardware.crossbar.rows), hardware.crossbar)
+            for noise in (0.0, math.inf)
         )
         return cls(kernel, fine, coarse, read_out, reference, factor_per, where, hardware.device.noise_floor)
 

@@ -108,6 +108,21 @@ class ProgrammedLinear(nn.Module):
         driven = dac_codes(x.float(), self._scaling[self.compensated].per_input, ready.crossbar)
         return driven, adc_codes(self.grid.pad_inputs(driven), ready, key(self._chip_key, "look", *look))
 
+    def spread_error(self, x: Tensor) -> Tensor | None:
+        """Relative error of the σ of the noise drawn for inputs `x` [vectors, inputs]: [row blocks, vectors, columns].
+
+        None where the variance of the read noise is that of all rows.
+        """
+        ready = self._at_its_time()
+        crossbar, product = ready.crossbar, ready.product
+        if not product.estimates_variance:
+            return None
+        driven = self.grid.pad_inputs(dac_codes(x, self._scaling[self.compensated].per_input, crossbar))
+        per_unit = (crossbar.read_noise / (crossbar.dac.full_scale * crossbar.adc.lsb)) ** 2  # [LSB²]
+        of_both = (variance(driven).mul_(per_unit) for variance in (product.drawn_variance, product.variance))
+        drawn, true = (variance.add_(crossbar.output_noise**2) for variance in of_both)
+        return (drawn / true.clamp(min=1e-30)).sqrt_().sub_(1)
+
     @property
     def filled(self) -> Tensor:
         """The largest conductance that each column was to be programmed to, over g_max: [row blocks, columns]."""

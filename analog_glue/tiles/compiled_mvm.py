@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_glue.kernels import fused, vnni
+from analog_glue.kernels import fused, integer_gemm, integer_product
 from analog_glue.kernels.gaussian import key_words
 from analog_glue.kernels.packed import NO_SHARES, PackedProduct
 from analog_glue.kernels.parallel import run
@@ -40,7 +40,7 @@ def compiled_mvm(
     words = key_words(noise_key)
     packed = product if isinstance(product, PackedProduct) else None
     scratch = 0 if packed is None else packed.scratch_size(reads=crossbar.read_noise > 0)
-    most, multiple = (CACHE // (4 * outputs * blocks), 1) if packed is None else (512, vnni.PART)
+    most, multiple = (CACHE // (4 * outputs * blocks), 1) if packed is None else (512, integer_gemm.PART)
     vectors = _evenly(len(x), most, multiple)
 
     def convert(start: int) -> None:
@@ -48,7 +48,7 @@ def compiled_mvm(
         chunk = codes[taken]
         marks = _scratch("marks", (blocks, len(chunk), outputs), torch.int8).numpy() if wanted else NOTHING
         if packed is not None:
-            count = vnni.analog_chunk(
+            count = integer_gemm.analog_chunk(
                 x[taken].numpy(),
                 *_drive(scaling, weights, packed),
                 chunk.numpy(),
@@ -131,9 +131,9 @@ def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scalin
     currents = _scratch("currents", (blocks, vectors, columns * (1 + product.has_halves)), torch.int32)
     variances = _scratch("variances", (blocks, vectors, columns), torch.int32) if reads else None
     for block in range(blocks):
-        torch._int_mm(rows[block], product.integers[block].t(), out=currents[block])
+        integer_product.multiply(rows[block], product.integers[block], currents[block])
         if variances is not None:
-            torch._int_mm(squares[block], product.magnitudes[block].t(), out=variances[block])
+            integer_product.multiply(squares[block], product.magnitudes[block], variances[block])
     return _Sums(currents, product.has_halves, variances, worth, _units(product, crossbar))
 
 

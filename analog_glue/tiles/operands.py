@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from analog_glue.kernels.block_product import BlockProduct
+from analog_glue.kernels.integer_product import compiled_is_exact, torch_is_faster
 from analog_glue.kernels.operation import operation
 from analog_glue.kernels.products import Int8Product, make_product
 from analog_glue.tiles.crossbar import Crossbar
@@ -92,10 +93,13 @@ def arranged(product: BlockProduct, with_variance: bool) -> BlockProduct:
 
 @arranged.compiled("cpu")
 def _packed(product: BlockProduct, with_variance: bool) -> BlockProduct:
-    from analog_glue.kernels import packed, vnni
+    if isinstance(product, Int8Product) and compiled_is_exact(product.rows):
+        from analog_glue.kernels.packed import PackedProduct, multiplies_bytes
 
-    if isinstance(product, Int8Product) and vnni.available():
-        return packed.PackedProduct(product, with_variance)
+        if torch_is_faster(product.rows, product.columns):
+            product.multiplies_bytes = multiplies_bytes(product)  # in the backward pass
+            return product
+        return PackedProduct(product, with_variance)
     return product
 
 

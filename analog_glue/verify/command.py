@@ -7,8 +7,9 @@ Groups of checks, each printed with what was measured, what is expected, the tol
 2. the error of whole tiles (programming, drift, compensation, periphery) in one fixed set-up against reference values that
    two independent simulations of the published equations agree on;
 3. resistive wires: Kirchhoff's equations against another solver, and the law that tiles use against them;
-4. with `--against badcrossbar`, both against that solver itself;
-5. with `--against aihwkit`, the laws and the tile product against IBM's toolkit, in distribution; and what pulses, products
+4. products of integers against those of 64 bits, on the codes and weights that are worst for them;
+5. with `--against badcrossbar`, wires against that solver itself;
+6. with `--against aihwkit`, the laws and the tile product against IBM's toolkit, in distribution; and what pulses, products
    and transfers of in-situ training do, where its C++ tile works.
 """
 
@@ -34,6 +35,7 @@ from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 from analog_glue.tiles.mvm import mvm
 from analog_glue.tiles.operands import ReadyWeights, Scaling
 from analog_glue.verify.check import Check
+from analog_glue.verify.exactness import exactness_checks
 from analog_glue.verify.wires import wire_checks
 
 TIMES = {"1 s": 1.0, "1 h": 3600.0, "1 d": 86_400.0, "1 w": 604_800.0, "30 d": 2_592_000.0}  # [s]
@@ -179,7 +181,7 @@ def tile_error(
         if setup.compensated and device.drifts:
             outputs = read_out(now, grid, setup.crossbar, key(seed, "verify read-out", t), kernel)
             digital_scale = scale * grid.spread_over_columns(compensation_factor(reference, outputs))
-        chosen = choose_product(product, "cpu", device.noise_floor)
+        chosen = choose_product(product, "cpu", device.noise_floor, kernel, setup.crossbar.rows)
         ready = ReadyWeights.of(now, grid, setup.crossbar, chosen, kernel)
         scaling = Scaling.of(torch.ones(1), digital_scale, grid, setup.crossbar)
         y, _ = mvm(x, ready, scaling, key(seed, "verify read", t))
@@ -221,6 +223,7 @@ def run(against: str | None = None, product: str = "auto", seed: int = 0, quick:
         ("Whole tiles, plain float32 (expected: two independent simulations)", tile_checks("float32", "reference", seed)),
         (f"Whole tiles as runs compute them: {kernel} kernel, {product} product", tile_checks(product, kernel, seed)),
         ("Wires (expected: badcrossbar; of the law at most a tenth of the loss)", wire_checks(kernel, seed)),
+        ("Exactness of integer products with extreme codes (of sums that differ)", exactness_checks(kernel)),
     ]
     left_out = None
     require(against in (None, *PEERS), "--against", f"be one of {', '.join(PEERS)}", against)

@@ -77,14 +77,14 @@ def test_chips_of_two_kernels_never_share_a_file(run):
 
 def test_what_auto_resolves_to_names_the_sweep_and_not_the_word(run, monkeypatch):
     root, folder = run
-    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: True)
     explicit = scored(root, folder.parent, runtime=Runtime(kernel="compiled", product="int8"))
     monkeypatch.setattr(PCM, "noise_floor", 0.0)
     assert scored(root, folder.parent, runtime=Runtime(kernel="compiled")) == explicit
-    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: False)  # another CPU
+    for name in ("compiled_is_exact", "torch_is_exact"):  # another CPU
+        monkeypatch.setattr(f"analog_glue.kernels.integer_product.{name}", lambda rows: False)
     assert scored(root, folder.parent, runtime=Runtime(kernel="compiled")) != explicit
     for product in ("int8", "int8_single"):  # its sums would overflow there
-        with pytest.raises(UserError, match=r"`runtime.product`.*VNNI"):
+        with pytest.raises(UserError, match=r"`runtime.product` must be auto or float32 here.*wrong sums"):
             scored(root, folder.parent, runtime=Runtime(kernel="compiled", product=product))
 
 

@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("numba", reason="numba does not import here", exc_type=ImportError)
 
-from analog_glue.kernels import vnni
+from analog_glue.kernels import integer_gemm
 from analog_glue.kernels.attention import (
     Codes,
     Scales,
@@ -20,7 +20,7 @@ from analog_glue.kernels.attention import (
 )
 from analog_glue.nn.attention import Attention
 
-needs_vnni = pytest.mark.skipif(not vnni.available(), reason="this CPU has no AVX-512 VNNI that numba compiles for")
+needs_vnni = pytest.mark.skipif(not integer_gemm.available(), reason="this CPU has no AVX-512 VNNI that numba compiles for")
 ODD_SHAPES = (  # examples, heads, tokens, d
     *((1, 1, 1, 1), (1, 2, 1, 4), (2, 3, 5, 7), (2, 2, 8, 16), (1, 2, 33, 5), (2, 12, 31, 32), (1, 3, 130, 64)),
     *((2, 2, 17, 65), (1, 1, 64, 48), (3, 1, 3, 130)),
@@ -148,7 +148,7 @@ def test_a_cpu_without_the_instructions_takes_the_reference(monkeypatch):
     def refused(*_):
         raise AssertionError("taken")
 
-    monkeypatch.setattr(vnni, "available", lambda: False)
+    monkeypatch.setattr(integer_gemm, "available", lambda: False)
     monkeypatch.setattr("analog_glue.kernels.attention_vnni.attend_heads", refused)
     q, k, v = torch.randn(3, 1, 2, 9, 8, generator=torch.Generator().manual_seed(0))
     given = q, k, v, None, 0.3, Scales(0.1, 0.1, 0.1, 0.01), Codes(127, 255)

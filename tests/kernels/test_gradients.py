@@ -5,9 +5,9 @@ import pytest
 
 pytest.importorskip("numba")
 
-from analog_glue.kernels import vnni
+from analog_glue.kernels import integer_gemm
 
-if not vnni.available():
+if not integer_gemm.available():
     pytest.skip("this CPU has no 8-bit dot products (AVX-512 VNNI)", allow_module_level=True)
 
 from analog_glue.kernels.gradients import DIGITS, digits, gradients, interleave
@@ -84,7 +84,7 @@ def test_digits_put_together_are_the_rounded_number():
 @pytest.mark.parametrize("shape", [(1, 1), (5, 47), (8, 48), (13, 100)], ids=str)
 def test_interleaving_is_packing_the_transpose(shape):
     numbers = np.random.default_rng(2).integers(-128, 128, shape).astype(np.int8)
-    expected = vnni.pack(np.ascontiguousarray(numbers.T)[None])[0]
+    expected = integer_gemm.pack(np.ascontiguousarray(numbers.T)[None])[0]
     packed = np.full_like(expected, 99)
     interleave(numbers, packed, 0, len(packed))
     assert np.array_equal(packed, expected)

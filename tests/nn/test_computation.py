@@ -1,7 +1,6 @@
 """What settings and machine make of an accelerator on paper: product, digits of the weights, stream of the noise."""
 
 import pytest
-import torch
 
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
@@ -17,7 +16,7 @@ TILE = Crossbar()
 @pytest.fixture(params=[True, False], ids=["integer units", "no integer units"])
 def integer_units(request, monkeypatch):
     """Whether the CPU has fast products of 8-bit integers."""
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: request.param)
+    monkeypatch.setattr("analog_glue.kernels.integer_product.is_fast", lambda *tile: request.param)
     return request.param
 
 
@@ -44,7 +43,7 @@ def test_a_product_that_is_asked_for_is_that_of_all_weights(asked):
 
 
 def test_noise_of_training_decides_for_itself(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    monkeypatch.setattr("analog_glue.kernels.integer_product.is_fast", lambda *tile: True)
     computation = Computation.resolved(Hardware(Ideal(), TILE), "cpu")
     assert computation.beside_noise(1.01 * MARGIN * ROUNDING).product == "int8_single"
     assert computation.beside_noise(0.99 * MARGIN * ROUNDING).product == "int8"

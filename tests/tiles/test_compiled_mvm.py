@@ -88,11 +88,13 @@ SHAPES = [(1, 1, 1), (3, 5, 2), (33, 17, 31), (48, 513, 33), (97, 700, 130), (20
 @pytest.mark.parametrize("product", ["int8", "int8_single"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("adc_bits", [4, 10, None])
-def test_cpus_without_the_fast_instruction_get_the_same_bits(shape, product, adc_bits, monkeypatch):
+@pytest.mark.parametrize("unlike", ["compiled_is_exact", "torch_is_faster"])
+def test_cpus_without_an_instruction_or_with_matrix_units_get_the_same_bits(shape, product, adc_bits, unlike, monkeypatch):
     crossbar = replace(QUIET, rows=170, adc_bits=adc_bits, adc_bound=0.7)
     fast = assert_same_bits(*shape, crossbar, product)
     noisy = answers("compiled", *shape, replace(NOISY, rows=170), product)
-    monkeypatch.setattr("analog_glue.kernels.vnni.available", lambda: False)
+    answer = unlike == "torch_is_faster"
+    monkeypatch.setattr(f"analog_glue.tiles.operands.{unlike}", lambda *shape: answer)
     for one, other in zip(fast, assert_same_bits(*shape, crossbar, product), strict=True):
         assert torch.equal(one, other)
     for one, other in zip(noisy, answers("compiled", *shape, replace(NOISY, rows=170), product), strict=True):

@@ -12,7 +12,7 @@ from analog_glue.kernels.gaussian import fill_normal
 from analog_glue.tiles import mvm
 from analog_glue.tiles.converters import ADC, DAC
 from analog_glue.verify import command as verify
-from analog_glue.verify import wires
+from analog_glue.verify import exactness, wires
 
 FULL, HALF, RAW, *_ = verify.TILE_SETUPS
 
@@ -32,7 +32,8 @@ def test_everything_holds_and_the_command_says_so():
     said = []
     assert verify.run(quick=True, log=said.append)
     laws, tiles = 5 * 6, len(verify.TILE_SETUPS) * len(verify.TIMES) + len(verify.PERIPHERY_SETUPS)
-    every = laws + 2 * tiles + 6  # tiles by the plain reference, and as runs compute them; six checks of wires
+    exact = 2 * len(exactness.ROWS)  # of 15 and of 8 bits
+    every = laws + 2 * tiles + 6 + exact  # tiles by the plain reference, and as runs compute them; six checks of wires
     assert said[-1].strip() == f"{every} of {every} checks hold."
     text = "\n".join(said)
     assert "OFF" not in text
@@ -125,7 +126,7 @@ def test_one_over_f_noise_of_the_wrong_strength_is_found(monkeypatch, kernel):
 def test_a_failed_check_is_an_exit_status_of_one(monkeypatch):
     wrong = verify.Check("never right", measured=1.0, expected=2.0, tolerance=0.5, unit="µS")
     monkeypatch.setattr(verify, "device_law_checks", lambda *arguments: iter([wrong]))
-    for group in ("tile_checks", "wire_checks"):
+    for group in ("tile_checks", "wire_checks", "exactness_checks"):
         monkeypatch.setattr(verify, group, lambda *arguments: iter([]))
     said = []
     assert not verify.run(quick=True, log=said.append)
