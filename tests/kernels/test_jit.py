@@ -1,6 +1,7 @@
 """Kernels are compiled by one process, whoever starts beside it."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -40,3 +41,18 @@ def test_processes_that_start_together_compile_a_kernel_once(tmp_path):
     counted = sorted(process.communicate()[0].strip() for process in every)
     assert [process.returncode for process in every] == [0, 0, 0]
     assert counted == ["0 1", "0 1", "1 0"]  # misses, hits
+
+
+@pytest.mark.slow
+def test_kernels_of_two_cpus_are_kept_apart(tmp_path):
+    file = tmp_path / "kernels.py"
+    file.write_text(KERNELS)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def counted(**limits):
+        command = [sys.executable, str(file)]
+        return subprocess.run(command, env=environment | limits, capture_output=True, text=True, check=True).stdout.strip()
+
+    generic = {"NUMBA_CPU_NAME": "generic"}
+    fewer = {"NUMBA_CPU_FEATURES": "+sse4.2" if platform.machine() in ("x86_64", "AMD64") else "+crc"}
+    assert [counted(), counted(**generic), counted(**fewer), counted()] == ["1 0", "1 0", "1 0", "0 1"]  # misses, hits
