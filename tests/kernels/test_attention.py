@@ -18,9 +18,10 @@ from analog_glue.kernels.attention import (
     to_codes,
     to_multiples,
 )
+from analog_glue.kernels.instruction_sets import AVX512_VNNI, chosen
 from analog_glue.nn.attention import Attention
 
-needs_vnni = pytest.mark.skipif(not integer_gemm.available(), reason="this CPU has no AVX-512 VNNI that numba compiles for")
+needs_vnni = pytest.mark.skipif(chosen() is not AVX512_VNNI, reason="this CPU has no AVX-512 VNNI that numba compiles for")
 ODD_SHAPES = (  # examples, heads, tokens, d
     *((1, 1, 1, 1), (1, 2, 1, 4), (2, 3, 5, 7), (2, 2, 8, 16), (1, 2, 33, 5), (2, 12, 31, 32), (1, 3, 130, 64)),
     *((2, 2, 17, 65), (1, 1, 64, 48), (3, 1, 3, 130)),

@@ -7,7 +7,7 @@ pytest.importorskip("numba")
 
 from analog_glue.kernels import integer_gemm
 
-if not integer_gemm.available():
+if not integer_gemm.available() or integer_gemm.SIGNED.group != integer_gemm.BYTES:
     pytest.skip("this CPU has no 8-bit dot products (AVX-512 VNNI)", allow_module_level=True)
 
 from analog_glue.kernels.gradients import DIGITS, digits, gradients, interleave

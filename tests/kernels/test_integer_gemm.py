@@ -211,6 +211,24 @@ def test_all_of_this_holds_where_numba_may_use_less(name):
     assert done.returncode == 0, done.stdout
 
 
+AS_AVX_VNNI = """
+from analog_glue.kernels import instruction_sets
+
+instruction_sets.chosen = lambda: instruction_sets.AVX_VNNI
+from analog_glue.kernels.integer_product import compiled_is_exact
+
+print([compiled_is_exact(rows) for rows in (1, 2, 3, 383, 512, 1536)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chosen() is not AVX512_VNNI, reason="this CPU does not have the same instruction in AVX-512's form")
+def test_vnni_of_256_bits_is_exact(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", AS_AVX_VNNI], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == str([True] * 6), done.stderr
+
+
 @pytest.mark.skipif("KIND_OF_CPU" not in os.environ, reason="numba may use all that this CPU has")
 def test_the_limit_holds_here():
     assert chosen().name == os.environ["KIND_OF_CPU"] and available()

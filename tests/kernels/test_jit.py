@@ -1,6 +1,7 @@
 """Kernels are compiled by one process, whoever starts beside it, for the widest registers."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -56,3 +57,18 @@ def test_registers_of_512_bits_are_used_whole_unless_somebody_says_what_to_compi
     jit._with_wide_registers()
     features = jit.SETTINGS.CPU_FEATURES
     assert features is None if told or not has_some else features.endswith("-prefer-256-bit")
+
+
+@pytest.mark.slow
+def test_kernels_of_two_cpus_are_kept_apart(tmp_path):
+    file = tmp_path / "kernels.py"
+    file.write_text(KERNELS)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept"), "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def counted(**limits):
+        command = [sys.executable, str(file)]
+        return subprocess.run(command, env=environment | limits, capture_output=True, text=True, check=True).stdout.strip()
+
+    generic = {"NUMBA_CPU_NAME": "generic"}
+    fewer = {"NUMBA_CPU_FEATURES": "+sse4.2" if platform.machine() in ("x86_64", "AMD64") else "+crc"}
+    assert [counted(), counted(**generic), counted(**fewer), counted()] == ["1 0", "1 0", "1 0", "0 1"]  # misses, hits
