@@ -7,6 +7,7 @@
     python scripts/benchmark.py --only in_situ          in-situ training alone (benchmark_in_situ.py); or one of its names
     python scripts/benchmark.py --only attention        attention in integers (benchmark_attention.py), half a minute
     python scripts/benchmark.py --only factsheet        the command `factsheet` on a record, as a whole (benchmark_factsheet.py)
+    python scripts/benchmark.py --against REV    this working tree and another revision in turn (benchmark_against.py)
     python scripts/benchmark.py --peers          adds aihwkit and aihwkit-lightning where they import (extra `peer`)
 
 Every round runs the cases one after another, in turn, so that a machine that slows down slows all of them; a ratio is the
@@ -19,12 +20,16 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 import transformers
+from benchmark_against import HEAD, ROUNDS, compare
+from benchmark_against import TARGETS as AGAINST
 from benchmark_attention import inference, training
 from benchmark_cases import (
     MODES,
@@ -41,6 +46,7 @@ from benchmark_cases import (
 )
 from benchmark_factsheet import factsheet
 from benchmark_limits import limits
+from benchmark_machine import cpu
 from benchmark_timing import Measure
 
 import analog_glue
@@ -81,21 +87,39 @@ def markdown(measures: list[Measure]) -> str:
     return "\n".join(lines)
 
 
+def against(revision: str, names: list[str], rounds: int, threads: int, as_json: bool) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the temporary folder goes
+    notes = f"{cpu()}; {threads} threads. Time of this working tree over that of {revision}, median over rounds"
+    print(notes if not as_json else json.dumps({"cpu": cpu(), "threads": threads, "against": revision}), flush=True)
+    if not as_json:
+        print(f"\n{HEAD}", flush=True)
+    for one in compare(revision, names, rounds, threads, lambda text: print(text, file=sys.stderr, flush=True)):
+        print(json.dumps(asdict(one) | {"ratio": one.ratio}) if as_json else one.row(), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, without in_situ, under 2 minutes")
     parser.add_argument("--json", action="store_true", help="one JSON line a measure instead of the table")
     parser.add_argument("--peers", action="store_true", help="also aihwkit and aihwkit-lightning, where they import")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
+    parser.add_argument("--against", metavar="REV", help="share of the time of another revision, measured in turn")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of --against, at least 5 (default: {ROUNDS})")
     groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score", "attention", "factsheet", "in_situ")
     parser.add_argument(
-        "--only", nargs="+", choices=(*groups, "limits", *IN_SITU), metavar="NAME",
-        help=f"measure only these: {', '.join(groups)}, limits (rates of one core), {', '.join(IN_SITU)}",
+        "--only", nargs="+", choices=sorted({*groups, "limits", *IN_SITU, *AGAINST}), metavar="NAME",
+        help=f"measure only these: {', '.join(groups)}, limits (rates of one core), {', '.join(IN_SITU)}; "
+        f"with --against: {', '.join(AGAINST)}",
     )  # fmt: skip
     parser.add_argument("--two-steps-of", choices=MODES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if "OMP_WAIT_POLICY" not in os.environ:  # as the command line sets it, for FP32 too; read when torch is loaded
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
+    if given.against:
+        against(
+            given.against, [n for n in AGAINST if n in (given.only or AGAINST)], max(5, given.rounds), given.threads, given.json
+        )
+        return
     torch.set_num_threads(given.threads)
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
