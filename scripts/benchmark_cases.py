@@ -17,6 +17,7 @@ from benchmark_timing import Measure, as_ratio, as_seconds, beside_routed, inter
 from torch import Tensor, nn
 
 from analog_glue.devices.pcm import PCM
+from analog_glue.nn.backward import multiplies_bytes
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import Chip, program
 from analog_glue.nn.hardware import Hardware
@@ -156,17 +157,22 @@ MODES = {
     "fp32": lambda: Digital(),
     "ours": lambda: HardwareAware(digital_epochs=0),  # noise from the first step on
     "bf16": lambda: HardwareAware(digital_epochs=0, precision="bf16"),
+    "int16": lambda: HardwareAware(digital_epochs=0, precision="int16"),
     "digital_bf16": lambda: Digital(precision="bf16"),
 }
 
 
 def hwa_step(rounds: int, peers: list) -> Iterator[Measure]:
-    modes = MODES if rounds > 1 else {name: mode for name, mode in MODES.items() if name != "digital_bf16"}
+    modes = {name: mode for name, mode in MODES.items() if name != "digital_bf16" or rounds > 1}
+    if not multiplies_bytes(HARDWARE.crossbar, computation()):
+        modes.pop("int16")
     cases = {name: training_step(mode(), bert()) for name, mode in modes.items()}
     cases |= {peer.name: peer.training_step(bert(), tokens()) for peer in peers}
     seconds = interleaved(beside_routed(cases, rounds), rounds)
     what = f"training step of BERT-base, {BATCH} × {LENGTH}, AdamW"
     yield as_ratio("hwa_step", seconds, "ours", f"hardware-aware {what}")
+    if "int16" in seconds:
+        yield as_ratio("hwa_step_int16", seconds, "int16", "the same, gradients of 16 bits (training.precision=int16)")
     yield as_ratio("hwa_step_bf16", seconds, "bf16", "the same, bf16 autocast (beside FP32)")
     if "digital_bf16" in seconds:
         yield as_ratio("digital_step_bf16", seconds, "digital_bf16", f"digital {what}, bf16 autocast: for comparison")

@@ -119,6 +119,7 @@ def prepare(
     if not is_main_process():
         log = silent
     hardware, computation = runtime(settings, device, tile)
+    mode.check(hardware, computation)
     config = config or config_of(task=task, model=model, attention=attention, noise=device, tile=tile, training=mode)
     choices = choices or _names_of(task, model, device, mode)
     task.check(settings.data.root)

@@ -5,9 +5,21 @@ import torch
 from torch import Tensor
 
 from analog_glue.kernels.operation import operation
+from analog_glue.nn.computation import Computation
+from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.mapping import TileGrid
+from analog_glue.tiles.operands import ReadyWeights
 
 NO_PLACES = np.empty(0, np.int64)
+
+
+def multiplies_bytes(crossbar: Crossbar, computation: Computation) -> bool:
+    """Whether products with weights on such tiles are of 8-bit numbers by the CPU's own instruction; asks one of them."""
+    if computation.where != "cpu":
+        return False
+    blocks, grid = torch.eye(4).unsqueeze(0), TileGrid.of(4, 4, 4, 4)
+    ready = ReadyWeights.of(blocks, grid, crossbar, computation.product, computation.kernel)
+    return ready.product.multiplies_bytes
 
 
 def effective_weight(weight: Tensor, output_scale: Tensor, grid: TileGrid) -> Tensor:
