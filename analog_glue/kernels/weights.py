@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import float32, int8, int32, uint32
+from numba import float32, float64, int8, int32, uint32
 from torch import get_num_threads
 
 from analog_glue.kernels.jit import bits_of, compiled, exact, float_of, inlined
@@ -185,6 +185,27 @@ def finish_gradient(gradient, used, unit, row_counts, per_code, output_scale, to
                 row[j] = value * factor
             towards_scale[b, c] = total * unit[b, c]
             start = end
+
+
+@compiled
+def moments(weight, sums, first, last):
+    """Σ w and Σ w² of each column of `weight` [columns, inputs] float32 into `sums` [2, columns] float64."""
+    for c in range(first, last):
+        row, total, squares = weight[c], 0.0, 0.0
+        for j in range(row.shape[0]):
+            number = float64(row[j])
+            total += number
+            squares += number * number
+        sums[0, c], sums[1, c] = total, squares
+
+
+@exact
+def clip(weight, bound, first, last):
+    """Clip `weight` [columns, inputs] float32 to ±`bound`, in place."""
+    for c in range(first, last):
+        row = weight[c]
+        for j in range(row.shape[0]):
+            row[j] = min(max(row[j], -bound), bound)
 
 
 @compiled

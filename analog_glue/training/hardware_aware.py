@@ -18,6 +18,7 @@ from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import to_analog
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import DIGITS, RANGE_RULES, AnalogLinear
+from analog_glue.nn.weight_clip import clip_to_spread
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.tiles.converters import ADC
 from analog_glue.tiles.crossbar import FINEST_BITS, Crossbar
@@ -163,8 +164,8 @@ class HardwareAware(TrainingMode):
             if layer.on_tiles:
                 layer.output_scale.clamp_(min=SMALLEST_SCALE)
                 if self.weight_clip is not None:
-                    bound = layer.weight.std().mul_(self.weight_clip)
-                    layer.weight.clamp_(-bound, bound)
+                    weight = layer.weight.detach()
+                    clip_to_spread.by(layer.computation.kernel, weight.device)(weight, self.weight_clip)
 
 
 def _analog_layers(model: nn.Module) -> list[AnalogLinear]:
