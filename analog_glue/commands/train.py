@@ -119,11 +119,11 @@ def prepare(
     if not is_main_process():
         log = silent
     hardware, computation = runtime(settings, device, tile)
-    mode.check(hardware, computation)
     config = config or config_of(task=task, model=model, attention=attention, noise=device, tile=tile, training=mode)
     choices = choices or _names_of(task, model, device, mode)
     task.check(settings.data.root)
     model.check()
+    mode.check(hardware, computation)
     require_supported(attention, model.kind())
     start = None if mode.start_from is None else read_run(Path(mode.start_from), "training.start_from")
     raw = task.load(settings.data.root)
