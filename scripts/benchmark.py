@@ -7,6 +7,7 @@
     python scripts/benchmark.py --only in_situ          in-situ training alone (benchmark_in_situ.py); or one of its names
     python scripts/benchmark.py --only attention        attention in integers (benchmark_attention.py), half a minute
     python scripts/benchmark.py --only factsheet        the command `factsheet` on a record, as a whole (benchmark_factsheet.py)
+    python scripts/benchmark.py --against REV    this working tree and another revision in turn (benchmark_against.py)
     python scripts/benchmark.py --peers          adds aihwkit and aihwkit-lightning where they import (extra `peer`)
 
 Every round runs the cases one after another, in turn, so that a machine that slows down slows all of them; a ratio is the
@@ -19,12 +20,15 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 import transformers
+from benchmark_against import HEAD, ROUNDS, compare
+from benchmark_against import TARGETS as AGAINST
 from benchmark_attention import inference, training
 from benchmark_cases import (
     MODES,
@@ -41,6 +45,7 @@ from benchmark_cases import (
 )
 from benchmark_factsheet import factsheet
 from benchmark_limits import limits
+from benchmark_machine import Watch, cpu
 from benchmark_timing import Measure
 
 import analog_glue
@@ -51,34 +56,46 @@ IN_SITU = (  # scripts/benchmark_in_situ.py has the targets
 )  # fmt: skip
 
 
-def machine() -> list[str]:
-    model = ""
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-        model = f"{fields.get('model name', '')} (family {fields.get('cpu family')}, model {fields.get('model')})"
-    vnni = "with" if torch.cpu._is_vnni_supported() else "without"
+def machine(rates: dict[str, float]) -> list[str]:
+    words = {"fp32_macs": "FP32 multiply-adds", "int8_macs": "8-bit ones", "normals_compiled": "normal numbers"}
+    limits = ", ".join(f"{rates[name]:.3g} {what}" for name, what in words.items() if name in rates)
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     return [
-        f"machine: {platform.machine()}, {model or platform.processor()}, {vnni} 8-bit dot products; "
+        f"machine: {cpu()}; "
         f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}; load average at the start {load}",
+        f"limits of a core [10⁹ / s]: {limits or 'not measured'}",
         f"versions: analog-glue {analog_glue.__version__}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, Python {platform.python_version()}",
         f"simulated: PCM, tiles of spoon2021; {computation().kernel} kernel, {computation().product} product",
     ]
 
 
-def markdown(measures: list[Measure]) -> str:
-    lines = ["| name | value | over rounds | routed | target | absolute | what |", "|---|---|---|---|---|---|---|"]
-    for m in measures:
+def markdown(measures: list[tuple[Measure, str]], rates: dict[str, float]) -> str:
+    """`rates`: of one core; the column "of its limits" says which part of a time products and random numbers need at them."""
+    head = ("name", "value", "over rounds", "of its limits", "routed", "target", "absolute", "what", "disturbed by")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for m, disturbance in measures:
+        share = m.share(rates, torch.get_num_threads())
+        reached = "" if share is None else f"{100 * share:.0f} %"
         units = {"ratio": "×", "seconds": " s", "mib": " MiB", "rate": " G/s", "per_second": " /s", "microseconds": " µs"}
         unit = units[m.kind]
         spread = f"{m.low:.2f} – {m.high:.2f}" if m.low != m.high else ""
         style = {"mib": ",.0f", "per_second": ",.0f", "rate": ".3g"}.get(m.kind, ".2f")
         value = f"{m.value:{style}}"
         beside = "" if m.routed is None else f"{m.routed:.2f}×"
-        lines.append(f"| {m.name} | **{value}{unit}** | {spread} | {beside} | {m.verdict} | {m.absolute} | {m.what} |")
+        cells = (f"**{value}{unit}**", spread, reached, beside, m.verdict, m.absolute, m.what, disturbance)
+        lines.append(f"| {m.name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def against(revision: str, names: list[str], rounds: int, threads: int, as_json: bool) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the temporary folder goes
+    notes = f"{cpu()}; {threads} threads. Time of this working tree over that of {revision}, median over rounds"
+    print(notes if not as_json else json.dumps({"cpu": cpu(), "threads": threads, "against": revision}), flush=True)
+    if not as_json:
+        print(f"\n{HEAD}", flush=True)
+    for one in compare(revision, names, rounds, threads, lambda text: print(text, file=sys.stderr, flush=True)):
+        print(json.dumps(asdict(one) | {"ratio": one.ratio}) if as_json else one.row(), flush=True)
 
 
 def main() -> None:
@@ -87,15 +104,23 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON line a measure instead of the table")
     parser.add_argument("--peers", action="store_true", help="also aihwkit and aihwkit-lightning, where they import")
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
+    parser.add_argument("--against", metavar="REV", help="share of the time of another revision, measured in turn")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of --against, at least 5 (default: {ROUNDS})")
     groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score", "attention", "factsheet", "in_situ")
     parser.add_argument(
-        "--only", nargs="+", choices=(*groups, "limits", *IN_SITU), metavar="NAME",
-        help=f"measure only these: {', '.join(groups)}, limits (rates of one core), {', '.join(IN_SITU)}",
+        "--only", nargs="+", choices=sorted({*groups, "limits", *IN_SITU, *AGAINST}), metavar="NAME",
+        help=f"measure only these: {', '.join(groups)}, limits (rates of one core), {', '.join(IN_SITU)}; "
+        f"with --against: {', '.join(AGAINST)}",
     )  # fmt: skip
     parser.add_argument("--two-steps-of", choices=MODES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if "OMP_WAIT_POLICY" not in os.environ:  # as the command line sets it, for FP32 too; read when torch is loaded
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_WAIT_POLICY": "PASSIVE"})
+    if given.against:
+        against(
+            given.against, [n for n in AGAINST if n in (given.only or AGAINST)], max(5, given.rounds), given.threads, given.json
+        )
+        return
     torch.set_num_threads(given.threads)
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
@@ -127,18 +152,25 @@ def main() -> None:
     else:
         print("mrpc_score is left out: ../shared/data is not here", file=sys.stderr)
 
-    print("\n".join(machine()), file=sys.stderr if given.json else sys.stdout, flush=True)
+    rates = {} if given.only == ["limits"] else {m.name: m.value for m in limits(10)}
+    print("\n".join(machine(rates)), file=sys.stderr if given.json else sys.stdout, flush=True)
     print("(other programs on the machine disturb threads that wait for each other: measure on a quiet one)", file=sys.stderr)
     measures = []
     for name in (*groups, "limits"):
-        for measure in runs.get(name, ()) if name in given.only else ():
-            measures.append(measure)
-            if given.json:
-                print(json.dumps({"name": measure.name, measure.kind: round(measure.value, 4)}), flush=True)
-            else:
+        if name not in given.only or name not in runs:
+            continue
+        with Watch() as watch:
+            found = []
+            for measure in runs[name]:
+                found.append(measure)
                 print(f"  {measure.name} {measure.value:.2f}", file=sys.stderr, flush=True)
+        measures += [(measure, watch.disturbance) for measure in found]
+        for measure in found if given.json else ():
+            share = measure.share(rates, torch.get_num_threads())
+            line = {"name": measure.name, measure.kind: round(measure.value, 4), "disturbed": watch.disturbance, "cpu": cpu()}
+            print(json.dumps(line if share is None else line | {"of_limits": round(share, 3)}), flush=True)
     if not given.json:
-        print("\n" + markdown(measures))
+        print("\n" + markdown(measures, rates))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from benchmark_timing import Measure, as_ratio, as_seconds, beside_routed, inter
 from torch import Tensor, nn
 
 from analog_glue.devices.pcm import PCM
+from analog_glue.nn.backward import multiplies_bytes
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import Chip, program
 from analog_glue.nn.hardware import Hardware
@@ -30,6 +31,7 @@ from analog_glue.training.hardware_aware import HardwareAware
 from analog_glue.training.mode import Preparation, TrainingMode
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+ONCE = ("bert.pooler.dense", "classifier")  # layers of BERT that see one vector of an example: not worth counting
 SHAPES = ((768, 768), (768, 3072), (3072, 768))  # inputs → outputs of BERT-base's layers
 BATCH, LENGTH = 8, 128  # examples × tokens of one batch
 DAY = 86_400.0  # [s]
@@ -55,6 +57,29 @@ def on_chip(model: nn.Module, product: str = "auto", kernel: str = "auto") -> nn
     return chip.ready_to_score(compensated=True)
 
 
+def work_of(model: nn.Module, vectors: int, product: str | None = None) -> dict[str, float]:
+    """Multiply-adds and normal numbers of `vectors` inputs through every layer of `model` on tiles (benchmark_limits.py)."""
+    product = product or computation().product
+    grids = [grid for name, grid in Placement.of(model, HARDWARE).grids.items() if name not in ONCE]
+    macs = vectors * sum(grid.inputs * grid.outputs for grid in grids)
+    parts = {"int8_single": 1, "int8": 2}.get(product)  # 8-bit numbers of a weight; magnitudes are one more
+    multiplied = {"fp32_macs": 2.0 * macs} if parts is None else {"int8_macs": (parts + 1.0) * macs}
+    return multiplied | {"normals_compiled": float(vectors * sum(len(grid.row_blocks) * grid.outputs for grid in grids))}
+
+
+def work_of_attention(times: int) -> dict[str, float]:
+    """Multiply-adds of QKᵀ and PV of BERT-base, a batch; `times` 3: of a training step."""
+    return {"fp32_macs": float(times * 12 * 2 * BATCH * LENGTH**2 * 768)}
+
+
+def work_of_step(digits: int) -> dict[str, float]:
+    """Of a hardware-aware training step on 8-bit weights whose gradients have so many digits; weight noise is drawn twice."""
+    forward = work_of(bert(), BATCH * LENGTH)
+    macs = forward.get("int8_macs", 0) / 2  # of the currents; as many of the variance
+    normals = forward["normals_compiled"] + 2 * macs / (BATCH * LENGTH)
+    return {"int8_macs": (2 + 2 * digits) * macs, "normals_compiled": normals} | work_of_attention(3)
+
+
 def bert() -> nn.Module:
     config = transformers.BertConfig(num_labels=2)
     config._attn_implementation = "sdpa"
@@ -74,6 +99,7 @@ def without_labels(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 def mvm(vectors: int, rounds: int, peers: list) -> Iterator[Measure]:
     """One linear layer with every non-ideality beside nn.Linear; the measure is the mean of the three shapes' ratios."""
     cases_of: dict[str, list[tuple[list[float], float, str]]] = {}
+    times: dict[str, float] = {}  # [s] of all shapes, median over rounds
     about = {
         "ours": "",
         "int8": ": weights of 15 bits (runtime.product=int8)",
@@ -101,17 +127,33 @@ def mvm(vectors: int, rounds: int, peers: list) -> Iterator[Measure]:
         for name in models:
             label = f"{inputs}→{outputs} {1e3 * statistics.median(seconds[name]) / repeats:.2f} ms"
             beside = statistics.median(ratios(seconds, name, "routed"))
+            times[name] = times.get(name, 0.0) + statistics.median(seconds[name]) / repeats
             cases_of.setdefault(name, []).append((ratios(seconds, name), beside, label))
     for name, shapes in cases_of.items():
         if name == "fp32":
             continue
         per_round = [statistics.mean(values) for values in zip(*(values for values, _, _ in shapes), strict=True)]
+        work = None
+        if name in ("ours", "int8"):
+            layers = nn.Sequential(*(nn.Linear(*shape) for shape in SHAPES))
+            work = work_of(layers, vectors, "int8" if name == "int8" else None)
         label = "; ".join(f"{text}, {statistics.median(values):.2f}×" for values, _, text in shapes)
         suffix = "" if name == "ours" else f"_{name}"
         value = statistics.mean(statistics.median(values) for values, _, _ in shapes)
         beside = statistics.mean(beside for _, beside, _ in shapes)
         what = f"analog MVM, {vectors} tokens, mean of 3 shapes" + about.get(name, f": {name}")
-        yield Measure(f"mvm_{vectors}{suffix}", "ratio", value, min(per_round), max(per_round), label, what, beside)
+        yield Measure(
+            f"mvm_{vectors}{suffix}",
+            "ratio",
+            value,
+            min(per_round),
+            max(per_round),
+            label,
+            what,
+            beside,
+            seconds=times[name],
+            work=work,
+        )
 
 
 @torch.no_grad()
@@ -125,7 +167,8 @@ def bert_inference(rounds: int, peers: list) -> Iterator[Measure]:
         if name != "fp32":
             suffix = "" if name == "ours" else f"_{name}"
             what = f"BERT-base, batch {BATCH} × {LENGTH}, one forward pass" + (f": {name}" if suffix else "")
-            yield as_ratio(f"bert_inference{suffix}", seconds, name, what)
+            work = work_of(model, BATCH * LENGTH) | work_of_attention(1) if name == "ours" else None
+            yield as_ratio(f"bert_inference{suffix}", seconds, name, what, work)
 
 
 def training_step(mode: TrainingMode, model: nn.Module) -> Callable[[], None]:
@@ -156,17 +199,23 @@ MODES = {
     "fp32": lambda: Digital(),
     "ours": lambda: HardwareAware(digital_epochs=0),  # noise from the first step on
     "bf16": lambda: HardwareAware(digital_epochs=0, precision="bf16"),
+    "int16": lambda: HardwareAware(digital_epochs=0, precision="int16"),
     "digital_bf16": lambda: Digital(precision="bf16"),
 }
 
 
 def hwa_step(rounds: int, peers: list) -> Iterator[Measure]:
-    modes = MODES if rounds > 1 else {name: mode for name, mode in MODES.items() if name != "digital_bf16"}
+    modes = {name: mode for name, mode in MODES.items() if name != "digital_bf16" or rounds > 1}
+    counted = multiplies_bytes(HARDWARE.crossbar, computation())
+    if not counted:
+        modes.pop("int16")
     cases = {name: training_step(mode(), bert()) for name, mode in modes.items()}
     cases |= {peer.name: peer.training_step(bert(), tokens()) for peer in peers}
     seconds = interleaved(beside_routed(cases, rounds), rounds)
     what = f"training step of BERT-base, {BATCH} × {LENGTH}, AdamW"
-    yield as_ratio("hwa_step", seconds, "ours", f"hardware-aware {what}")
+    yield as_ratio("hwa_step", seconds, "ours", f"hardware-aware {what}", work_of_step(3) if counted else None)
+    if "int16" in seconds:
+        yield as_ratio("hwa_step_int16", seconds, "int16", "the same, training.precision=int16", work_of_step(2))
     yield as_ratio("hwa_step_bf16", seconds, "bf16", "the same, bf16 autocast (beside FP32)")
     if "digital_bf16" in seconds:
         yield as_ratio("digital_step_bf16", seconds, "digital_bf16", f"digital {what}, bf16 autocast: for comparison")

@@ -42,6 +42,14 @@ class Measure:
     what: str
     routed: float | None = None  # ratio to FP32 through oneDNN
     target: float | None = None
+    seconds: float | None = None  # median time of all that `work` counts
+    work: dict[str, float] | None = None  # how much of what benchmark_limits.py measures the rates of, by their names
+
+    def share(self, rates: dict[str, float], threads: int) -> float | None:
+        """Part of the time that `work` takes at the least, at the `rates` [10⁹ / s] of one core on so many."""
+        if self.work is None or self.seconds is None or not self.work.keys() <= rates.keys():
+            return None
+        return sum(amount / rates[name] / 1e9 for name, amount in self.work.items()) / threads / self.seconds
 
     @property
     def verdict(self) -> str:
@@ -88,12 +96,13 @@ def routed(case: Callable[[], object]) -> Callable[[], object]:
     return through_onednn
 
 
-def as_ratio(name: str, seconds: dict[str, list[float]], case: str, what: str) -> Measure:
+def as_ratio(name: str, seconds: dict[str, list[float]], case: str, what: str, work: dict[str, float] | None = None) -> Measure:
     values = ratios(seconds, case)
     ours, fp32 = (1e3 * statistics.median(seconds[key]) for key in (case, "fp32"))
     absolute = f"{ours:,.0f} ms, FP32 {fp32:,.0f} ms"
     beside = statistics.median(ratios(seconds, case, "routed")) if "routed" in seconds else None
-    return Measure(name, "ratio", statistics.median(values), min(values), max(values), absolute, what, beside)
+    middle = statistics.median(values)
+    return Measure(name, "ratio", middle, min(values), max(values), absolute, what, beside, seconds=ours / 1e3, work=work)
 
 
 def as_seconds(name: str, values: list[float], what: str) -> Measure:

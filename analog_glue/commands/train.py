@@ -123,6 +123,7 @@ def prepare(
     choices = choices or _names_of(task, model, device, mode)
     task.check(settings.data.root)
     model.check()
+    mode.check(hardware, computation)
     require_supported(attention, model.kind())
     start = None if mode.start_from is None else read_run(Path(mode.start_from), "training.start_from")
     raw = task.load(settings.data.root)

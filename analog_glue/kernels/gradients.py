@@ -3,9 +3,13 @@
     ∂L/∂x    = Σ_c ∂L/∂y_c · w_c      w: 8-bit integers times a number per column
     ∂L/∂w    = Σ_v ∂L/∂y_v · k_v      k: 8-bit DAC codes
 
-One factor is an integer of 8 bits to begin with. The other, ∂L/∂y, becomes an integer of 24 bits relative to the largest
-that is summed up with it (finer than the mantissa of a float32 of that size), cut into three 8-bit digits: three integer
-products with exact sums cost 0.7 of a float32 one.
+One factor is an integer of 8 bits to begin with. The other, ∂L/∂y, becomes an integer relative to the largest that is summed
+up with it, cut into signed 8-bit digits, each of them an integer product with exact sums:
+
+    3 digits   24 bits, finer than the mantissa of a float32 of that size: 0.7 of the time of a float32 product
+    2 digits   16 bits, steps of 2⁻¹⁵ of the largest, two thirds of that: finer than bfloat16 for entries above 1/128 of it
+
+Vectors without any gradient (padding, and in the last layer all tokens but the first) are left out: they add nothing.
 """
 
 from collections.abc import Callable
@@ -17,26 +21,28 @@ from analog_glue.kernels.integer_gemm import PART, SIGNED, multiply
 from analog_glue.kernels.jit import bits_of, compiled, float_of
 from analog_glue.kernels.parallel import run
 
-DIGITS = 3  # of 8 bits
 GROUP, WIDTH, OFFSET = SIGNED.group, SIGNED.width, SIGNED.offset  # of an instruction that takes four 8-bit numbers
+PIECES = 4  # of the work for every core, so that none waits long for the last
 LINE = 16  # float32 numbers
 
 
 @compiled
-def interleave(numbers, packed, first, last):
-    """What `integer_gemm.pack` makes of the transpose: `numbers` [summed, columns] int8, panels `first` to `last` of `packed`.
+def interleave(numbers, start, columns, packed, first, last):
+    """What `integer_gemm.pack` makes of the transpose of `columns` columns of `numbers` from `start` on.
 
-    `packed`: [panels, ⌈summed / 4⌉, WIDTH, 4] of 8-bit numbers, 0 where it fills up.
+    Args:
+        numbers: [summed, all columns] int8.
+        packed: 8-bit numbers [panels, ⌈summed / 4⌉, WIDTH, 4], 0 where it fills up; panels `first` to `last` of it are written.
     """
-    summed, columns = numbers.shape
+    summed = numbers.shape[0]
     for panel in range(first, last):
-        start = panel * WIDTH
-        width = min(WIDTH, columns - start)
+        at = start + panel * WIDTH
+        width = min(WIDTH, start + columns - at)
         for group in range(packed.shape[1]):
             target = packed[panel, group]
             if group * GROUP + GROUP <= summed:
-                a, b = numbers[group * GROUP, start:], numbers[group * GROUP + 1, start:]
-                c, d = numbers[group * GROUP + 2, start:], numbers[group * GROUP + 3, start:]
+                a, b = numbers[group * GROUP, at:], numbers[group * GROUP + 1, at:]
+                c, d = numbers[group * GROUP + 2, at:], numbers[group * GROUP + 3, at:]
                 for i in range(width):
                     target[i, 0] = a[i] ^ -OFFSET
                     target[i, 1] = b[i] ^ -OFFSET
@@ -46,7 +52,7 @@ def interleave(numbers, packed, first, last):
                 for i in range(width):
                     for r in range(GROUP):
                         row = group * GROUP + r
-                        target[i, r] = numbers[row, start + i] ^ -OFFSET if row < summed else 0
+                        target[i, r] = numbers[row, at + i] ^ -OFFSET if row < summed else 0
             for i in range(width, WIDTH):
                 for r in range(GROUP):
                     target[i, r] = 0
@@ -63,15 +69,16 @@ def _take_digit(numbers, digit):
 
 @compiled
 def digits(values, planes):
-    """Cut every row of `values` [rows, summed] float32 (overwritten) into signed 8-bit digits of integers.
+    """Cut every row of `values` [rows, summed] float32 into signed 8-bit digits of integers.
 
     Args:
-        planes: [DIGITS, rows, summed] int8, the result, highest digits first.
+        planes: [digits, rows, summed] int8, the result, highest digits first: 2 or 3 of them.
 
     Returns:
         [rows] float32, what 1 in the lowest digit is worth.
     """
-    summed, top = values.shape[1], float32(127 * 65536)
+    count, summed = planes.shape[0], values.shape[1]
+    top = float32(127 << 8 * (count - 1))
     worth, numbers = np.empty(values.shape[0], np.float32), np.empty(summed, np.int32)
     for v in range(values.shape[0]):
         row = values[v]
@@ -83,7 +90,7 @@ def digits(values, planes):
         worth[v] = largest / top
         for j in range(summed):
             numbers[j] = int32(np.rint(row[j] * scale))
-        for p in range(DIGITS - 1, 0, -1):
+        for p in range(count - 1, 0, -1):
             _take_digit(numbers, planes[p, v])
         digit = planes[0, v]
         for j in range(summed):
@@ -93,31 +100,37 @@ def digits(values, planes):
 
 @compiled
 def weighted(planes, packed, worth, sums, out, start):
-    """out[v, start + i] = worth[v] · Σ of all digits' products; `sums` int32 [DIGITS, vectors, columns] is overwritten."""
-    columns = sums.shape[2]
-    for p in range(DIGITS):
+    """out[v, start + i] = worth[v] · Σ of all digits' products; `sums` int32 [digits, vectors, columns] is overwritten."""
+    count, columns = planes.shape[0], sums.shape[2]
+    for p in range(count):
         multiply(planes[p], packed, sums[p])
     for v in range(planes.shape[1]):
         row, unit = out[v, start : start + columns], worth[v]
-        high, middle, low = sums[0, v], sums[1, v], sums[2, v]
-        for i in range(columns):
-            row[i] = unit * (float32(high[i]) * float32(65536) + float32(middle[i]) * float32(256) + float32(low[i]))
+        if count == 2:
+            high, low = sums[0, v], sums[1, v]
+            for i in range(columns):
+                row[i] = unit * (float32(high[i]) * float32(256) + float32(low[i]))
+        else:
+            high, middle, low = sums[0, v], sums[1, v], sums[2, v]
+            for i in range(columns):
+                row[i] = unit * (float32(high[i]) * float32(65536) + float32(middle[i]) * float32(256) + float32(low[i]))
 
 
 @compiled
-def at_inputs(gradient, worth, packed, row_counts, out, first, last):
+def at_inputs(gradient, worth, packed, row_counts, count, out, first, last):
     """∂L/∂x of vectors `first` to `last`.
 
     Args:
         gradient: ∂L/∂y [vectors, columns] float32.
         worth: [row blocks, columns] float32, what 1 in the integers of a column is worth at the output.
         packed: The integers of all row blocks, each interleaved from [columns, rows].
+        count: Digits of ∂L/∂y.
         out: [vectors, inputs] float32.
     """
     columns = gradient.shape[1]
     values = np.empty((PART, columns), np.float32)
-    planes = np.empty((DIGITS, PART, columns), np.int8)
-    sums = np.empty(DIGITS * PART * row_counts.max(), np.int32)
+    planes = np.empty((count, PART, columns), np.int8)
+    sums = np.empty(count * PART * row_counts.max(), np.int32)
     for begin in range(first, last, PART):
         end = min(begin + PART, last)
         part = end - begin
@@ -127,21 +140,22 @@ def at_inputs(gradient, worth, packed, row_counts, out, first, last):
                 row, source, unit = values[v], gradient[begin + v], worth[b]
                 for c in range(columns):
                     row[c] = source[c] * unit[c]
-            some = planes if part == PART else np.empty((DIGITS, part, columns), np.int8)
+            some = planes if part == PART else np.empty((count, part, columns), np.int8)
             units = digits(values[:part], some)
             size = row_counts[b]
-            area = sums[: DIGITS * part * size].reshape(DIGITS, part, size)
+            area = sums[: count * part * size].reshape(count, part, size)
             weighted(some, packed[b], units, area, out[begin:end], start)
             start += size
 
 
 @compiled
-def at_codes(gradient, packed, out, first, last):
+def at_codes(gradient, packed, count, out, first, last):
     """Σ over vectors of ∂L/∂y · code, of columns `first` to `last`.
 
     Args:
         gradient: ∂L/∂y [vectors, columns] float32.
         packed: The DAC codes, interleaved from [vectors, inputs].
+        count: Digits of ∂L/∂y.
         out: [columns, inputs] float32.
     """
     vectors, inputs = gradient.shape[0], out.shape[1]
@@ -154,32 +168,66 @@ def at_codes(gradient, packed, out, first, last):
                 column = values[c]
                 for v in range(near, min(near + LINE, vectors)):
                     column[v] = gradient[v, begin + c]
-        planes = np.empty((DIGITS, part, vectors), np.int8)
+        planes = np.empty((count, part, vectors), np.int8)
         units = digits(values, planes)
-        sums = np.empty((DIGITS, part, inputs), np.int32)
+        sums = np.empty((count, part, inputs), np.int32)
         weighted(planes, packed, units, sums, out[begin:end], 0)
 
 
+@compiled
+def find_nonzero(gradient, found):
+    """Which vectors of `gradient` [vectors, columns] have any entry but 0: their indices into `found`, and how many."""
+    count = 0
+    for v in range(gradient.shape[0]):
+        row = gradient[v]
+        for c in range(row.shape[0]):
+            if row[c] != 0:
+                found[count] = v
+                count += 1
+                break
+    return count
+
+
 def gradients(
-    gradient: np.ndarray, integers: np.ndarray, worth: np.ndarray, codes: np.ndarray, row_counts: np.ndarray
+    gradient: np.ndarray,
+    integers: np.ndarray,
+    worth: np.ndarray,
+    codes: np.ndarray,
+    row_counts: np.ndarray,
+    count: int = 3,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(∂L/∂x [vectors, inputs], Σ over vectors of ∂L/∂y · code [outputs, inputs]) of a layer.
 
     Args:
         gradient: ∂L/∂y [vectors, outputs] float32.
-        integers: The weights of the forward pass as 8-bit integers, [row blocks, outputs, rows].
+        integers: The weights of the forward pass as 8-bit integers, [outputs, inputs].
         worth: [row blocks, outputs] float32, what 1 of them is worth at the output.
         codes: DAC codes [vectors, inputs] int8.
         row_counts: [row blocks] inputs of each block.
+        count: Digits that ∂L/∂y is cut into: 3, or 2 for `training.precision=int16`.
     """
-    vectors, outputs = gradient.shape
-    weights = np.empty((len(integers), *_packed_shape(outputs, integers.shape[2])), SIGNED.weights)
+    (vectors, outputs), inputs = gradient.shape, codes.shape[1]
+    found = np.empty(vectors, np.int64)
+    found = found[: find_nonzero(gradient, found)]
+    if len(found) == 0:
+        return np.zeros((vectors, inputs), np.float32), np.zeros((outputs, inputs), np.float32)
+    if len(found) < vectors:
+        gradient, codes = gradient[found], codes[found]
+    to_x, to_codes = np.empty((len(found), inputs), np.float32), np.empty((outputs, inputs), np.float32)
+
+    weights = np.empty((len(row_counts), *_packed_shape(outputs, row_counts.max())), SIGNED.weights)
     driven = np.empty(_packed_shape(*codes.shape), SIGNED.weights)
-    run(lambda block: interleave(integers[block], weights[block], 0, weights.shape[1]), range(len(integers)))
-    _share(lambda first, last: interleave(codes, driven, first, last), len(driven), 1)
-    to_x, to_codes = np.empty(codes.shape, np.float32), np.empty((outputs, codes.shape[1]), np.float32)
-    _share(lambda first, last: at_inputs(gradient, worth, weights, row_counts, to_x, first, last), vectors, PART)
-    _share(lambda first, last: at_codes(gradient, driven, to_codes, first, last), outputs, PART)
+    starts = np.cumsum(row_counts) - row_counts
+    run(
+        lambda b: interleave(integers, starts[b], row_counts[b], weights[b], 0, weights.shape[1]),
+        range(len(row_counts)),
+    )
+    _share(lambda first, last: interleave(codes, 0, inputs, driven, first, last), len(driven), 1)
+    _share(lambda first, last: at_inputs(gradient, worth, weights, row_counts, count, to_x, first, last), len(found), PART)
+    _share(lambda first, last: at_codes(gradient, driven, count, to_codes, first, last), outputs, PART)
+    if len(found) < vectors:
+        compact, to_x = to_x, np.zeros((vectors, inputs), np.float32)
+        to_x[found] = compact
     return to_x, to_codes
 
 
@@ -188,8 +236,8 @@ def _packed_shape(summed: int, columns: int) -> tuple[int, int, int, int]:
 
 
 def _share(work: Callable[[int, int], None], size: int, unit: int) -> None:
-    """Run `work(first, last)` over [0, size), every core on its parts, whose lengths are multiples of `unit`."""
+    """Run `work(first, last)` over [0, size), cut at multiples of `unit` into some pieces for every core."""
     from torch import get_num_threads
 
-    part = -(-size // (get_num_threads() * unit)) * unit
+    part = max(1, -(-size // (get_num_threads() * PIECES * unit))) * unit
     run(lambda first: work(first, min(first + part, size)), range(0, size, part))

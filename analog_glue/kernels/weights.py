@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import float32, int8, int32, uint32
+from numba import float32, float64, int8, int32, uint32
 from torch import get_num_threads
 
-from analog_glue.kernels.jit import bits_of, compiled, exact, float_of
+from analog_glue.kernels.jit import bits_of, compiled, exact, float_of, inlined
 from analog_glue.kernels.parallel import run
 from analog_glue.kernels.threefry import SHARE, fill_row
 
@@ -45,6 +45,20 @@ def largest_magnitude(numbers):
     return float_of(bits)
 
 
+@inlined
+def _noisy_row(row, unit, spread, mirrored, normal, out):
+    """`row` / `unit` in [−1, 1] plus noise into `out`; `normal`: as many normal numbers, the rest as in `noisy`."""
+    c0, c1, c2, c3, c4 = spread[0], spread[1], spread[2], spread[3], spread[4]
+    for j in range(row.shape[0]):
+        w = min(max(row[j] / unit, float32(-1)), float32(1))
+        r = abs(w)
+        std = (((c4 * r + c3) * r + c2) * r + c1) * r + c0
+        out[j] = w + max(std, float32(0)) * normal[j]
+    if mirrored:
+        for j in range(row.shape[0]):
+            out[j] = math.copysign(out[j], row[j]) if row[j] != 0 else float32(0)
+
+
 @compiled
 def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks, first, last):
     """Normalised weights plus Gaussian noise of a spread that depends on their magnitude.
@@ -58,24 +72,37 @@ def noisy(weight, scale, row_counts, spread, mirrored, k0, k1, blocks, first, la
         blocks: [row blocks, columns, rows] float32, the result; padded rows become 0.
     """
     normal = np.empty(blocks.shape[2] + SHARE, np.float32)
-    c0, c1, c2, c3, c4 = spread[0], spread[1], spread[2], spread[3], spread[4]
     for c in range(first, last):
         start = 0
         for b in range(blocks.shape[0]):
             count = row_counts[b]
-            row, out = weight[c, start : start + count], blocks[b, c]
-            unit = scale[b, c]
+            out = blocks[b, c]
             fill_row(normal, count, uint32(c), uint32(b), uint32(2), k0, k1)
-            for j in range(count):
-                w = min(max(row[j] / unit, float32(-1)), float32(1))
-                r = abs(w)
-                std = (((c4 * r + c3) * r + c2) * r + c1) * r + c0
-                out[j] = w + max(std, float32(0)) * normal[j]
-            if mirrored:
-                for j in range(count):
-                    out[j] = math.copysign(out[j], row[j]) if row[j] != 0 else float32(0)
+            _noisy_row(weight[c, start : start + count], scale[b, c], spread, mirrored, normal, out)
             for j in range(count, blocks.shape[2]):
                 out[j] = 0
+            start += count
+
+
+@compiled
+def noisy_integers(weight, scale, row_counts, spread, mirrored, k0, k1, per_unit, integers, first, last):
+    """The weights of `noisy`, rounded to 8-bit numbers as `to_integers` does.
+
+    Args:
+        per_unit: Integers per unit of normalised weight.
+        integers: [columns, inputs] int8, the result.
+    """
+    most = row_counts.max() + SHARE
+    normal, out = np.empty(most, np.float32), np.empty(most, np.float32)
+    for c in range(first, last):
+        start = 0
+        for b in range(row_counts.shape[0]):
+            count = row_counts[b]
+            fill_row(normal, count, uint32(c), uint32(b), uint32(2), k0, k1)
+            _noisy_row(weight[c, start : start + count], scale[b, c], spread, mirrored, normal, out)
+            rounded = integers[c, start : start + count]
+            for j in range(count):
+                rounded[j] = int8(np.rint(out[j] * per_unit))
             start += count
 
 
@@ -134,12 +161,13 @@ def as_used(blocks, row_counts, step, worth, used, first, last):
 
 
 @compiled
-def finish_gradient(gradient, used, row_counts, per_code, output_scale, towards_scale, first, last):
+def finish_gradient(gradient, used, unit, row_counts, per_code, output_scale, towards_scale, first, last):
     """From the gradient at DAC codes to that at the weight, and the part of the output scale's that the weights carry.
 
     Args:
         gradient: [columns, inputs] float32, Σ over vectors of ∂L/∂y · code; becomes ∂L/∂weight.
-        used: [columns, inputs] float32, from `as_used`.
+        used: [columns, inputs] float32 or int8, the weights that the product saw, in units of `unit`.
+        unit: [row blocks, columns] float32.
         per_code: [inputs] float32, what a DAC code is worth.
         output_scale: [row blocks, columns] float32.
         towards_scale: [row blocks, columns] float32, becomes Σ over rows of ∂L/∂used · used.
@@ -153,20 +181,41 @@ def finish_gradient(gradient, used, row_counts, per_code, output_scale, towards_
             total = float32(0)
             for j in range(end - start):
                 value = row[j] * worth[j]
-                total += value * other[j]
+                total += value * float32(other[j])
                 row[j] = value * factor
-            towards_scale[b, c] = total
+            towards_scale[b, c] = total * unit[b, c]
             start = end
 
 
 @compiled
-def take_back(places, reaching, row_counts, used, codes, to_inputs, to_codes):
+def moments(weight, sums, first, last):
+    """Σ w and Σ w² of each column of `weight` [columns, inputs] float32 into `sums` [2, columns] float64."""
+    for c in range(first, last):
+        row, total, squares = weight[c], 0.0, 0.0
+        for j in range(row.shape[0]):
+            number = float64(row[j])
+            total += number
+            squares += number * number
+        sums[0, c], sums[1, c] = total, squares
+
+
+@exact
+def clip(weight, bound, first, last):
+    """Clip `weight` [columns, inputs] float32 to ±`bound`, in place."""
+    for c in range(first, last):
+        row = weight[c]
+        for j in range(row.shape[0]):
+            row[j] = min(max(row[j], -bound), bound)
+
+
+@compiled
+def take_back(places, reaching, row_counts, used, unit, codes, to_inputs, to_codes):
     """Take the part of clipping ADCs out of gradients that were computed as if none clipped.
 
     Args:
         places: [clipped] int64 index into [row blocks, vectors, columns] flattened.
         reaching: [clipped] float32, ∂L/∂y there.
-        used: [columns, inputs] float32, from `as_used`.
+        used, unit: See `finish_gradient`.
         codes: [vectors, inputs] int8 or float32.
         to_inputs: [vectors, inputs] float32, Σ over columns of ∂L/∂y · used.
         to_codes: [columns, inputs] float32, Σ over vectors of ∂L/∂y · code.
@@ -182,8 +231,9 @@ def take_back(places, reaching, row_counts, used, codes, to_inputs, to_codes):
         weights, towards = used[c, start:end], to_inputs[v, start:end]
         numbers, towards_codes = codes[v, start:end], to_codes[c, start:end]
         g = reaching[i]
+        share = g * unit[b, c]
         for j in range(end - start):
-            towards[j] -= g * weights[j]
+            towards[j] -= share * float32(weights[j])
         for j in range(end - start):
             towards_codes[j] -= g * float32(numbers[j])
 

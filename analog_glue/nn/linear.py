@@ -16,12 +16,13 @@ from analog_glue.nn.backward import (
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock, UseCounter
-from analog_glue.nn.weight_noise import WeightNoise
+from analog_glue.nn.weight_noise import WeightNoise, rounded
 from analog_glue.tiles.mapping import TileGrid, largest_per_column, normalised, shared_scale
 from analog_glue.tiles.mvm import mvm
 from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling
 
 RANGE_RULES = ("clip", "toolkit")
+DIGITS = {"fp32": 3, "int16": 2}  # of 8 bits, that the gradient is cut into where backward products are of integers
 
 
 class AnalogLinear(nn.Linear):
@@ -76,6 +77,7 @@ class AnalogLinear(nn.Linear):
         self.range_rule = range_rule
         self.range_decay = range_decay
         self.range_inside = range_inside
+        self.gradient_digits = DIGITS["fp32"]
         self._uses = UseCounter() if shared else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,6 +119,13 @@ class AnalogLinear(nn.Linear):
         if noise_key is None or not self.weight_noise.is_on:
             return normalised(self.grid.to_blocks(weight), scale)
         return self.weight_noise.noisy(weight, scale, self.grid, device, noise_key, kernel)
+
+    def integers_on_tiles(self, scale: Tensor, noise_key: int | None, rounding: float) -> Tensor:
+        """`weights_on_tiles` as the 8-bit products take them, in units of `rounding`: int8 [outputs, inputs]."""
+        noise, device, kernel = self.weight_noise, self.hardware.device, self.computation.kernel
+        if noise_key is not None and noise.is_on:
+            return noise.noisy_integers(self.weight.detach(), scale, self.grid, device, noise_key, rounding, kernel)
+        return self.grid.from_blocks(rounded(self.weights_on_tiles(scale, None), rounding))
 
     def ready(self, weights: Tensor, with_noise: bool) -> ReadyWeights:
         """`weights` [row blocks, outputs, rows] made ready for products, as coarse as their noise allows."""
@@ -177,31 +186,32 @@ class _AnalogProduct(torch.autograd.Function):
         grid, crossbar, kernel = layer.grid, layer.hardware.crossbar, layer.computation.kernel
         compute = ctx.compute_dtype or torch.float32
         digital_scale = scale * output_scale
-        blocks = layer.weights_on_tiles(scale, ctx.noise_key)
         grad_bias = grad_y.sum(dim=0, dtype=torch.float32)
         grad_bound = torch.zeros_like(output_scale)
         if ctx.has_integers and compute == torch.float32:
-            grad_x, grad_used = integer_gradients(grad_y, blocks, ctx.rounding, digital_scale, codes, grid)
-            used = as_used.by(kernel, blocks.device)(blocks, grid, ctx.rounding, digital_scale)
+            used, unit = layer.integers_on_tiles(scale, ctx.noise_key, ctx.rounding), digital_scale * ctx.rounding
+            grad_x, grad_used = integer_gradients(grad_y, used, unit, codes, grid, layer.gradient_digits)
         else:
+            blocks = layer.weights_on_tiles(scale, ctx.noise_key)
             used = as_used.by(kernel, blocks.device)(blocks, grid, ctx.rounding, digital_scale)
+            unit = torch.ones_like(digital_scale)
+            del blocks
             grad_y = grad_y.to(compute)
             grad_x = torch.mm(grad_y, used.to(compute)).float()
             grad_used = torch.mm(grad_y.t(), codes.to(compute)).float()
-        del blocks
         if len(places):
             # Nothing reaches the currents of a row block where its ADC clips.
             reaching = grad_y.flatten()[places % grad_y.numel()].float()
             columns = places // grad_y.numel() * grid.outputs + places % grid.outputs
             grad_bound.view(-1).index_add_(0, columns, signs * reaching)
-            take_back.by(kernel, used.device)(places, reaching, grid, used, codes, grad_x, grad_used)
+            take_back.by(kernel, used.device)(places, reaching, grid, used, unit, codes, grad_x, grad_used)
         grad_log_range = torch.zeros_like(input_range)
         if crossbar.dac_bits is not None:
             grad_log_range = _range_gradient(grad_x, codes, clipped_inputs, input_range, layer)
             grad_x.view(-1)[clipped_inputs] = 0
         per_code = grid.spread_over_rows(input_range / crossbar.dac.full_scale)
         finish = finish_gradients.by(kernel, grad_used.device)
-        grad_weight, towards_scale = finish(grad_used, used, per_code, output_scale, grid)
+        grad_weight, towards_scale = finish(grad_used, used, unit, per_code, output_scale, grid)
 
         # ∂L/∂used · used is ∂L/∂log(output scale), because what is used is proportional to it; the bound of an ADC is
         # proportional to the output scale and to the input range.

@@ -62,6 +62,12 @@ class WeightNoise:
         """
         return _noisy.by(kernel, weight.device)(weight, scale, grid, self, device, key)
 
+    def noisy_integers(
+        self, weight: Tensor, scale: Tensor, grid: TileGrid, device: Device, key: int, rounding: float, kernel: str
+    ) -> Tensor:
+        """The same weights as multiples of `rounding`: int8 [outputs, inputs]."""
+        return _noisy_integers.by(kernel, weight.device)(weight, scale, grid, self, device, key, rounding)
+
     def add_(self, weights: Tensor, device: Device, key: int) -> Tensor:
         """Add the noise named `key` to normalised weights in [−1, 1], in place."""
         noise = fill_normal(weights.new_empty(weights.shape), key).mul_(self.spread(weights.abs(), device))
@@ -87,6 +93,34 @@ def _noisy_by_numba(weight: Tensor, scale: Tensor, grid: TileGrid, noise: Weight
     arrays = weight.numpy(), scale.numpy(), np.array(grid.row_blocks), polynomial
     share_columns(noisy, grid.outputs, *arrays, noise.mirrored, *key_words(key), blocks.numpy())
     return blocks
+
+
+@operation
+def _noisy_integers(
+    weight: Tensor, scale: Tensor, grid: TileGrid, noise: WeightNoise, device: Device, key: int, rounding: float
+) -> Tensor:
+    return grid.from_blocks(rounded(_noisy(weight, scale, grid, noise, device, key), rounding))
+
+
+@_noisy_integers.compiled("cpu")
+def _noisy_integers_by_numba(
+    weight: Tensor, scale: Tensor, grid: TileGrid, noise: WeightNoise, device: Device, key: int, rounding: float
+) -> Tensor:
+    from analog_glue.kernels.weights import noisy_integers, share_columns
+
+    polynomial = _polynomial(noise, device)
+    if polynomial is None:
+        return _noisy_integers(weight, scale, grid, noise, device, key, rounding)
+    integers = torch.empty(weight.shape, dtype=torch.int8)
+    arrays = weight.numpy(), scale.numpy(), np.array(grid.row_blocks), polynomial
+    words, per_unit = key_words(key), np.float32(1 / rounding)
+    share_columns(noisy_integers, grid.outputs, *arrays, noise.mirrored, *words, per_unit, integers.numpy())
+    return integers
+
+
+def rounded(blocks: Tensor, rounding: float) -> Tensor:
+    """Weights as multiples of `rounding`, int8 of the same shape; overwrites them."""
+    return blocks.mul_(1 / rounding).round_().to(torch.int8)
 
 
 @_noisy.compiled("cuda")

@@ -1,8 +1,9 @@
 """Hardware-aware (HWA) fine-tuning after Spoon et al. (2021), Sec. 2.2: noise in the forward pass, exact backward pass.
 
 Forward: weight noise that follows the device's programming noise, drawn anew for every mini-batch, and the whole periphery
-(DAC and ADC quantisation, short-term read noise, output noise). Trained together: weights, input ranges of the DACs, scale and
-offset of the columns. Drift is no part of it; compensation takes care of drift at inference.
+(DAC and ADC quantisation, short-term read noise, output noise). Backward: products in float32, or in bfloat16 or 16-bit
+integers where a machine is faster with them (`precision`; kernels/gradients.py). Trained together: weights, input ranges of
+the DACs, scale and offset of the columns. Drift is no part of it; compensation takes care of drift at inference.
 """
 
 from dataclasses import dataclass, field, replace
@@ -11,9 +12,13 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from analog_glue.errors import require_argument
+from analog_glue.errors import require, require_argument
+from analog_glue.nn.backward import multiplies_bytes
+from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import to_analog
-from analog_glue.nn.linear import RANGE_RULES, AnalogLinear
+from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.linear import DIGITS, RANGE_RULES, AnalogLinear
+from analog_glue.nn.weight_clip import clip_to_spread
 from analog_glue.nn.weight_noise import WeightNoise
 from analog_glue.tiles.converters import ADC
 from analog_glue.tiles.crossbar import FINEST_BITS, Crossbar
@@ -48,6 +53,7 @@ class HardwareAware(TrainingMode):
     quantisation: bool = True  # of inputs and outputs in training; False: not rounded, clipped at the same ranges and bounds
     output_noise: float | None = None  # [full-on cells] in training; None: that of the chips
 
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "int16")  # int16: gradients, in the products of layers on tiles
     name: ClassVar[str] = "hardware_aware"
     uses_hardware: ClassVar[bool] = True
 
@@ -94,10 +100,23 @@ class HardwareAware(TrainingMode):
             chips, dac_bits=bits(chips.dac_bits), adc_bits=adc.bits, adc_bound=adc.bound, output_noise=noise / adc.lsb
         )
 
+    def check(self, hardware: Hardware, computation: Computation) -> None:
+        beside = computation.beside_noise(self.weight_noise.floor(hardware.device))
+        require(
+            self.precision != "int16" or multiplies_bytes(self.tile_in_training(hardware.crossbar), beside),
+            "training.precision",
+            "be fp32 or bf16 where products are not of 8-bit weights by instructions for 8-bit numbers",
+            self.precision,
+            f"Here they are {beside.product} by the {beside.kernel} kernel. It takes a CPU with such instructions, compiled "
+            "kernels, a DAC of at most 8 bits, no IR drop, and weight noise that hides the rounding (or "
+            "runtime.product=int8_single).",
+        )
+
     def prepare(self, model: nn.Module, preparation: Preparation) -> nn.Module:
         placement = preparation.placement
+        self.check(placement.hardware, preparation.computation)
         crossbar = self.tile_in_training(placement.hardware.crossbar)
-        return to_analog(
+        model = to_analog(
             model,
             replace(placement, hardware=replace(placement.hardware, crossbar=crossbar)),
             preparation.computation,
@@ -107,6 +126,9 @@ class HardwareAware(TrainingMode):
             self.input_range.decay,
             self.input_range.inside,
         )
+        for layer in _analog_layers(model):
+            layer.gradient_digits = DIGITS.get(self.precision, layer.gradient_digits)
+        return model
 
     def begin_epoch(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:
         """Put the network on tiles at the epoch where noise begins, with ranges calibrated there and then."""
@@ -142,8 +164,8 @@ class HardwareAware(TrainingMode):
             if layer.on_tiles:
                 layer.output_scale.clamp_(min=SMALLEST_SCALE)
                 if self.weight_clip is not None:
-                    bound = layer.weight.std().mul_(self.weight_clip)
-                    layer.weight.clamp_(-bound, bound)
+                    weight = layer.weight.detach()
+                    clip_to_spread.by(layer.computation.kernel, weight.device)(weight, self.weight_clip)
 
 
 def _analog_layers(model: nn.Module) -> list[AnalogLinear]:

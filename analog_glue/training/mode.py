@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from analog_glue.errors import require_argument
 from analog_glue.nn.attention_interface import products_of
 from analog_glue.nn.computation import Computation
+from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.placement import Placement
 from analog_glue.settings import without_tilde
@@ -38,7 +39,7 @@ class TrainingMode(ABC):
     warmup: float = 0.1  # share of the steps over which the learning rate rises; then it falls linearly to 0
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    precision: str = "fp32"  # fp32 | bf16 (autocast)
+    precision: str = "fp32"  # fp32 | bf16 (autocast) | of some modes others: `precisions`
     gradient_checkpointing: bool = False
     save_every: int = 100  # [steps] between resumable states
     select_by: str = "headline"  # headline: the epoch with the best headline metric on validation; last: the last one
@@ -53,6 +54,7 @@ class TrainingMode(ABC):
         "evaluation",
     )  # of the configuration that it uses
 
+    precisions: ClassVar[tuple[str, ...]] = ("fp32", "bf16")
     name: ClassVar[str]
     uses_hardware: ClassVar[bool]  # whether noise and tile change the trained weights
 
@@ -71,8 +73,14 @@ class TrainingMode(ABC):
         require_argument(0 <= self.warmup < 1, "warmup", "lie in [0, 1)", self.warmup)
         require_argument(self.weight_decay >= 0, "weight_decay", "be at least 0", self.weight_decay)
         require_argument(self.max_grad_norm > 0, "max_grad_norm", "be positive", self.max_grad_norm)
-        require_argument(self.precision in ("fp32", "bf16"), "precision", "be fp32 or bf16", self.precision)
+        known = self.precisions
+        words = f"be {', '.join(known[:-1])} or {known[-1]}"
+        require_argument(self.precision in known, "precision", words, self.precision)
         require_argument(self.select_by in ("headline", "last"), "select_by", "be headline or last", self.select_by)
+
+    def check(self, hardware: Hardware, computation: Computation) -> None:
+        """Raises UserError: this machine, or these tiles, cannot be trained for with these settings."""
+        return None
 
     @abstractmethod
     def prepare(self, model: nn.Module, preparation: Preparation) -> nn.Module:

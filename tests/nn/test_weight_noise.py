@@ -155,6 +155,19 @@ def test_layers_of_any_shape_get_noise_on_every_weight_and_keep_their_own(shape,
     assert torch.equal(weight, before)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("device", [PCM(), ReRAM()], ids=["pcm", "reram"])
+def test_integers_drawn_again_are_the_weights_rounded_to_the_last_bit(mirrored, device, kernel):
+    noise, weight = WeightNoise(mirrored=mirrored), torch.randn(OUTPUTS, INPUTS, generator=draw())
+    scale = GRID.to_blocks(weight).abs().amax(dim=2)
+    weights = noise.noisy(weight, scale, GRID, device, 5, kernel)
+    unit = weights.abs().max().item() / 127
+    integers = noise.noisy_integers(weight, scale, GRID, device, 5, unit, kernel)
+    assert integers.dtype == torch.int8
+    assert torch.equal(integers, GRID.from_blocks(weights.mul(1 / unit).round().to(torch.int8)))
+    assert integers.abs().max() == 127
+
+
 @pytest.mark.parametrize("noise", [WeightNoise(law="none"), WeightNoise(scale=0.0)])
 def test_weight_noise_can_be_off(noise):
     assert not noise.is_on

@@ -19,6 +19,7 @@ from analog_glue.devices.pcm import PCM
 from analog_glue.evaluation import score
 from analog_glue.interruption import Interrupted, ended_by_signals, exit_code
 from analog_glue.models import TinyModel
+from analog_glue.nn.backward import multiplies_bytes
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import AnalogLinear
@@ -335,6 +336,62 @@ def test_half_precision_trains_the_same_network_less_exactly(mode, tmp_path):
     assert losses[0] != losses[1]
 
 
+COMPILED = {"kernel": "compiled", "product": "int8_single"}  # of runtime
+
+
+def possible(**fields):
+    return multiplies_bytes(HARDWARE.crossbar, Computation.resolved(HARDWARE, "cpu", **(COMPILED | fields)))
+
+
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported() or not possible(), reason="needs instructions for 8-bit numbers")
+def test_gradients_of_sixteen_bits_train_the_same_network_less_exactly():
+    """Gradients of one layer: of 8-bit products, of the same with two digits, and those that autograd has in float32."""
+
+    def gradients(precision):
+        mode = replace(HWA, precision=precision)
+        model = torch.nn.Sequential(torch.nn.Linear(24, 40))
+        with torch.no_grad():
+            model[0].weight.copy_(torch.randn(40, 24, generator=torch.Generator().manual_seed(0)))
+        placement = Placement.of(model, HARDWARE)
+        computation = Computation.resolved(HARDWARE, "cpu", **COMPILED)
+        ranges = {"0": torch.full((2,), 4.0)}
+        preparation = Preparation(placement, computation, NoiseClock(), lambda model: ranges)
+        model = mode.prepare(model, preparation)
+        mode.begin_epoch(model, 0, False, preparation)
+        preparation.clock.start(0, "training", 0)
+        x = torch.randn(50, 24, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        towards = torch.randn(50, 40, generator=torch.Generator().manual_seed(2))
+        (model(x) * towards).sum().backward()
+        return x.grad, model[0].weight.grad
+
+    for full, fewer in zip(gradients("fp32"), gradients("int16"), strict=True):
+        difference = (full - fewer).norm() / full.norm()
+        # Entries are rounded by at most half of 2⁻¹⁵ of the largest, which is at most 5 times their root mean square.
+        assert 1e-6 < difference < 5 * 2**-15
+
+
+@pytest.mark.parametrize(
+    ("mode", "fields"),
+    [
+        (HWA, {"kernel": "reference"}),
+        (HWA, {"product": "float32"}),
+        (HWA, {"product": "int8"}),
+        (replace(HWA, weight_noise=WeightNoise("none")), {"product": "auto"}),
+    ],
+    ids=["reference", "float32", "15 bits", "noise-free"],
+)
+def test_gradients_of_sixteen_bits_need_products_of_8_bit_weights(mode, fields):
+    computation = Computation.resolved(HARDWARE, "cpu", **(COMPILED | fields))
+    mode.check(HARDWARE, computation)
+    with pytest.raises(ValueError, match=r"Setting `training.precision` must be fp32 or bf16 where .*, but is 'int16'"):
+        replace(mode, precision="int16").check(HARDWARE, computation)
+
+
+def test_digital_training_has_no_gradients_of_sixteen_bits():
+    with pytest.raises(ValueError, match=r"Argument `precision` must be fp32 or bf16, but is 'int16'"):
+        replace(DIGITAL, precision="int16")
+
+
 @pytest.mark.slow
 def test_a_step_in_parts_is_the_step_of_the_whole_batch(tmp_path):
     """Gradient accumulation is exact where a step has no randomness and its parts are of one size."""
@@ -410,7 +467,7 @@ def test_gradient_checkpointing_changes_no_bit_of_a_run(tmp_path):
         ({"accumulate": 3}, "accumulate"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"warmup": 1.0}, "warmup"),
-        ({"precision": "fp16"}, "precision"),
+        ({"precision": "int8"}, "precision"),
         ({"select_by": "best"}, "select_by"),
         ({"max_steps": 0}, "max_steps"),
         ({"digital_epochs": 2}, "digital_epochs"),
