@@ -7,6 +7,7 @@
     python scripts/benchmark.py --only in_situ          in-situ training alone (benchmark_in_situ.py); or one of its names
     python scripts/benchmark.py --only attention        attention in integers (benchmark_attention.py), half a minute
     python scripts/benchmark.py --only factsheet        the command `factsheet` on a record, as a whole (benchmark_factsheet.py)
+    python scripts/benchmark.py --only start            the first score of a tiny run, cold and warm (benchmark_start.py)
     python scripts/benchmark.py --peers          adds aihwkit and aihwkit-lightning where they import (extra `peer`)
 
 Every round runs the cases one after another, in turn, so that a machine that slows down slows all of them; a ratio is the
@@ -41,6 +42,7 @@ from benchmark_cases import (
 )
 from benchmark_factsheet import factsheet
 from benchmark_limits import limits
+from benchmark_start import start
 from benchmark_timing import Measure
 
 import analog_glue
@@ -89,8 +91,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
     groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score", "attention", "factsheet", "in_situ")
     parser.add_argument(
-        "--only", nargs="+", choices=(*groups, "limits", *IN_SITU), metavar="NAME",
-        help=f"measure only these: {', '.join(groups)}, limits (rates of one core), {', '.join(IN_SITU)}",
+        "--only", nargs="+", choices=(*groups, "limits", "start", *IN_SITU), metavar="NAME",
+        help=f"measure only these: {', '.join(groups)}, limits (rates of one core), start (first score), {', '.join(IN_SITU)}",
     )  # fmt: skip
     parser.add_argument("--two-steps-of", choices=MODES, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -119,6 +121,7 @@ def main() -> None:
         "attention": (m for measures in (inference, training) for m in measures(3 if quick else 24)),
         "factsheet": factsheet(1 if quick else 3),
         "limits": limits(5 if quick else 20),
+        "start": start(1 if quick else 5),
         "in_situ": in_situ(IN_SITU if "in_situ" in given.only else [n for n in IN_SITU if n in given.only], given.peers),
     }
     given.only = [*given.only, *(["in_situ"] if set(given.only) & set(IN_SITU) else [])]
@@ -130,7 +133,7 @@ def main() -> None:
     print("\n".join(machine()), file=sys.stderr if given.json else sys.stdout, flush=True)
     print("(other programs on the machine disturb threads that wait for each other: measure on a quiet one)", file=sys.stderr)
     measures = []
-    for name in (*groups, "limits"):
+    for name in (*groups, "limits", "start"):
         for measure in runs.get(name, ()) if name in given.only else ():
             measures.append(measure)
             if given.json:

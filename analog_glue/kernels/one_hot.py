@@ -6,7 +6,8 @@ import numpy as np
 from numba import float32
 
 from analog_glue.kernels.jit import compiled
-from analog_glue.kernels.threefry import ROW, fill
+from analog_glue.kernels.stream import stream_row
+from analog_glue.kernels.threefry import ROW
 
 
 @compiled
@@ -34,7 +35,7 @@ def sum_of_codes(weights, row_counts, per_weight, output_variance, variance_per_
         done = 0
         while done < rows:
             if at == ROW:
-                fill(xi, row, k0, k1)
+                stream_row(xi, row, k0, k1)
                 at, row, skipped = skipped, row + 1, 0
             taken = min(rows - done, ROW - at)
             w, normal = weights[c, done : done + taken], xi[at : at + taken]

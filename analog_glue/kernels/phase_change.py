@@ -9,7 +9,8 @@ import numpy as np
 from numba import float32, int8, int16, int32
 
 from analog_glue.kernels.jit import bits_of, compiled, exact, float_of, inlined
-from analog_glue.kernels.threefry import ROW, fill
+from analog_glue.kernels.stream import stream_row
+from analog_glue.kernels.threefry import ROW
 
 # log₂(1 + m) / m for |m| ≤ 1/3 and 2^f for |f| ≤ 1/2: least-squares fits with equalised errors of 2·10⁻⁷ and 9·10⁻⁸.
 LOG2 = (1.4426947832107544, -0.7213457226753235, 0.4809655249118805, -0.36084744334220886, 0.28558164834976196,
@@ -103,14 +104,14 @@ def program(
         for i in range(end - start):
             target[i] = abs(w[i]) * g_max
             signs[i] = int8(w[i] > 0) - int8(w[i] < 0)
-        fill(xi, start // ROW, keys[0], keys[1])
+        stream_row(xi, start // ROW, keys[0], keys[1])
         errors = error[start:end]
         for i in range(end - start):
             ghat = target[i] / g_max
             std = max((ghat * c2 + c1) * ghat + c0, float32(0))
             reached = xi[i] * std * error_scale
             errors[i] = half_of(reached if target[i] != 0 else float32(0))
-        fill(xi, start // ROW, keys[2], keys[3])
+        stream_row(xi, start // ROW, keys[2], keys[3])
         exponents = nu[start:end]
         for i in range(end - start):
             log = log2(max(target[i] / g_max, ghat_floor)) * ln2
@@ -140,7 +141,7 @@ def age(
         target, signs, errors, exponents, w = (
             g_target[start:end], sign[start:end], error[start:end], nu[start:end], weights[start:end],
         )  # fmt: skip
-        fill(xi, start // ROW, k0, k1)
+        stream_row(xi, start // ROW, k0, k1)
         for i in range(end - start):
             ghat = max(target[i] / g_max, ghat_floor)
             xi[i] = float32(1) + growth * min(scale * exp2(-exponent * log2(ghat)), limit) * xi[i]
