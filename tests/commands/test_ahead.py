@@ -51,10 +51,10 @@ def test_nothing_is_started_where_kernels_are_kept_or_a_core_is_alone(started, m
 
 @pytest.mark.slow
 def test_it_compiles_what_training_and_a_score_call():
-    from analog_glue.kernels import fused, one_hot, phase_change, weights
+    from analog_glue.kernels import one_hot, phase_change, weights
 
     ahead.compile_kernels()
-    called = (fused.drive, weights.noisy, weights.finish_gradient, phase_change.program, phase_change.age, one_hot.sum_of_codes)
+    called = (weights.noisy, weights.finish_gradient, phase_change.program, phase_change.age, one_hot.sum_of_codes)
     assert all(kernel.signatures for kernel in called)
 
 
