@@ -12,7 +12,7 @@ from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.tiles.converters import ADC, DAC
 from analog_glue.tiles.mapping import TileGrid, conductances_to_weights
-from analog_glue.tiles.pairs import aged, written
+from analog_glue.tiles.pairs import aged, kernel_of, written
 from analog_glue.tiles.wires import DRIVEN, PAIRS, behind_wires
 
 FINEST_BITS = 24  # of a converter: a float32 holds no finer codes
@@ -117,14 +117,14 @@ class ProgrammedCrossbar:
     @classmethod
     def program(cls, weights: Tensor, device: Device, noise: NormalStream) -> "ProgrammedCrossbar":
         """Write normalised weights ([row blocks, columns, rows], in [−1, 1]) into pairs of devices."""
-        sign, active = written.by(noise.kernel, weights.device)(weights, device, noise)
+        sign, active = written.by(kernel_of(noise), weights.device)(weights, device, noise)
         idle = device.program(torch.zeros_like(active.g_target), noise) if device.idle_noise else None
         return cls(device, sign, active, idle)
 
     def weights(self, t: float, noise: NormalStream) -> Tensor:
         """Normalised weights at `t` [s] after programming: one frozen draw of the 1/f noise of every device."""
         if self.idle is None:
-            return aged.by(noise.kernel, self.sign.device)(self.device, self.sign, self.active, t, noise)
+            return aged.by(kernel_of(noise), self.sign.device)(self.device, self.sign, self.active, t, noise)
         g_active = self.device.conductance(self.active, t, noise)
         g_idle = self.device.conductance(self.idle, t, noise)
         return conductances_to_weights(g_active, g_idle, self.sign, self.device.g_max)

@@ -17,6 +17,7 @@ from analog_glue.devices.device import Device, ProgrammedArray, check_targets, r
 from analog_glue.kernels.gaussian import PART, NormalStream, key_words
 from analog_glue.kernels.operation import operation
 from analog_glue.kernels.parallel import run
+from analog_glue.seeding import key
 from analog_glue.tiles.mapping import conductances_to_weights, weights_to_targets
 
 
@@ -53,7 +54,7 @@ def _written(weights: Tensor, device: Device, noise: NormalStream) -> tuple[Tens
         _floats(*pcm.DRIFT_MEAN_FIT),
         _floats(*pcm.DRIFT_SPREAD_FIT),
         *_floats(device.drift_spread, 1 - device.drift),
-        (*key_words(noise.next_key()), *key_words(noise.next_key())),
+        (*key_words(next_key(noise)), *key_words(next_key(noise))),
     )
     largest = _in_parts(program, [weights.contiguous()], law, [g_target, sign, error, nu])
     if not all(of_part <= 1 for of_part in largest):  # nor is a NaN
@@ -75,11 +76,22 @@ def _aged(device: Device, sign: Tensor, active: ProgrammedArray, t: float, noise
         *_floats(device.g_max, pcm.GHAT_FLOOR, math.log((t + device.t_c) / device.t_c)),
         _floats(*pcm.READ_NOISE_FIT),
         *_floats(growth),
-        *key_words(noise.next_key()),
+        *key_words(next_key(noise)),
     )
     remember = [active.g_target, sign, active.error, remembered(active.nu, "drift exponents")]
     _in_parts(age, remember, law, [weights])
     return weights
+
+
+def kernel_of(noise: NormalStream) -> str:
+    """ "reference" or "compiled": who draws the numbers of `noise`, and so who computes what takes them."""
+    return noise._kernel
+
+
+def next_key(noise: NormalStream) -> int:
+    """The key of the next field of `noise`, whose numbers a kernel draws itself."""
+    noise._fields += 1
+    return key(noise._key, noise._fields)
 
 
 def _floats(*numbers: float) -> tuple[np.float32, ...]:
