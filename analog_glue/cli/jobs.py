@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analog_glue.cli.components import Components, build_components, priced
 from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run, with_its_chips
+from analog_glue.commands.ahead import kernels_ahead
 from analog_glue.errors import require
 from analog_glue.runs.as_written import below
 from analog_glue.runs.folder import one_call
@@ -41,6 +43,20 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
         job = _prepare(taken_in, "train", overrides, build_components(taken_in, "train", []))
         job.run()
         return run_job(on_the_run(composed, job.folder), command, overrides)
+    with kernels_ahead() if _compiles(composed, command) else nullcontext():
+        return _run_here(composed, command, overrides)
+
+
+def _compiles(composed: "Composed", command: str) -> bool:
+    """Whether a job will take the compiled kernels of training for phase-change memory, or of scores on it."""
+    settings = composed.settings
+    target = (composed.config.get("training") or {}).get("_target_", "")
+    learns_elsewhere = str(target).startswith("analog_glue.in_situ.")
+    computes = command in ("train", "evaluate") and not settings.dry_run
+    return computes and not learns_elsewhere and settings.runtime.kernel != "reference" and settings.runtime.device != "cuda"
+
+
+def _run_here(composed: "Composed", command: str, overrides: list[str]) -> str:
     components = build_components(composed, command, overrides)
     in_situ = command == "extract" or "device" in components.parts
     for name in ("sequence_length", "batch") if command != "factsheet" else ():

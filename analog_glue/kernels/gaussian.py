@@ -70,9 +70,13 @@ class NormalStream:
     """Field after field of standard normal numbers, all named by one key: what random devices are drawn from."""
 
     def __init__(self, *name: str | int | float, kernel: str = "reference") -> None:
-        self._key, self._kernel, self._fields = derive_key(*name), kernel, 0
+        self._key, self.kernel, self._fields = derive_key(*name), kernel, 0
+
+    def next_key(self) -> int:
+        """The key of the next field, for a kernel that draws its numbers itself, as `fill_normal` would."""
+        self._fields += 1
+        return derive_key(self._key, self._fields)
 
     def like(self, field: Tensor) -> Tensor:
         """Numbers for every element of `field` (float32), independent of all that were taken before."""
-        self._fields += 1
-        return fill_normal(field.new_empty(field.shape), derive_key(self._key, self._fields), self._kernel)
+        return fill_normal(field.new_empty(field.shape), self.next_key(), self.kernel)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analog_glue.kernels import kept
+
 LARGEST = 127  # magnitude of a code, and of an 8-bit weight
 EXACT_ROWS = 2**24 // LARGEST**2  # whose sums a float32 holds, in whatever order they are added
 MOST_ROWS = 512  # for which a product is tried before a run; each shape that comes up is tried once more
@@ -76,7 +78,6 @@ def torch_is_faster(rows: int, columns: int) -> bool:
         return False
     from analog_glue.kernels.integer_gemm import multiply as compiled
     from analog_glue.kernels.integer_gemm import pack
-    from analog_glue.kernels.jit import kept_in
     from analog_glue.kernels.measured_choice import fastest
 
     codes, weights = (torch.from_numpy(trial(rows, count=count)).to(torch.int8) for count in (VECTORS - 5, columns - 5))
@@ -85,7 +86,7 @@ def torch_is_faster(rows: int, columns: int) -> bool:
         "torch": lambda: torch._int_mm(codes, weights.t(), out=out),
         "compiled": lambda: compiled(codes.numpy(), packed, out.numpy()),
     }
-    return fastest(f"integer product, {rows} rows, {columns} columns", ways, kept_in()) == "torch"
+    return fastest(f"integer product, {rows} rows, {columns} columns", ways, kept.folder()) == "torch"
 
 
 def obstacle(kernel: str, rows: int) -> str | None:

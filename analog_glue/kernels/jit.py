@@ -4,10 +4,8 @@ Only the modules that hold compiled kernels import this one, so the project work
 """
 
 import fcntl
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ from llvmlite import binding, ir
 from numba import config, njit, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
+
+from analog_glue.kernels import kept
 
 SETTINGS: Any = config  # numba fills this module in as it starts
 
@@ -52,9 +52,8 @@ def exact(function: Callable) -> Callable:
 
 
 def _cached(function: Callable, **options: Any) -> Callable:
-    """numba looks for changes only in a kernel's own file, so what it keeps on disk lies in a folder named by all of them."""
     before = SETTINGS.CACHE_DIR
-    SETTINGS.CACHE_DIR = str(kept_in())
+    SETTINGS.CACHE_DIR = str(kept.folder())
     try:
         kernel = njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     finally:
@@ -70,11 +69,6 @@ def _cached(function: Callable, **options: Any) -> Callable:
     return kernel
 
 
-def kept_in() -> Path:
-    """Where what is compiled, or was measured, stays between runs."""
-    return Path(SETTINGS.CACHE_DIR or Path(__file__).parent / "__pycache__" / f"kernels-{_sources()}")
-
-
 @contextmanager
 def _alone(file: Path) -> Iterator[None]:
     """Processes that start together wait for the one that compiles, and load what it has kept instead of compiling it too."""
@@ -85,17 +79,9 @@ def _alone(file: Path) -> Iterator[None]:
         yield
 
 
-@cache
-def _sources() -> str:
-    """A hash of all kernels, those of in-situ training too, which call some of the others."""
-    package = Path(__file__).parent.parent
-    texts = [path.read_bytes() for path in sorted(package.glob("**/kernels/*.py"))]
-    return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
-
-
 def inlined(function: Callable) -> Callable:
     """A part of kernels, expanded where it is called so that the loop around it vectorises."""
-    return njit(inline="always", fastmath=FAST, error_model="numpy")(function)
+    return njit(forceinline=True, fastmath=FAST, error_model="numpy")(function)
 
 
 @intrinsic

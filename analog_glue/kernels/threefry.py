@@ -147,8 +147,8 @@ def fill(out, row, k0, k1):
     buffer = np.empty(ROW, np.float32)
     for start in range(0, out.shape[0], ROW):
         fill_row(buffer, ROW, uint32(row), uint32(0), uint32(0), k0, k1)
-        taken = out[start : start + ROW]
-        taken[:] = buffer[: taken.shape[0]]
+        for i in range(min(ROW, out.shape[0] - start)):  # numba takes 2 s to compile an assignment of slices
+            out[start + i] = buffer[i]
         row += 1
 
 

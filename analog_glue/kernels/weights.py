@@ -37,6 +37,28 @@ def largest_per_column(weight, row_counts, largest, first, last):
 
 
 @exact
+def normalised(weight, scale, row_counts, blocks, first, last):
+    """Weights in units of a full-on cell, clipped to [−1, 1].
+
+    Args:
+        weight: [columns, inputs] float32.
+        scale: [row blocks, columns] float32, the weight that becomes 1.
+        row_counts: [row blocks] inputs of each block.
+        blocks: [row blocks, columns, rows] float32, the result; padded rows become 0.
+    """
+    for c in range(first, last):
+        start = 0
+        for b in range(blocks.shape[0]):
+            count = row_counts[b]
+            row, out, unit = weight[c, start : start + count], blocks[b, c], scale[b, c]
+            for j in range(count):
+                out[j] = min(max(row[j] / unit, float32(-1)), float32(1))
+            for j in range(count, blocks.shape[2]):
+                out[j] = 0
+            start += count
+
+
+@exact
 def largest_magnitude(numbers):
     """Largest |number| of a contiguous float32 array of one dimension."""
     bits = int32(0)

@@ -11,7 +11,7 @@ from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.seeding import key
 from analog_glue.tiles.crossbar import ProgrammedCrossbar
 from analog_glue.tiles.drift_compensation import compensation_factor, read_out, target_read_out
-from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
+from analog_glue.tiles.mapping import TileGrid, in_normalised_blocks, largest_per_column, shared_scale
 from analog_glue.tiles.mvm import adc_codes, dac_codes, mvm
 from analog_glue.tiles.operands import ReadyWeights, Scaling
 
@@ -40,13 +40,15 @@ class ProgrammedLinear(nn.Module):
         self._input_scale = None if periphery.input_scale is None else periphery.input_scale.to(weight)
         self.out_features, self.in_features = weight.shape
         self._chip_key = key(chip_key, name)
-        blocks = self.grid.to_blocks(weight if self._input_scale is None else weight * self._input_scale)
+        if self._input_scale is not None:
+            weight = weight * self._input_scale
         if periphery.weight_range is None:
-            scale = weight_scale(blocks, self.grid, crossbar.scale_per)
+            largest = largest_per_column.by(computation.kernel, weight.device)(weight, grid)
+            scale = shared_scale(largest, grid, crossbar.scale_per)
         else:
             scale = periphery.weight_range.to(weight)
         self._scale = scale if periphery.output_scale is None else scale * periphery.output_scale.to(scale)
-        target = normalised(blocks, scale)
+        target = in_normalised_blocks.by(computation.kernel, weight.device)(weight, scale, grid)
         self._array = ProgrammedCrossbar.program(target, hardware.device, self._noise("programming"))
         self._uses = UseCounter()
         self._ready: ReadyWeights | None = None

@@ -1,4 +1,4 @@
-"""The metrics of GLUE, in points (100 × the metric), by scikit-learn and scipy.
+"""The metrics of GLUE, in points (100 × the metric), by numpy, scikit-learn and scipy.
 
     accuracy   share of right answers
     f1         2 TP / (2 TP + FP + FN) of class 1; 0 where class 1 is neither present nor predicted
@@ -16,9 +16,7 @@ import numpy as np
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
-    from sklearn.metrics import accuracy_score
-
-    return 100.0 * float(accuracy_score(labels, predictions))
+    return 100.0 * float(np.mean(predictions == labels))  # scikit-learn takes a second to import
 
 
 def f1(predictions: np.ndarray, labels: np.ndarray) -> float:

@@ -11,7 +11,8 @@ from analog_glue.devices.device import Device, ProgrammedArray
 from analog_glue.errors import require_argument
 from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.tiles.converters import ADC, DAC
-from analog_glue.tiles.mapping import TileGrid, conductances_to_weights, weights_to_targets
+from analog_glue.tiles.mapping import TileGrid, conductances_to_weights
+from analog_glue.tiles.pairs import aged, written
 from analog_glue.tiles.wires import DRIVEN, PAIRS, behind_wires
 
 FINEST_BITS = 24  # of a converter: a float32 holds no finer codes
@@ -116,15 +117,16 @@ class ProgrammedCrossbar:
     @classmethod
     def program(cls, weights: Tensor, device: Device, noise: NormalStream) -> "ProgrammedCrossbar":
         """Write normalised weights ([row blocks, columns, rows], in [−1, 1]) into pairs of devices."""
-        targets = weights_to_targets(weights, device.g_max)
-        active = device.program(targets.g_active, noise)
-        idle = device.program(torch.zeros_like(targets.g_active), noise) if device.idle_noise else None
-        return cls(device, targets.sign, active, idle)
+        sign, active = written.by(noise.kernel, weights.device)(weights, device, noise)
+        idle = device.program(torch.zeros_like(active.g_target), noise) if device.idle_noise else None
+        return cls(device, sign, active, idle)
 
     def weights(self, t: float, noise: NormalStream) -> Tensor:
         """Normalised weights at `t` [s] after programming: one frozen draw of the 1/f noise of every device."""
+        if self.idle is None:
+            return aged.by(noise.kernel, self.sign.device)(self.device, self.sign, self.active, t, noise)
         g_active = self.device.conductance(self.active, t, noise)
-        g_idle = None if self.idle is None else self.device.conductance(self.idle, t, noise)
+        g_idle = self.device.conductance(self.idle, t, noise)
         return conductances_to_weights(g_active, g_idle, self.sign, self.device.g_max)
 
     def weights_behind(self, t: float, noise: NormalStream, grid: TileGrid, crossbar: Crossbar, kernel: str) -> Tensor:

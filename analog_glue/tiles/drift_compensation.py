@@ -17,7 +17,7 @@ from torch import Tensor
 
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.mapping import TileGrid
-from analog_glue.tiles.one_hot import one_hot_currents, one_hot_outputs
+from analog_glue.tiles.one_hot import one_hot_currents, one_hot_outputs, one_hot_sums
 
 FLOOR = 1e-4  # [full-on cells] of a read-out, so that an all-zero tile is not divided by zero
 
@@ -40,10 +40,10 @@ def read_out(
         per: "tile", or "column": S of every column of every tile [row blocks, columns].
     """
     if how == "expected":
-        outputs = expected_magnitudes(blocks, grid, crossbar)
+        sums = expected_magnitudes(blocks, grid, crossbar).sum(dim=2)
     else:
-        outputs = one_hot_outputs(blocks, grid, crossbar, noise_key, kernel).abs_()
-    per_column = outputs.sum(dim=2) / grid.row_counts(blocks.device).unsqueeze(1)
+        sums = one_hot_sums.by(kernel, blocks.device)(blocks, grid, crossbar, noise_key, kernel)
+    per_column = sums / grid.row_counts(blocks.device).unsqueeze(1)
     return (per_column if per == "column" else grid.mean_over_tiles(per_column)).clamp_(min=FLOOR)
 
 

@@ -144,6 +144,22 @@ def normalised(blocks: Tensor, scale: Tensor) -> Tensor:
     return (blocks / scale.unsqueeze(2)).clamp_(-1, 1)
 
 
+@operation
+def in_normalised_blocks(weight: Tensor, scale: Tensor, grid: TileGrid) -> Tensor:
+    """`normalised` blocks of `weight` [outputs, inputs]: [row blocks, outputs, rows], a new contiguous tensor."""
+    return normalised(grid.to_blocks(weight), scale)
+
+
+@in_normalised_blocks.compiled("cpu")
+def _in_normalised_blocks(weight: Tensor, scale: Tensor, grid: TileGrid) -> Tensor:
+    from analog_glue.kernels.weights import normalised, share_columns
+
+    blocks = torch.empty(len(grid.row_blocks), grid.outputs, grid.padded_rows)
+    arrays = weight.numpy(), scale.contiguous().numpy(), np.array(grid.row_blocks), blocks.numpy()
+    share_columns(normalised, grid.outputs, *arrays)
+    return blocks
+
+
 @dataclass(frozen=True)
 class PairTargets:
     """Target conductances of differential pairs: per weight one *active* device and one *idle* one at zero.

@@ -13,7 +13,7 @@ import torch
 from analog_glue.devices.ideal import Ideal
 from analog_glue.devices.pcm import PCM
 from analog_glue.devices.reram import ReRAM
-from analog_glue.kernels import backend, threefry
+from analog_glue.kernels import backend, fused
 from analog_glue.kernels.backend import choose_kernel
 from analog_glue.kernels.block_product import Float32Product
 from analog_glue.kernels.gaussian import PART, NormalStream, fill_normal
@@ -29,7 +29,7 @@ def without_a_compiler(monkeypatch):
     def fail(*arguments):
         raise OSError("no such target: z80\nand a long story")
 
-    monkeypatch.setattr(threefry, "words", fail)
+    monkeypatch.setattr(fused, "normal_row", fail)
     backend._obstacle.cache_clear()
     yield
     backend._obstacle.cache_clear()
