@@ -29,7 +29,7 @@ def without_a_compiler(monkeypatch):
     def fail(*arguments):
         raise OSError("no such target: z80\nand a long story")
 
-    monkeypatch.setattr(fused, "normal_row", fail)
+    monkeypatch.setattr(fused, "noise_row", fail)
     backend._obstacle.cache_clear()
     yield
     backend._obstacle.cache_clear()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from analog_glue.errors import UserError, WrongArgument
+from analog_glue.kernels.gaussian import NormalStream
 from analog_glue.nn.convert import program
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.tiles.converters import DAC
@@ -140,7 +141,7 @@ def test_a_programmed_column_scale_survives_programming():
     wanted = 4 * own.layers[name].weight.detach().abs().max() * torch.ones(2, 2)
     chip = program(own.model, own.placement, own.computation, at_first(own) | {
         name: LayerPeriphery(torch.ones(2), weight_range=wanted)}, 0)  # fmt: skip
-    largest = chip.layers[name]._array.weights(0.0, None).abs().amax(dim=2)
+    largest = chip.layers[name]._array.weights(0.0, NormalStream("unused")).abs().amax(dim=2)
     blocks = own.placement.grids[name].to_blocks(own.layers[name].weight.detach())
     assert torch.allclose(largest, blocks.abs().amax(dim=2) / wanted) and float(largest.max()) <= 0.25 + 1e-6
 
