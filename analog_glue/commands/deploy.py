@@ -23,7 +23,7 @@ from analog_glue.commands.summary import RunSummary
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points, read_noise_error
-from analog_glue.kernels.integer_product import obstacle
+from analog_glue.kernels.integer_product import compiled_is_exact, obstacle
 from analog_glue.kernels.matmul import route, taken
 from analog_glue.kernels.products import ESTIMATING
 from analog_glue.models import LoadedModel, load_checkpoint_model, positions_of
@@ -407,6 +407,9 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, **compensation)
     wrong = obstacle(computation.kernel, tile.rows) if product.startswith("int8") else None
     require(wrong is None, "runtime.product", "be auto or float32 here", product, f"The reason: {wrong}.")
+    able = computation.kernel == "compiled" and tile.ir_drop == 0 and tile.dac_bits is not None and tile.dac_bits <= 8
+    require(product != ESTIMATING or (able and compiled_is_exact(tile.rows)), "runtime.product", "be auto or int8_single here",
+            product, "Read noise from outliers takes compiled kernels, a DAC of at most 8 bits, and no IR drop.")  # fmt: skip
     route(settings.runtime.matmul, where)
     return hardware, computation
 

@@ -10,6 +10,7 @@ from analog_glue.commands.train import train
 from analog_glue.devices.pcm import PCM
 from analog_glue.errors import UserError
 from analog_glue.kernels.gaussian import COUNTED
+from analog_glue.kernels.integer_product import compiled_is_exact
 from analog_glue.runs.rows import ResultsFile, find_rows
 from analog_glue.settings import Runtime
 from analog_glue.tasks.demo import DemoTask
@@ -118,3 +119,28 @@ def test_a_folder_that_holds_another_run_is_refused_by_name_of_what_differs(run)
     with pytest.raises(ValueError, match=r"`tile\.adc_bits`: this run has 5, you ask for 10"):
         scored(root, folder.parent)
     (folder / "run.json").write_text(json.dumps(record))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compiled_is_exact(TILE.rows), reason="this CPU has no product of its own for integers")
+def test_read_noise_from_outliers_is_another_sweep_and_says_how_far_it_is_off(run):
+    root, folder = run
+    said, places = Log(), []
+    for product in ("int8_outliers", "int8_single"):
+        chosen = settings(root, checkpoint=str(folder.parent), runtime=Runtime(kernel="compiled", product=product), chips=1)
+        places.append(evaluate(chosen, TASK, PCM(), TILE, choices={"noise": "pcm", "tile": "custom"}, log=said).run_dir)
+    lines = [line for line in said if line.startswith("Read noise from outliers: σ of the noise")]
+    assert len(lines) == 1 and " % rms over layers, " in lines[0]
+    assert places[0] != places[1]
+    products = [{row.product for row in ResultsFile(place).rows() if row.stage == "chip"} for place in places]
+    assert products == [{"int8_outliers"}, {"int8_single"}]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "tile"), [("reference", {}), ("compiled", {"ir_drop": 1.0}), ("compiled", {"dac_bits": None})]
+)
+def test_read_noise_from_outliers_is_refused_where_nothing_would_take_it(run, kernel, tile):
+    root, folder = run
+    chosen = settings(root, checkpoint=str(folder.parent), runtime=Runtime(kernel=kernel, product="int8_outliers"), chips=1)
+    with pytest.raises(UserError, match=r"`runtime.product` must be auto or int8_single here, but is 'int8_outliers'"):
+        evaluate(chosen, TASK, PCM(), replace(TILE, **tile), choices={"noise": "pcm", "tile": "custom"}, log=Log())
