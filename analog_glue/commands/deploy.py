@@ -407,6 +407,9 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, **compensation)
     wrong = obstacle(computation.kernel, tile.rows) if product.startswith("int8") else None
     require(wrong is None, "runtime.product", "be auto or float32 here", product, f"The reason: {wrong}.")
+    estimates = computation.kernel == "compiled" and tile.read_noise > 0 and tile.ir_drop == 0
+    require(product != ESTIMATING or estimates, "runtime.product", "be int8_single here", product,
+            "Only compiled kernels draw read noise from outliers, on tiles with read noise and no IR drop.")  # fmt: skip
     route(settings.runtime.matmul, where)
     return hardware, computation
 
