@@ -19,13 +19,15 @@ from analog_glue.kernels import kept
 
 @contextmanager
 def kernels_ahead() -> Iterator[None]:
-    """The second process, while what is inside runs; none where kernels are kept already, or with a single core."""
-    if _mark().exists() or (os.cpu_count() or 1) < 2:
+    """The second process, while what is inside runs; none where kernels are kept or cannot be, or with a single core."""
+    if _mark().exists() or (os.cpu_count() or 1) < 2 or not _can_be_marked():
         yield
         return
     quiet = subprocess.DEVNULL
-    command = [sys.executable, "-m", __name__]
-    helper = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    # It imports from where this process does; -m alone would put the working folder first, whatever modules lie there.
+    command = [sys.executable, "-P", "-m", __name__]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    helper = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment)
     try:
         yield
     finally:
@@ -66,6 +68,14 @@ def compile_kernels() -> None:
 def _mark() -> Path:
     """A file that is there when the second process has nothing left to do."""
     return kept.folder() / f"ahead-{kept.sources()}"
+
+
+def _can_be_marked() -> bool:
+    """Whether the second process could leave its mark; else every run would start one anew."""
+    folder = kept.folder()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return os.access(folder, os.W_OK)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ from analog_glue.runs.rows import RESULTS_SCHEMA, Measurement, ResultsFile
 from analog_glue.settings import RunSettings, output_root_typed, typed
 from analog_glue.tasks.task import Encoded, RawData, Task, encode
 from analog_glue.tiles.crossbar import Crossbar
+from analog_glue.tiles.operands import possible_product
 
 
 @dataclass(frozen=True)
@@ -407,9 +408,11 @@ def runtime(settings: RunSettings, device: Device, tile: Crossbar) -> tuple[Hard
     computation = Computation.resolved(hardware, where, settings.runtime.kernel, product, **compensation)
     wrong = obstacle(computation.kernel, tile.rows) if product.startswith("int8") else None
     require(wrong is None, "runtime.product", "be auto or float32 here", product, f"The reason: {wrong}.")
-    able = computation.kernel == "compiled" and tile.ir_drop == 0 and tile.dac_bits is not None and tile.dac_bits <= 8
-    require(product != ESTIMATING or (able and compiled_is_exact(tile.rows)), "runtime.product", "be auto or int8_single here",
-            product, "Read noise from outliers takes compiled kernels, a DAC of at most 8 bits, and no IR drop.")  # fmt: skip
+    able = computation.kernel == "compiled" and compiled_is_exact(tile.rows) and possible_product(product, tile) == product
+    estimates = able and tile.read_noise > 0 and tile.ir_drop == 0
+    require(product != ESTIMATING or estimates, "runtime.product", "be auto or int8_single here", product,
+            "Only compiled kernels draw read noise from outliers, on tiles with read noise, a DAC of at most 8 bits and no "
+            "IR drop.")  # fmt: skip
     route(settings.runtime.matmul, where)
     return hardware, computation
 

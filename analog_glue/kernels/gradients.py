@@ -176,12 +176,15 @@ def at_codes(gradient, packed, count, out, first, last):
 
 @compiled
 def find_nonzero(gradient, found):
-    """Which vectors of `gradient` [vectors, columns] have any entry but 0: their indices into `found`, and how many."""
+    """Which vectors of `gradient` [vectors, columns] have any entry but 0: their indices into `found`, and how many.
+
+    Bits are compared: compiled as free of NaN, a comparison of floats takes one for 0.
+    """
     count = 0
     for v in range(gradient.shape[0]):
         row = gradient[v]
         for c in range(row.shape[0]):
-            if row[c] != 0:
+            if bits_of(row[c]) & int32(0x7FFFFFFF) != 0:
                 found[count] = v
                 count += 1
                 break

@@ -80,7 +80,7 @@ def torch_is_faster(rows: int, columns: int) -> bool:
     from analog_glue.kernels.integer_gemm import pack
     from analog_glue.kernels.measured_choice import fastest
 
-    codes, weights = (torch.from_numpy(trial(rows, count=count)).to(torch.int8) for count in (VECTORS - 5, columns - 5))
+    codes, weights = (torch.from_numpy(trial(rows, count=count)[:count]).to(torch.int8) for count in (VECTORS, columns))
     out, packed = torch.empty(VECTORS, columns, dtype=torch.int32), pack(weights.unsqueeze(0).numpy())[0]
     ways = {
         "torch": lambda: torch._int_mm(codes, weights.t(), out=out),

@@ -34,7 +34,8 @@ class PackedProduct(BlockProduct):
             integers += lower
         self.weights = pack(integers)
         self.magnitudes = pack(product.magnitudes.numpy(), UNSIGNED) if with_variance else NO_MAGNITUDES
-        self.estimates_variance = with_variance and product.of_outliers
+        # Rows that one instruction takes together are all outliers.
+        self.estimates_variance = with_variance and product.of_outliers and self.rows > UNSIGNED.group * UNSIGNED.words
         self.shares = shares(product.magnitudes.numpy()) if self.estimates_variance else NO_SHARES
 
     @property

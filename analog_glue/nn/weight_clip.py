@@ -21,5 +21,6 @@ def _clip_to_spread(weight: Tensor, deviations: float) -> None:
     sums = np.empty((2, columns))
     share_columns(moments, columns, array, sums)
     total, squares = sums.sum(axis=1)
-    spread = np.sqrt((squares - total * total / weight.numel()) / (weight.numel() - 1))
+    around_mean = max(squares - total * total / weight.numel(), 0.0)  # of equal weights it may round to below 0
+    spread = np.sqrt(around_mean / (weight.numel() - 1))
     share_columns(clip, columns, array, np.float32(spread) * np.float32(deviations))

@@ -43,6 +43,7 @@ def _written(weights: Tensor, device: Device, noise: NormalStream) -> tuple[Tens
         return written(weights, device, noise)
     from analog_glue.kernels.phase_change import program
 
+    weights = weights.contiguous()
     g_target, sign = torch.empty_like(weights), torch.empty_like(weights, dtype=torch.int8)
     error, nu = (torch.empty_like(weights, dtype=torch.float16) for _ in range(2))
     error_fit = [c / pcm.G_MAX_OF_FIT for c in pcm.PROGRAMMING_ERROR_FIT]
@@ -55,7 +56,7 @@ def _written(weights: Tensor, device: Device, noise: NormalStream) -> tuple[Tens
         *_floats(device.drift_spread, 1 - device.drift),
         (*key_words(noise.next_key()), *key_words(noise.next_key())),
     )
-    largest = _in_parts(program, [weights.contiguous()], law, [g_target, sign, error, nu])
+    largest = _in_parts(program, [weights], law, [g_target, sign, error, nu])
     if not all(of_part <= 1 for of_part in largest):  # nor is a NaN
         check_targets(g_target, device.g_max)
     return sign, ProgrammedArray(g_target, error, nu)

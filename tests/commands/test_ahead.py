@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -47,6 +48,22 @@ def test_nothing_is_started_where_kernels_are_kept_or_a_core_is_alone(started, m
     with ahead.kernels_ahead():
         pass
     assert not started
+
+
+def test_nothing_is_started_where_nothing_can_be_kept(started, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with ahead.kernels_ahead():
+        pass
+    assert not started
+
+
+def test_modules_of_the_working_folder_are_not_taken_for_others(started, monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'w')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with ahead.kernels_ahead(), suppress(subprocess.TimeoutExpired):
+        started[0].wait(timeout=4)  # long enough to reach the import of torch, its first one
+    assert not (tmp_path / "taken").exists()
 
 
 @pytest.mark.slow

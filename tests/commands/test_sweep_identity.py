@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from analog_glue.commands.deploy import evaluate
+from analog_glue.commands.deploy import evaluate, runtime
 from analog_glue.commands.train import train
 from analog_glue.devices.pcm import PCM
 from analog_glue.errors import UserError
@@ -87,6 +87,17 @@ def test_what_auto_resolves_to_names_the_sweep_and_not_the_word(run, monkeypatch
     for product in ("int8", "int8_single"):  # its sums would overflow there
         with pytest.raises(UserError, match=r"`runtime.product` must be auto or float32 here.*wrong sums"):
             scored(root, folder.parent, runtime=Runtime(kernel="compiled", product=product))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "tile"),
+    [("reference", {}), ("compiled", {"read_noise": 0.0}), ("compiled", {"ir_drop": 0.5})],
+    ids=str,
+)
+def test_rows_never_name_an_estimate_that_was_not_made(tmp_path, kernel, tile):
+    chosen = settings(tmp_path, runtime=Runtime(kernel=kernel, product="int8_outliers", device="cpu"))
+    with pytest.raises(UserError, match=r"`runtime.product` must be auto or int8_single here.*outliers"):
+        runtime(chosen, PCM(), replace(TILE, **tile))
 
 
 @pytest.mark.slow

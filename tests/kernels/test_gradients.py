@@ -140,3 +140,12 @@ def test_interleaving_is_packing_the_transpose(shape, start):
     packed = np.full_like(expected, 99)
     interleave(numbers, start, shape[1], packed, 0, len(packed))
     assert np.array_equal(packed, expected)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_no_number_stays_none(number):
+    gradient, integers, worth, codes = case((37, 5, 2, 33))
+    gradient[3:], gradient[7, 2], codes[7] = 0, number, 1
+    to_x, to_codes = gradients(gradient, integers, worth, codes, np.full(2, 33))
+    assert not np.isfinite(to_x[7]).any() and not np.isfinite(to_codes[2]).any()
+    assert np.isfinite(np.delete(to_x, 7, axis=0)).all() and np.isfinite(np.delete(to_codes, 2, axis=0)).all()

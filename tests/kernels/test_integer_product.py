@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analog_glue.kernels import integer_product, products
-from analog_glue.kernels.integer_product import multiply, obstacle, torch_is_exact, trial, wrong_sums
+from analog_glue.kernels.integer_product import multiply, obstacle, torch_is_exact, torch_is_faster, trial, wrong_sums
 from analog_glue.kernels.products import Int8Product, choose_product
 
 ROWS = (2, 3, 383, 512, 1536)
@@ -61,6 +61,16 @@ def test_auto_takes_float32_and_says_so_once_where_no_product_is_exact(without_e
         assert [choose_product("auto", "cpu", noise) for noise in (0.0, 1.0, 1.0)] == ["float32"] * 3
     (record,) = caplog.records
     assert "wrong sums" in record.getMessage()
+
+
+@pytest.mark.skipif(not (torch_is_exact(64) and integer_product.compiled_is_exact(64)), reason="needs both products")
+@pytest.mark.parametrize("columns", [1, 4, 5, 70])
+def test_layers_of_any_width_are_measured_where_torch_has_matrix_units(columns, monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    torch_is_faster.cache_clear()
+    assert torch_is_faster(64, columns) in (True, False)
+    torch_is_faster.cache_clear()
 
 
 def test_sums_of_15_bit_weights_may_need_more_than_32_bits():

@@ -6,8 +6,10 @@ import torch
 
 pytest.importorskip("numba", reason="numba does not import here", exc_type=ImportError)
 
+from analog_glue.kernels.integer_product import compiled_is_exact
 from analog_glue.kernels.outliers import PART_TAKEN, choose, groups_taken, shares
 from analog_glue.kernels.products import make_product
+from analog_glue.tiles import operands
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.mvm import mvm
 from analog_glue.tiles.operands import ReadyWeights, Scaling
@@ -119,3 +121,27 @@ def test_it_depends_on_no_thread():
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_they_are_taken_where_another_product_is_faster(monkeypatch):
+    monkeypatch.setattr(operands, "torch_is_faster", lambda rows, columns: True)
+    weight, crossbar = weights_of(COLUMNS, ROWS), Crossbar()
+    grid = crossbar.grid(COLUMNS, ROWS)
+    ready = ReadyWeights.of(grid.to_blocks(weight), grid, crossbar, "int8_outliers", "compiled")
+    if not compiled_is_exact(ROWS):
+        pytest.skip("this CPU has no packed products, which alone take outliers")
+    assert ready.product.estimates_variance
+
+
+@pytest.mark.parametrize("inputs", [2, 3])
+def test_rows_that_are_taken_together_anyway_are_exact(inputs):
+    # Fewer rows than an instruction takes: there is nothing left for a mean, nor a dither for what fills up the group.
+    crossbar, x, weight = Crossbar(), activations(70, inputs), weights_of(COLUMNS, inputs)
+    grid = crossbar.grid(COLUMNS, inputs)
+    scaling = Scaling.of(torch.full((1,), 30.0), torch.ones(1, COLUMNS), grid, crossbar)
+    found = []
+    for kind in ("int8_single", "int8_outliers"):
+        ready = ReadyWeights.of(grid.to_blocks(weight), grid, crossbar, kind, "compiled")
+        ready.product.dither = torch.cat([ready.product.dither, torch.full((8,), 100.0)])[:inputs]  # what lies behind it counts
+        found.append(mvm(x, ready, scaling, 7)[0])
+    assert torch.equal(*found)

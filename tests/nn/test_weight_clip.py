@@ -27,3 +27,9 @@ def test_both_kernels_clip_at_the_same_bits(kernel):
     clip_to_spread.by(kernel, "cpu")(other, 2.5)
     assert torch.equal(reference, other)
     assert (reference != weight).float().mean() == pytest.approx(0.01242, abs=6e-4)  # of a normal number; 4 σ of 590,000
+
+
+def test_weights_that_are_all_equal_leave_a_bound_of_a_rounding(kernel):
+    weight = torch.full((300, 768), 0.1)
+    clip_to_spread.by(kernel, "cpu")(weight, 2.5)
+    assert (weight.abs() < 1e-5).all()

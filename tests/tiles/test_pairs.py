@@ -54,6 +54,14 @@ def test_what_is_remembered_is_that_of_the_reference(device):
     assert (active.nu != true.nu).float().mean() < 1e-3
 
 
+def test_weights_may_lie_in_memory_in_any_order():
+    program, _ = ALL
+    turned = weights().transpose(1, 2)
+    sign, active = program(turned, PCM(), stream())
+    true_sign, true = program(turned.contiguous(), PCM(), stream())
+    assert torch.equal(sign, true_sign) and torch.equal(active.error, true.error) and torch.equal(active.nu, true.nu)
+
+
 @pytest.mark.parametrize("t", [0.0, 1.0, 3600.0, 1e8])
 def test_aged_weights_are_those_of_the_reference(device, t):
     _, age = ALL
