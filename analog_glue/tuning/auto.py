@@ -4,6 +4,8 @@ A step is judged by the squared error of the network's outputs against its digit
 from, over chips that nothing was searched on and that no result is reported of. Chips are paired, and a step is kept where the
 mean of the differences exceeds `margin` of its standard errors. The steps are taken once more after one was kept, since what
 hid behind another error may count now: on tiles with one weight scale, input ranges do only once columns are at g_max.
+Each method is tried with its own objective and then layer by layer: a network whose outputs are noise from end to end
+answers no single setting of all layers, while the error of every layer's products can still be told.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from analog_glue.tuning.dac_range import DacRange
 from analog_glue.tuning.method import Step, Tuned, Tuning
 from analog_glue.tuning.rescaling import Rescaling
 
+BY_LAYER = (Rescaling, DacRange, ConductanceRange)  # methods that have an objective
 SEARCHED_SEQUENCES, SEARCHED_DEVIATIONS = (2, 16), (1.0, 2.0, 3.0, 4.0)
 
 
@@ -36,7 +39,8 @@ class Auto(Tuning):
     dac_range: DacRange = field(default_factory=DacRange)
     conductance_range: ConductanceRange = field(default_factory=_searched)
     margin: float = 2.0  # [standard errors] that the error must fall by
-    passes: int = 2  # over the three methods, at most: it ends where each has been tried on what there is
+    passes: int = 2  # over all methods, at most: it ends where each has been tried on what there is
+    by_layer: bool = True  # whether the three are tried with the objective `layer`, too
 
     name: ClassVar[str] = "auto"
 
@@ -50,7 +54,9 @@ class Auto(Tuning):
 
     @property
     def _methods(self) -> tuple[Tuning, ...]:
-        return self.rescaling, self.dac_range, self.conductance_range
+        three = self.rescaling, self.dac_range, self.conductance_range
+        of_network = (one for one in three if isinstance(one, BY_LAYER) and one.objective == "network")
+        return *three, *(replace(one, objective="layer") for one in of_network if self.by_layer)
 
     def tune(self, bench: Bench, periphery: Periphery, log: Callable[[str], None]) -> Tuned:
         now, error = dict(periphery), bench.judged_errors(periphery)
