@@ -30,6 +30,14 @@ def _keep_what_is_imported():
     KEPT["modules"] = len(sys.modules)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """One thread again after a test that says there are more: the pool of `kernels.parallel` sets them for good."""
+    yield
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(params=["reference", "compiled"])
 def kernel(request):
     """What computes: a test that takes it claims the same of plain PyTorch and of the compiled kernels."""
