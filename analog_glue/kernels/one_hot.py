@@ -6,8 +6,7 @@ import numpy as np
 from numba import float32
 
 from analog_glue.kernels.jit import compiled
-from analog_glue.kernels.stream import stream_row
-from analog_glue.kernels.threefry import ROW
+from analog_glue.kernels.threefry import ROW, stream_row
 
 
 @compiled

@@ -9,8 +9,7 @@ import numpy as np
 from numba import float32, int8, int16, int32
 
 from analog_glue.kernels.jit import bits_of, compiled, exact, float_of, inlined
-from analog_glue.kernels.stream import stream_row
-from analog_glue.kernels.threefry import ROW
+from analog_glue.kernels.threefry import ROW, stream_row
 
 # log₂(1 + m) / m for |m| ≤ 1/3 and 2^f for |f| ≤ 1/2: least-squares fits with equalised errors of 2·10⁻⁷ and 9·10⁻⁸.
 LOG2 = (1.4426947832107544, -0.7213457226753235, 0.4809655249118805, -0.36084744334220886, 0.28558164834976196,

@@ -139,6 +139,12 @@ def scale_row(row, numbers, c1, c2, c3, k0, k1):
 
 
 @compiled
+def stream_row(out, row, k0, k1):
+    """The `ROW` numbers of row number `row` of stream (k0, k1), into `out`, for kernels that draw as they go."""
+    fill_row(out, ROW, uint32(row), uint32(0), uint32(0), k0, k1)
+
+
+@compiled
 def fill(out, row, k0, k1):
     """Standard normal numbers into the contiguous float32 array `out`, in rows of `ROW`, the first of them number `row`.
 
@@ -146,7 +152,7 @@ def fill(out, row, k0, k1):
     """
     buffer = np.empty(ROW, np.float32)
     for start in range(0, out.shape[0], ROW):
-        fill_row(buffer, ROW, uint32(row), uint32(0), uint32(0), k0, k1)
+        stream_row(buffer, row, k0, k1)
         for i in range(min(ROW, out.shape[0] - start)):  # numba takes 2 s to compile an assignment of slices
             out[start + i] = buffer[i]
         row += 1
