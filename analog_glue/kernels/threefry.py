@@ -153,8 +153,9 @@ def fill(out, row, k0, k1):
     buffer = np.empty(ROW, np.float32)
     for start in range(0, out.shape[0], ROW):
         stream_row(buffer, row, k0, k1)
-        for i in range(min(ROW, out.shape[0] - start)):  # numba takes 2 s to compile an assignment of slices
-            out[start + i] = buffer[i]
+        taken = out[start : start + ROW]
+        for i in range(taken.shape[0]):  # numba takes 2 s to compile an assignment of slices
+            taken[i] = buffer[i]
         row += 1
 
 
