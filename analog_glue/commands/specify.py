@@ -41,6 +41,7 @@ from analog_glue.tasks.task import Task
 from analog_glue.tiles.crossbar import Crossbar
 
 COMMAND = "specify"
+ON_TILES = ("chip", "ideal_devices")  # stages whose scores take about as long
 Setting = tuple[tuple[Knob, float], ...]  # what is turned, each knob to its value
 
 
@@ -119,9 +120,9 @@ class SpecificationJob:
 
     @cached_property
     def seconds_per_score(self) -> float | None:
-        """[s] that a chip of this network took so far, in the median; None: none was scored yet."""
+        """[s] that a score of this network on tiles took so far, in the median; None: there is none yet."""
         folder = self.family.ordinary.parent
-        seconds = [row.wall_seconds for row in find_rows(folder) if row.stage == "chip"] if folder.is_dir() else []
+        seconds = [row.wall_seconds for row in find_rows(folder) if row.stage in ON_TILES] if folder.is_dir() else []
         return median(seconds) if seconds else None
 
 

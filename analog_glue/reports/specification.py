@@ -135,7 +135,7 @@ def knobs_picture(subject: Subject, found: Sequence[Borne]) -> Picture:
         lines = [Line("mean over chips", x, y, [standard_error(look.scores) for look in looks])]
         lines += [] if (at := one.answer.at) is None or not at.value else [_spot("borne", at)]
         told = "bits" if one.is_bits else "factor on today"
-        ticks = x if one.is_bits else ()
+        ticks = x if one.is_bits else _powers_of_two(x)
         levels = [
             Level("digital", subject.digital, dotted=True),
             Level(f"{subject.keep:g} % of it", subject.threshold, told=f"{subject.keep:g} %"),
@@ -154,8 +154,15 @@ def contour_picture(subject: Subject, contour: Contour) -> Picture:
         spots = [(x, look.value) for x, answer in contour.lines for look in answer.looks if _is_shown(look, borne)]
         lines.append(Line(label, [x for x, _ in spots], [y for _, y in spots], [None] * len(spots), joined=False))
     axes = [f"{name} [bits]" if own else f"{name} [factor on today]" for name, own in zip((across, up), bits, strict=True)]
-    chart = Chart("", *axes, lines, log_x=not bits[0], log_y=not bits[1])
+    ticks = () if bits[0] else _powers_of_two([value for value, _ in contour.lines])
+    chart = Chart("", *axes, lines, log_x=not bits[0], log_y=not bits[1], ticks=ticks)
     return Picture(f"Which device would do: keep {subject.wish}", [chart], f"{subject.title}, {subject.chips} chips")
+
+
+def _powers_of_two(factors: Sequence[float]) -> list[float]:
+    """Those among factors, to be named on their axis."""
+    powers = (2.0**power for power in range(-6, 7))
+    return [power for power in powers if min(factors, default=1) <= power <= max(factors, default=1)]
 
 
 def _is_shown(look: Look, borne: bool) -> bool:
