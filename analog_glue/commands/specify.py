@@ -11,7 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -180,7 +180,15 @@ class _Scorer:
         self.asked += len(part.wanted)
         return tuple(fmean(by_chip[chip]) for chip in sorted(by_chip))
 
-    def at(self, setting: Setting) -> tuple[float, ...]:
+    def one(self, knob: Knob, value: float) -> tuple[float, ...]:
+        """With one knob turned."""
+        return self._at(((knob, value),))
+
+    def two(self, first: Knob, second: Knob, x: float, y: float) -> tuple[float, ...]:
+        """With a pair turned."""
+        return self._at(((first, x), (second, y)))
+
+    def _at(self, setting: Setting) -> tuple[float, ...]:
         part = self.job.part(setting)
         if part.variant.label not in self.known:
             self.known[part.variant.label] = self.of(part)
@@ -207,14 +215,11 @@ def run(job: SpecificationJob, log: Callable[[str], None] = print) -> RunSummary
 
         found = []
         for knob in job.knobs:
-            answer = search(knob.scale, rule(knob), lambda value, knob=knob: scorer.at(((knob, value),)))
+            answer = search(knob.scale, rule(knob), partial(scorer.one, knob))
             found.append(_borne(job, knob, answer, scorer))
         contours = []
         for first, second in job.pairs:
-            lines = contour(
-                job.lines(first), second.scale, rule(second),
-                lambda x, y, first=first, second=second: scorer.at(((first, x), (second, y))),
-            )  # fmt: skip
+            lines = contour(job.lines(first), second.scale, rule(second), partial(scorer.two, first, second))
             contours.append(Contour((first.name, second.name), (first.is_bits, second.is_bits), tuple(lines)))
     _write(job, subject, found, contours, scorer.asked, time.monotonic() - started)
     return RunSummary(

@@ -155,7 +155,7 @@ def contour_picture(subject: Subject, contour: Contour) -> Picture:
         lines.append(Line(label, [x for x, _ in spots], [y for _, y in spots], [None] * len(spots), joined=False))
     axes = [f"{name} [bits]" if own else f"{name} [factor on today]" for name, own in zip((across, up), bits, strict=True)]
     ticks = () if bits[0] else _powers_of_two([value for value, _ in contour.lines])
-    chart = Chart("", *axes, lines, log_x=not bits[0], log_y=not bits[1], ticks=ticks)
+    chart = Chart("", axes[0], axes[1], lines, log_x=not bits[0], log_y=not bits[1], ticks=ticks)
     return Picture(f"Which device would do: keep {subject.wish}", [chart], f"{subject.title}, {subject.chips} chips")
 
 

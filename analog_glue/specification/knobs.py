@@ -49,7 +49,8 @@ class Knob:
         """
         crossbar = hardware.crossbar
         if self.is_bits:
-            other = replace(crossbar, **{self.name: int(value)})
+            bits: dict[str, Any] = {self.name: int(value)}
+            other = replace(crossbar, **bits)
             if self.name == "adc_bits":
                 other = replace(other, output_noise=crossbar.output_noise * crossbar.adc.lsb / other.adc.lsb)
             return replace(hardware, crossbar=other)
