@@ -219,6 +219,47 @@ class Tune:
 
 
 @dataclass
+class Specify:
+    """Which device would do: how much of each non-ideality a network bears while it keeps its score."""
+
+    keep: float = 99.0  # [%] of the digital score that the mean over chips must keep
+    time: float | None = None  # [s] after programming, when it must
+    confidence: float = 0.95  # of every answer by itself: that what it says is borne really is
+    knobs: list[str] = field(default_factory=list)  # one at a time; []: all that the hardware has
+    pairs: list[list[str]] = field(default_factory=list)  # [[a,b],…]: how much of b is borne at several values of a
+    largest: float = 8.0  # factors on a noise of today are looked for between 1/8 and 8, and 0
+    looks: int = 5  # values of a noise that chips are scored at before 0; one more halves the steps
+    lines: int = 7  # values of the first knob of a pair
+    check_chips: int = 0  # fresh chips that every answer of one knob is checked on
+
+    def __post_init__(self) -> None:
+        require(0 < self.keep <= 100, "specify.keep", "lie in (0, 100] [% of the digital score]", self.keep)
+        require(self.time is None or self.time > 0, "specify.time", "be positive [s]", self.time)
+        require(0.5 <= self.confidence < 1, "specify.confidence", "lie in [0.5, 1)", self.confidence)
+        require(self.largest > 1, "specify.largest", "be more than 1", self.largest)
+        require(1 <= self.looks <= 10, "specify.looks", "lie in 1 … 10", self.looks)
+        require(self.lines >= 1, "specify.lines", "be at least 1", self.lines)
+        fits = self.check_chips == 0 or self.check_chips >= 2
+        require(fits, "specify.check_chips", "be 0 (no check) or at least 2", self.check_chips)
+        for pair in self.pairs:
+            fits = len(pair) == 2 and pair[0] != pair[1]
+            require(fits, "specify.pairs", "hold pairs of two different knobs, [[a,b],…]", list(pair))
+
+    def require_whole(self, evaluation: "Evaluation") -> None:
+        """Hold what `specify` is asked to what can be answered.
+
+        Raises:
+            UserError: no time, too few chips, or drift compensation both on and off.
+        """
+        advice = "Write time=2592000 for a month."
+        require(self.time is not None, "specify.time", "say how long after programming [s] the score is kept", None, advice)
+        require(evaluation.chips >= 2, "evaluation.chips", "be at least 2 for `specify`", evaluation.chips,
+                "A mean over chips is judged by how much they differ.")  # fmt: skip
+        one = len(set(evaluation.compensation)) == 1
+        require(one, "evaluation.compensation", "be [true] or [false] for `specify`", list(evaluation.compensation))
+
+
+@dataclass
 class Reprogramming:
     """When a chip is to be programmed again: once its score has fallen by so much, and how sure that has to be."""
 
@@ -256,7 +297,7 @@ class RunSettings:
     best_of: int = 1  # train: networks of as many seeds from `seed` on; the best on validation alone goes on chips
     ablate: bool = False  # evaluate: also score the hardware with each non-ideality alone, and with each left out
     output_root: str = OUTPUT_ROOT
-    checkpoint: str | None = None  # evaluate, tune, extract, factsheet, publish: the folder of a training run
+    checkpoint: str | None = None  # evaluate, tune, specify, extract, factsheet, publish: the folder of a training run
     sequence_length: int = 32  # factsheet: tokens of a sequence whose costs are told
     batch: int = 4  # factsheet: sequences that are computed together
     runtime: Runtime = field(default_factory=Runtime)
@@ -265,6 +306,7 @@ class RunSettings:
     evaluation: Evaluation = field(default_factory=Evaluation)
     extract: Extract = field(default_factory=Extract)
     tune: Tune = field(default_factory=Tune)
+    specify: Specify = field(default_factory=Specify)
     reprogramming: Reprogramming = field(default_factory=Reprogramming)
     publish: Publish = field(default_factory=Publish)
     task: Any = MISSING

@@ -31,6 +31,7 @@ LADDER = (
         "evaluation",
         "costs",
         "tuning",
+        "specification",
     ),  # … what it is trained and scored on, and what it takes
     "reports",  # tables and figures of rows
     "commands",  # train, evaluate, and what they would do

@@ -18,7 +18,7 @@ import pytest
 # All that this file knows of the inside of the package.
 from analog_glue.cli.components import build_components
 from analog_glue.cli.main import HELP, main
-from analog_glue.cli.sweeps import expand, publish_words, split_flags
+from analog_glue.cli.sweeps import expand, in_full, split_flags
 from analog_glue.configuration.compose import Composer, conf_dir
 from analog_glue.configuration.wording import GROUPS
 
@@ -104,7 +104,7 @@ def arguments(shown: Shown) -> list[str] | None:
 
 
 MADE_UP = "my_device"  # what CONTRIBUTING.md tells the reader to write
-RUNS = ("train", "evaluate", "tune", "diagnose", "factsheet", "publish", "extract")
+RUNS = ("train", "evaluate", "tune", "diagnose", "specify", "factsheet", "publish", "extract")
 SHOWN = [shown for shown in all_shown() if MADE_UP not in str(shown)]
 OURS = {shown: words for shown in SHOWN if (words := arguments(shown)) is not None}
 OURS_OF_RUNS = [shown for shown, words in OURS.items() if words[0] in RUNS and "--help" not in words]
@@ -202,7 +202,7 @@ def test_a_command_that_is_shown_runs(shown, go, monkeypatch, capsys):
 def what_is_wrong(composer: Composer, words: list[str]) -> str:
     """The message that a run would end with before it begins; empty if it would begin. Each value of a sweep is tried once."""
     command, *words = words
-    words = publish_words(words) if command == "publish" else words
+    words = in_full(command, words)
     flags, overrides = split_flags(words)
     tried: set[str] = set()
     try:

@@ -52,6 +52,8 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
         of_sheet = ("task", "model", "attention", "noise", "tile", "costs")
         config |= {group: as_annotated(config[group], group) for group in of_sheet}
         return Components(config, {group: build(config[group], group) for group in of_sheet if config[group] is not None})
+    if command == "specify":
+        settings.specify.require_whole(settings.evaluation)
     trained_in = None if command == "train" else _take_over(config, composed, command)
     if command == "publish":  # loads no data and computes nothing
         return Components(config, {})
@@ -85,7 +87,7 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
             "Setting `checkpoint` must be a run of training=digital or training=hardware_aware for `tune`, but "
             f"{composed.settings.checkpoint} was trained in situ. `analog-glue evaluate` puts its weights on chips."
         )
-    if command in ("evaluate", "tune", "diagnose"):  # their chips are those of this command
+    if command in ("evaluate", "tune", "diagnose", "specify"):  # their chips are those of this command
         used |= {"noise", "tile"} | ({"attention"} if config["device"] is None else set())
         used |= {"tuning"} if command == "tune" else set()
         if "attention" not in used and config["attention"] is not None:
@@ -124,7 +126,7 @@ def _take_over(config: dict[str, Any], composed: "Composed", command: str) -> Pa
             f"`analog-glue list runs {settings.output_root}` shows the runs."
         )
     extracted = (checkpoint / EXTRACTION).is_file()
-    if command in ("diagnose", "publish") and (extracted or (checkpoint / CURVE).is_file()):
+    if command in ("diagnose", "specify", "publish") and (extracted or (checkpoint / CURVE).is_file()):
         raise UserError(
             f"Setting `checkpoint` must be the folder of a run of training=digital or training=hardware_aware for `{command}`, "
             f"but {str(checkpoint)!r} was trained in situ. `analog-glue list runs {settings.output_root}` shows the runs."

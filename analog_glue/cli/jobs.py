@@ -36,7 +36,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     Returns:
         The folder of the run.
     """
-    if is_elsewhere(composed) and command in ("evaluate", "tune", "diagnose"):
+    if is_elsewhere(composed) and command in ("evaluate", "tune", "diagnose", "specify"):
         taken_in = as_training(composed)
         if composed.settings.dry_run:
             return run_job(with_its_chips(taken_in, composed, command), "train", [])
@@ -117,13 +117,13 @@ def _of_weights(composed: "Composed", checkpoint: Path) -> "Composed":
 
 
 def _prepare(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:
-    """`train`, `evaluate`, `tune`, `diagnose` and `publish` for phase-change memory."""
+    """`train`, `evaluate`, `tune`, `diagnose`, `specify` and `publish` for phase-change memory."""
     if command == "publish":
         from analog_glue.commands import publish
 
         publication = publish.prepare(composed.settings, priced())
         return Job(publication.folder, lambda: publish.describe(publication), lambda: publish.run(publication))
-    from analog_glue.commands import ablation, best_of, deploy, diagnose, dry_run, train
+    from analog_glue.commands import ablation, best_of, deploy, diagnose, dry_run, specify, train
     from analog_glue.nn.attention import Attention
 
     settings, choices, config, parts = composed.settings, composed.choices, components.config, components.parts
@@ -146,6 +146,9 @@ def _prepare(composed: "Composed", command: str, overrides: list[str], component
     if command == "diagnose":
         diagnosis = diagnose.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
         return Job(diagnosis.folder, lambda: dry_run.describe_diagnosis(diagnosis), lambda: diagnose.run(diagnosis))
+    if command == "specify":
+        search = specify.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
+        return Job(search.folder, lambda: dry_run.describe_specification(search), lambda: specify.run(search))
     if settings.ablate:
         parted = ablation.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
         return Job(parted.folder, lambda: dry_run.describe_ablation(parted), lambda: ablation.run(parted))

@@ -1,9 +1,9 @@
 """The command line: `analog-glue COMMAND`.
 
-`train`, `evaluate`, `tune`, `diagnose`, `factsheet`, `publish` and `extract` take Hydra overrides; every job goes one straight
-way: compose, check, build the components, let the command load what it needs, and describe it or run it. `tables`, `report`,
-`list` and `verify` have options. Nothing heavy is imported before a command needs it, so that `--help` and a mistyped key
-answer at once.
+`train`, `evaluate`, `tune`, `diagnose`, `specify`, `factsheet`, `publish` and `extract` take Hydra overrides; every job goes
+one straight way: compose, check, build the components, let the command load what it needs, and describe it or run it. `tables`,
+`report`, `list` and `verify` have options. Nothing heavy is imported before a command needs it, so that `--help` and a mistyped
+key answer at once.
 
 Exit codes: 0 done, 1 something failed, 2 the input was wrong (one message says what), 130 interrupted.
 """
@@ -19,7 +19,7 @@ from io import TextIOWrapper
 import analog_glue
 from analog_glue.cli.errors import DONE, print_wrong, report_error
 from analog_glue.cli.reading import list_command, report_command, tables_command, verify_command
-from analog_glue.cli.sweeps import call_hydra, publish_command, run_command
+from analog_glue.cli.sweeps import call_hydra, run_command, run_short
 from analog_glue.interruption import ended_by_signals, exit_code
 
 HELP = """\
@@ -31,6 +31,7 @@ usage: analog-glue COMMAND [key=value …]
   evaluate   put the weights of a finished run on other hardware
   tune       fit ranges and scales around the weights of a finished run to a hardware, without training
   diagnose   where its tiles lose on a hardware: clipped inputs, saturated ADCs, unused codes
+  specify    which device would do: how much of each non-ideality it bears and keeps its score
   factsheet  what a network on its tiles is, takes and scores: operations, tiles, energy, drift, limits
   publish    a finished run as a folder that others can use, in the form of the Hugging Face hub
   extract    read the weights that were trained on pulsed devices out of their arrays
@@ -47,6 +48,7 @@ examples:
   analog-glue evaluate checkpoint=outputs/… ablate=true                     what costs the accuracy
   analog-glue tune checkpoint=outputs/… tile=lammie2024                     fit its ranges to a chip
   analog-glue diagnose checkpoint=outputs/… tile=lammie2024                 which layers lose, and where
+  analog-glue specify checkpoint=outputs/… keep=99 time=2592000             which device would do
   analog-glue factsheet checkpoint=outputs/… costs=bottom_up                what it takes, beside its scores
   analog-glue train +experiment=digits_in_situ training=ttv2                on pulsed devices
   analog-glue tables outputs
@@ -88,8 +90,9 @@ def _dispatch(words: list[str]) -> int:
         "evaluate": functools.partial(run_command, "evaluate"),
         "tune": functools.partial(run_command, "tune"),
         "diagnose": functools.partial(run_command, "diagnose"),
+        "specify": functools.partial(run_short, "specify"),
         "factsheet": functools.partial(run_command, "factsheet"),
-        "publish": publish_command,
+        "publish": functools.partial(run_short, "publish"),
         "extract": functools.partial(run_command, "extract"),
         "tables": tables_command,
         "report": report_command,
@@ -122,7 +125,7 @@ def _completion(words: list[str], commands: list[str]) -> int:
         if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
             print(" ".join(name for name in commands if name.startswith(typed[1] if len(typed) == 2 else "")))
             return DONE
-        if typed[1] not in ("train", "evaluate", "tune", "diagnose", "factsheet", "publish", "extract"):
+        if typed[1] not in ("train", "evaluate", "tune", "diagnose", "specify", "factsheet", "publish", "extract"):
             return DONE
         os.environ["COMP_LINE"] = line.replace(f"{typed[1]} ", "", 1)  # Hydra knows no commands
         call_hydra(typed[1], words)

@@ -221,8 +221,9 @@ def _list_runs(root: Path) -> int:
             scores = [*digital[:1], aged] if rows else ["no score yet"]
             print(f"  {status_of(below):11} {name}: {', '.join(scores)}")
         for around, parts in ablations.items():
+            what = "settings" if around.name.startswith("specify-") else "parts"
             unfinished = [status for status in parts if status != "done"]
-            print(f"  {(unfinished or parts)[0]:11} {around.relative_to(folder)}: {len(parts)} parts of the hardware")
+            print(f"  {(unfinished or parts)[0]:11} {around.relative_to(folder)}: {len(parts)} {what} of the hardware")
     for folder, said in arrays.items():
         print(f"{status_of(folder):11} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")

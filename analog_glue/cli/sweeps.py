@@ -89,20 +89,25 @@ SHOWING = ("--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help")
 FLAGS = ("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m", "--info", "-i")
 
 
-def publish_command(words: list[str]) -> int:
-    return run_command("publish", publish_words(words))
+def run_short(command: str, words: list[str]) -> int:
+    """A command whose own settings may be written without their group."""
+    return run_command(command, in_full(command, words))
 
 
-def publish_words(words: list[str]) -> list[str]:
-    """Words of `publish`, whose own settings may be written without their group, and its folder as a word alone."""
+def in_full(command: str, words: list[str]) -> list[str]:
+    """Words of `publish` and `specify` with the group of their own settings; the folder of `publish` may be a word alone."""
     from dataclasses import fields
 
-    from analog_glue.settings import Publish, quoted
+    from analog_glue.settings import Publish, Specify, quoted
 
-    short = tuple(f"{field.name}=" for field in fields(Publish))
+    own = {"publish": Publish, "specify": Specify}.get(command)
+    if own is None:
+        return words
+    short = tuple(f"{field.name}=" for field in fields(own))
     flags, overrides = split_flags(words)
-    told = [word if "=" in word else f"folder={quoted(word)}" for word in overrides]
-    return [*flags, *(f"publish.{word}" if word.startswith(short) else word for word in told)]
+    if command == "publish":
+        overrides = [word if "=" in word else f"folder={quoted(word)}" for word in overrides]
+    return [*flags, *(f"{command}.{word}" if word.startswith(short) else word for word in overrides)]
 
 
 def run_command(command: str, words: list[str]) -> int:
@@ -154,7 +159,10 @@ def run_command(command: str, words: list[str]) -> int:
     finally:
         (folder / OF_HYDRA).unlink(missing_ok=True)
         code = _summary(command, folder, jobs)
-    if command not in ("diagnose", "extract", "factsheet", "publish") or composed[0].settings.extract.array is not None:
+    if (
+        command not in ("diagnose", "specify", "extract", "factsheet", "publish")
+        or composed[0].settings.extract.array is not None
+    ):
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
 

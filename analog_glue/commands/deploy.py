@@ -202,12 +202,16 @@ def subject_of(
 
 @dataclass(frozen=True)
 class Share:
-    """What a sweep scores where it is one of several that belong together (commands/ablation.py), in a folder of theirs."""
+    """What a sweep scores where it is one of several that belong together (commands/variants.py), in a folder of theirs."""
 
     label: str  # column `ablation` of its rows
     stem: str  # of its folder's name
     stages: tuple[str, ...]  # that it scores
-    progress: Progress  # over all of them
+    first_chip: int = 0  # that it scores
+
+    def has(self, point: Point) -> bool:
+        """Whether it scores a point of the whole sweep."""
+        return point.stage in self.stages and (point.chip is None or point.chip >= self.first_chip)
 
     def sweep_name(self, folder: Path) -> str:
         """Column `sweep` of its rows: which several, and which of them."""
@@ -224,8 +228,13 @@ def sweep(
     overrides: Iterable[str],
     log: Callable[[str], None],
     share: Share | None = None,
+    progress: Progress | None = None,
 ) -> RunSummary:
-    """Score a trained network on the hardware of this command over time; only what is not known is measured."""
+    """Score a trained network on the hardware of this command over time; only what is not known is measured.
+
+    Args:
+        progress: Over several sweeps, of which this is a `share`; None: one of its own.
+    """
     facts = subject.facts
     evaluation, hardware = settings.evaluation, placement.hardware
     asked = SweepRequest(
@@ -234,7 +243,7 @@ def sweep(
     root, stem = Path(settings.output_root) / subject.folder, share.stem if share else f"{choices['noise']}-{choices['tile']}"
     folder = asked.find(root, stem).folder
     results = ResultsFile(folder)
-    wanted = [p for p in points(evaluation, hardware.device.drifts) if not share or p.stage in share.stages]
+    wanted = [p for p in points(evaluation, hardware.device.drifts) if not share or share.has(p)]
     if settings.force:
         forget_scores(folder, wanted)
     known = results.rows()
@@ -294,7 +303,7 @@ def sweep(
         with ExitStack() as stack:
             stack.enter_context(working_in(folder))
             outcome = stack.enter_context(recorded(folder, provenance_of_sweep, configs))
-            progress = share.progress if share else stack.enter_context(Progress("drift sweep", len(missing), "score", log=log))
+            progress = progress or stack.enter_context(Progress("drift sweep", len(missing), "score", log=log))
             for one in scored:
                 more = of_all_rows | _computed(one.point.stage, computation)
                 results.append(_rows(one, subject.workload.headline, facts, choices, hardware_id, name, more))

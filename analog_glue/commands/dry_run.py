@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from analog_glue.commands.ablation import AblationJob
 from analog_glue.commands.deploy import EvaluationJob
 from analog_glue.commands.diagnose import DiagnosisJob
+from analog_glue.commands.specify import SpecificationJob
+from analog_glue.commands.specify import describe as describe_search
 from analog_glue.commands.train import TrainingJob
 from analog_glue.costs.tiles import count_tiles
 from analog_glue.kernels.block_product import Float32Product
@@ -96,6 +98,11 @@ def describe_ablation(job: AblationJob) -> str:
     lines = ["", f"Ablation   {wanted:,} scores at {times}, of which {missing:,} would be measured, in {job.below}"]
     lines += [f"  {len(part.wanted):>5} {part.variant.label}" for part in job.parts]
     return "\n".join([describe(job.evaluation), *lines])
+
+
+def describe_specification(job: SpecificationJob) -> str:
+    """Tiles, what would be searched, and the most that it takes."""
+    return "\n".join([*_head(job.evaluation), "", *_tile_lines(job.evaluation.placement), *describe_search(job)])
 
 
 def _words(compensation: list[bool]) -> str:
