@@ -104,7 +104,7 @@ def _pairs(bytes_name: str, words_name: str, lanes: int) -> Emit:
 
 
 # LLVM 22 takes bytes here and translates this older form of words, which all versions know.
-_VNNI = Instruction(_dot("llvm.x86.avx512.vpdpbusd.512", 16, vector(32, 16)), np.uint8, 128, 16, height=8, registers=3)
+_VNNI = Instruction(_dot("llvm.x86.avx512.vpdpbusd.512", 16, vector(32, 16)), np.uint8, 128, 16, height=6, registers=4)
 _VNNI_256 = Instruction(_dot("llvm.x86.avx512.vpdpbusd.256", 8, vector(32, 8)), np.uint8, 128, 8, height=6, registers=2)
 _SDOT = Instruction(_dot("llvm.aarch64.neon.sdot.v4i32.v16i8", 4, vector(8, 16)), np.int8, 0, 4, height=6, registers=4)
 _WORDS_512 = Instruction(_multiply_add("llvm.x86.avx512.pmaddw.d.512", 16), np.int16, 0, 16, height=8, registers=3)
@@ -114,7 +114,7 @@ _BYTES_512 = Instruction(
 )
 _BYTES_256 = Instruction(_pairs("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd", 8), np.int8, -64, 8, 3, 2, words=2)
 
-AVX512_VNNI = InstructionSet("AVX-512 VNNI", (frozenset({"+avx512f", "+avx512vnni"}),), _VNNI, _VNNI, 32)
+AVX512_VNNI = InstructionSet("AVX-512 VNNI", (frozenset({"+avx512f", "+avx512vnni"}),), _VNNI, _VNNI, 36)
 AVX_VNNI = InstructionSet("AVX-VNNI", (frozenset({"+avx2", "+avxvnni"}),), _VNNI_256, _VNNI_256, 48)
 AVX512_BW = InstructionSet("AVX-512BW", (frozenset({"+avx512f", "+avx512bw"}),), _WORDS_512, _BYTES_512, 32)
 AVX2 = InstructionSet("AVX2", (frozenset({"+avx2"}),), _WORDS_256, _BYTES_256, 48)
