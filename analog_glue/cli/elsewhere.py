@@ -1,4 +1,4 @@
-"""A network that was fine-tuned elsewhere: a Hugging Face folder as the checkpoint of `evaluate`, `tune` and `diagnose`.
+"""A network that was fine-tuned elsewhere: a Hugging Face folder as a checkpoint of `evaluate`, `tune`, `diagnose`, `place`.
 
 It becomes a run of `training=digital training.max_steps=0`, which takes its weights as they are, in `output_root`; the command
 goes on from that run. The task has to be named, since such a folder does not say it.

@@ -222,7 +222,8 @@ def _list_runs(root: Path) -> int:
             print(f"  {status_of(below):11} {name}: {', '.join(scores)}")
         for around, parts in ablations.items():
             unfinished = [status for status in parts if status != "done"]
-            print(f"  {(unfinished or parts)[0]:11} {around.relative_to(folder)}: {len(parts)} parts of the hardware")
+            what = "choices of layers on tiles" if around.name.startswith("placement-") else "parts of the hardware"
+            print(f"  {(unfinished or parts)[0]:11} {around.relative_to(folder)}: {len(parts)} {what}")
     for folder, said in arrays.items():
         print(f"{status_of(folder):11} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")

@@ -154,7 +154,10 @@ def run_command(command: str, words: list[str]) -> int:
     finally:
         (folder / OF_HYDRA).unlink(missing_ok=True)
         code = _summary(command, folder, jobs)
-    if command not in ("diagnose", "extract", "factsheet", "publish") or composed[0].settings.extract.array is not None:
+    if (
+        command not in ("diagnose", "place", "extract", "factsheet", "publish")
+        or composed[0].settings.extract.array is not None
+    ):
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")
     return code
 

@@ -118,7 +118,7 @@ class Composer:
     """Composes the configurations of one command; a context manager, since Hydra keeps global state.
 
     Args:
-        command: Which primary file of conf/ to start from: "train", "evaluate", "diagnose", "publish" or "extract".
+        command: Which primary file of conf/ to start from: "train", "evaluate", "diagnose", "place", "publish" or "extract".
         extra_dir: A user's own folder of yaml files beside conf/ (`--config-dir`), or None.
     """
 
@@ -220,6 +220,7 @@ class Composer:
                 "evaluate": trained,
                 "tune": trained,
                 "diagnose": trained,
+                "place": trained,
                 "factsheet": trained,
                 "publish": "Everything comes",
                 "extract": "Everything comes",

@@ -90,8 +90,13 @@ class Point:
     @property
     def energy(self) -> Amount | None:
         """[µJ]; None where an analog part of it has no price."""
-        whole = all(line.energy.known for line in self.estimate.lines if line.what in ANALOG)
-        return self.estimate.energy if whole and self.estimate.energy.known else None
+        return energy_of(self.estimate)
+
+
+def energy_of(estimate: Estimate) -> Amount | None:
+    """The energy of a batch [µJ]; None where an analog part of it has no price."""
+    whole = all(line.energy.known for line in estimate.lines if line.what in ANALOG)
+    return estimate.energy if whole and estimate.energy.known else None
 
 
 def unbeaten(points: Sequence[tuple[float, tuple[float, ...]]]) -> list[bool]:

@@ -69,7 +69,8 @@ class Measurement:
         stream: Where the noise came from ("threefry-4x32-13", "torch"); draws of two streams are not those of one chip.
         attention: Precision of the products of attention, "fp32", "bf16", "int8"; see nn/attention.py.
         attention_scales: Where the scales of integer attention come from: `learned` in training, or `calibrated` after it.
-        ablation: Which non-idealities of the hardware this sweep kept or left out; empty: it is what its names say.
+        ablation: Which non-idealities of the hardware this sweep kept or left out, or ("layers …") which layers `place` put on
+            tiles; empty: it is what its names say.
     """
 
     run: str
