@@ -64,7 +64,9 @@ from analog_glue.settings import RunSettings, output_root_typed, typed
 
 Periphery = tuple[nn.Module, dict[str, LayerPeriphery], str]  # of `Subject.periphery`
 JUDGED = {"alone_off": ("off",), "alone_on": ("on",), "both": ("off", "on")}
-OF_THIS_COMMAND = ("checkpoint", "output_root", "force", "dry_run", "costs", "sequence_length", "batch", "hardware.layers")
+OF_THIS_COMMAND = ("checkpoint", "task", "output_root", "force", "dry_run", "hardware.layers")  # not told to the next one
+PRICED = ("place", "costs", "sequence_length", "batch")  # first parts of settings that `evaluate` does not read
+ON_PAPER = ("noise", "tile", "attention", "hardware", *PRICED[1:])  # and of those that `factsheet` does
 
 
 @dataclass(frozen=True)
@@ -467,16 +469,23 @@ def _written(job: PlaceJob, found: Found) -> Path:
 def _next_steps(job: PlaceJob, found: Found, written: Path) -> tuple[str, ...]:
     one = job.evaluation
     best = found.enough or max(found.placed, key=lambda placed: (bool(placed.layers), placed.score.mean if placed.score else 0))
-    kept = [word for word in one.overrides if not word.startswith("place.") and word.partition("=")[0] not in OF_THIS_COMMAND]
+    kept = [word for word in one.overrides if _key(word) not in OF_THIS_COMMAND and _key(word).partition(".")[0] not in PRICED]
     words = " ".join([typed("checkpoint", job.folder), *map(shlex.quote, kept), best.setting])
-    on_paper = [word for word in kept if word.partition("=")[0].partition(".")[0] in ("noise", "tile", "attention", "hardware")]
-    sheet = " ".join([typed("checkpoint", job.folder), *map(shlex.quote, on_paper), best.setting, f"costs={job.option}"])
+    on_paper = [f"{group}={one.choices[group]}" for group in ("noise", "tile")] + [f"costs={job.option}"]
+    named = ("noise", "tile", "costs", "hardware.layers")
+    on_paper += [word for word in one.overrides if _key(word).partition(".")[0] in ON_PAPER and _key(word) not in named]
+    sheet = " ".join([typed("checkpoint", job.folder), *map(shlex.quote, on_paper), best.setting])
     root = output_root_typed(one.settings.output_root)
     return (
         f"see {shlex.quote(str(written))}",
         f"analog-glue evaluate {words}{root}   # over time, as ordinary rows",
         f"analog-glue factsheet {sheet}{root}   # what it takes",
     )
+
+
+def _key(word: str) -> str:
+    """Of an override."""
+    return word.lstrip("+").partition("=")[0]
 
 
 def describe(job: PlaceJob) -> str:

@@ -142,10 +142,10 @@ def sizes(first: int, last: int, most: int) -> list[int]:
     """At most so many whole numbers from `first` to `last`, all of them where they are few, else in about equal ratios."""
     if last < first or most < 1:
         return []
-    if last - first < most:
-        return list(range(first, last + 1))
-    ratio = (last / first) ** (1 / max(most - 1, 1))
-    return sorted({round(first * ratio**step) for step in range(most)})
+    found = [first]
+    for left in range(min(most - 1, last - first), 0, -1):
+        found.append(max(found[-1] + 1, round(found[-1] * (last / found[-1]) ** (1 / left))))
+    return found
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_an_extraction_is_told_from_the_run_that_is_to_be_extracted_from(run, tm
         ("analog-glue ev", {"evaluate"}),
         (
             "analog-glue ",
-            {"train", "evaluate", "tune", "diagnose", "factsheet", "publish", "extract", "tables", "report", "list", "verify"},
+            {"train", "evaluate", "tune", "diagnose", "place", "factsheet", "publish", "extract", "tables", "report", "list", "verify"},
         ),
         ("analog-glue train noise=p", {"noise=pcm", "noise=pcm_reduced"}),
         ("analog-glue train evaluation.chip", {"evaluation.chips=", "evaluation.chip_seed=", "evaluation.chips_per_pass="}),
