@@ -226,9 +226,9 @@ def _grid(section: Section, plans: Sequence[Plan], wish: Wish) -> Grid:
         f"(without any law it takes {wish.chips_without_a_law:,} chips, all of them good). The ages are the last of the sweep "
         "up to which that holds; between and beyond them nothing is judged. Read out first by: of chips without compensation; "
         "how long factors last is not measured. Reprogram by: of chips whose factors were read out at that age"
-        f"{', or without compensation where no other was measured' if raw_alone else ''}. Chips needed: where it fails first, if "
-        "mean and spread stay; evaluation.chips adds them to the sweep. A read-out and its time: one product for every row of "
-        "every tile, tiles side by side (costs=bottom_up, docs/costs.md). Programming: weights × --programming-energy, for "
+        f"{', or without compensation where no other was measured' if raw_alone else ''}. Chips needed: where it fails first, "
+        "if mean and spread stay; evaluation.chips adds them to the sweep. A read-out and its time: one product for every row "
+        "of every tile, tiles side by side (costs=bottom_up, docs/costs.md). Programming: weights × --programming-energy, for "
         "which no published value is known here."
     )
     return Grid(f"Maintenance: {name}, {section.hardware_title}", note, header, rows)
