@@ -270,10 +270,6 @@ class PlaceJob:
         how = "" if not drifts else ", compensated" if True in evaluation.compensation else ", not compensated"
         return f"after {time_label(evaluation.times[0])}{how}"
 
-    @property
-    def compensated(self) -> bool:
-        return self.evaluation.placement.hardware.device.drifts and True in self.evaluation.settings.evaluation.compensation
-
 
 def prepare(
     settings: RunSettings,
@@ -305,9 +301,7 @@ def prepare(
     facts, trained = read_run(folder, "checkpoint"), checkpoint_config(folder)
     node = trained.get("model") or {}
     entries, _ = entries_of_run(folder, facts, node, str(node.get("short") or folder.name))
-    labels = (trained.get("task") or {}).get("labels")
-    classes = len(parts["task"].labels if labels is None else labels) or 1
-    plan = Plan.of(settings, Architecture(entries, classes))
+    plan = Plan.of(settings, Architecture(entries, len(parts["task"].labels) or 1))
     tuned = read_json(folder / TUNING_FILE)
     workload_of(plan.architecture, tile, (), attention, settings, tuned)  # refuses a length that the model has no positions for
     one = replace(
