@@ -6,6 +6,7 @@ No torch here: `seed=abc` is refused before anything heavy is imported.
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,12 @@ def typed(setting: str, value: object) -> str:
     text = str(value)
     word = f"{setting}={text if re.fullmatch('[a-zA-Z0-9_./+-]+', text) else quoted(text)}"
     return f'"{word}"' if "'" in word and not re.search(r'["$`!\\]', word) else shlex.quote(word)
+
+
+def typed_list(setting: str, values: Iterable[str]) -> str:
+    """`setting=["a","b"]` as it is typed in a shell, which finds no pattern and no history in it."""
+    listed = ",".join(f'"{value}"' for value in values)
+    return shlex.quote(f"{setting}=[{listed}]")
 
 
 Typed = TypeVar("Typed", str, str | None)
@@ -260,6 +267,23 @@ class Specify:
 
 
 @dataclass
+class Place:
+    """Which layers are tried beside the tiles, and how many scores that may take."""
+
+    group: str = "auto"  # taken off together: layer | block | kind (the same layer of all blocks) | auto (finest that fits)
+    by: str = "alone_off"  # a group is judged: alone_off (the others on tiles) | alone_on (the others digital) | both
+    sets: int = 8  # sets of several groups that are scored, along the order of gain for the energy that they add
+    control: bool = False  # also score as many sets in the order of that energy alone, blind to the gain
+    most_scores: int = 500  # that all of it may take
+
+    def __post_init__(self) -> None:
+        for name, known in (("group", ("auto", "layer", "block", "kind")), ("by", ("alone_off", "alone_on", "both"))):
+            require(getattr(self, name) in known, f"place.{name}", f"be one of {', '.join(known)}", getattr(self, name))
+        require(self.sets >= 0, "place.sets", "be at least 0", self.sets)
+        require(self.most_scores >= 1, "place.most_scores", "be at least 1", self.most_scores)
+
+
+@dataclass
 class Reprogramming:
     """When a chip is to be programmed again: once its score has fallen by so much, and how sure that has to be."""
 
@@ -297,9 +321,9 @@ class RunSettings:
     best_of: int = 1  # train: networks of as many seeds from `seed` on; the best on validation alone goes on chips
     ablate: bool = False  # evaluate: also score the hardware with each non-ideality alone, and with each left out
     output_root: str = OUTPUT_ROOT
-    checkpoint: str | None = None  # evaluate, tune, specify, extract, factsheet, publish: the folder of a training run
-    sequence_length: int = 32  # factsheet: tokens of a sequence whose costs are told
-    batch: int = 4  # factsheet: sequences that are computed together
+    checkpoint: str | None = None  # evaluate, tune, specify, place, extract, factsheet, publish: the folder of a training run
+    sequence_length: int = 32  # factsheet, place: tokens of a sequence whose costs are told
+    batch: int = 4  # factsheet, place: sequences that are computed together
     runtime: Runtime = field(default_factory=Runtime)
     data: Data = field(default_factory=Data)
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
@@ -307,6 +331,7 @@ class RunSettings:
     extract: Extract = field(default_factory=Extract)
     tune: Tune = field(default_factory=Tune)
     specify: Specify = field(default_factory=Specify)
+    place: Place = field(default_factory=Place)
     reprogramming: Reprogramming = field(default_factory=Reprogramming)
     publish: Publish = field(default_factory=Publish)
     task: Any = MISSING
@@ -317,7 +342,7 @@ class RunSettings:
     device: Any = None  # pulsed devices of in-situ training
     training: Any = MISSING
     tuning: Any = None  # of `tune`
-    costs: Any = None  # of `factsheet`
+    costs: Any = None  # of `factsheet` and `place`
 
     def __post_init__(self) -> None:
         self.output_root = without_tilde(self.output_root)

@@ -104,7 +104,7 @@ def arguments(shown: Shown) -> list[str] | None:
 
 
 MADE_UP = "my_device"  # what CONTRIBUTING.md tells the reader to write
-RUNS = ("train", "evaluate", "tune", "diagnose", "specify", "factsheet", "publish", "extract")
+RUNS = ("train", "evaluate", "tune", "diagnose", "specify", "place", "factsheet", "publish", "extract")
 SHOWN = [shown for shown in all_shown() if MADE_UP not in str(shown)]
 OURS = {shown: words for shown in SHOWN if (words := arguments(shown)) is not None}
 OURS_OF_RUNS = [shown for shown, words in OURS.items() if words[0] in RUNS and "--help" not in words]

@@ -87,9 +87,9 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
             "Setting `checkpoint` must be a run of training=digital or training=hardware_aware for `tune`, but "
             f"{composed.settings.checkpoint} was trained in situ. `analog-glue evaluate` puts its weights on chips."
         )
-    if command in ("evaluate", "tune", "diagnose", "specify"):  # their chips are those of this command
+    if command in ("evaluate", "tune", "diagnose", "specify", "place"):  # their chips are those of this command
         used |= {"noise", "tile"} | ({"attention"} if config["device"] is None else set())
-        used |= {"tuning"} if command == "tune" else set()
+        used |= {"tune": {"tuning"}, "place": {"costs"}}.get(command, set())
         if "attention" not in used and config["attention"] is not None:
             raise UserError(
                 f"Setting `attention` must be left out for weights that were trained in situ, but is "
@@ -126,7 +126,7 @@ def _take_over(config: dict[str, Any], composed: "Composed", command: str) -> Pa
             f"`analog-glue list runs {settings.output_root}` shows the runs."
         )
     extracted = (checkpoint / EXTRACTION).is_file()
-    if command in ("diagnose", "specify", "publish") and (extracted or (checkpoint / CURVE).is_file()):
+    if command in ("diagnose", "specify", "place", "publish") and (extracted or (checkpoint / CURVE).is_file()):
         raise UserError(
             f"Setting `checkpoint` must be the folder of a run of training=digital or training=hardware_aware for `{command}`, "
             f"but {str(checkpoint)!r} was trained in situ. `analog-glue list runs {settings.output_root}` shows the runs."

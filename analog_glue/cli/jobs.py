@@ -36,7 +36,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     Returns:
         The folder of the run.
     """
-    if is_elsewhere(composed) and command in ("evaluate", "tune", "diagnose", "specify"):
+    if is_elsewhere(composed) and command in ("evaluate", "tune", "diagnose", "specify", "place"):
         taken_in = as_training(composed)
         if composed.settings.dry_run:
             return run_job(with_its_chips(taken_in, composed, command), "train", [])
@@ -52,16 +52,16 @@ def _compiles(composed: "Composed", command: str) -> bool:
     settings = composed.settings
     target = (composed.config.get("training") or {}).get("_target_", "")
     learns_elsewhere = str(target).startswith("analog_glue.in_situ.")
-    computes = command in ("train", "evaluate") and not settings.dry_run
+    computes = command in ("train", "evaluate", "place") and not settings.dry_run
     return computes and not learns_elsewhere and settings.runtime.kernel != "reference" and settings.runtime.device != "cuda"
 
 
 def _run_here(composed: "Composed", command: str, overrides: list[str]) -> str:
     components = build_components(composed, command, overrides)
     in_situ = command == "extract" or "device" in components.parts
-    for name in ("sequence_length", "batch") if command != "factsheet" else ():
+    for name in ("sequence_length", "batch") if command not in ("factsheet", "place") else ():
         chosen, free = getattr(composed.settings, name), getattr(RunSettings, name)
-        require(chosen == free, name, f"be left at {free} here", chosen, "It belongs to `analog-glue factsheet`.")
+        require(chosen == free, name, f"be left at {free} here", chosen, "It belongs to `analog-glue factsheet` and `place`.")
     chooses = command == "train" and not in_situ
     require(chooses or composed.settings.best_of == 1, "best_of", "be 1 here", composed.settings.best_of,
             "Only `train` on phase-change memory chooses among seeds.")  # fmt: skip
@@ -117,7 +117,7 @@ def _of_weights(composed: "Composed", checkpoint: Path) -> "Composed":
 
 
 def _prepare(composed: "Composed", command: str, overrides: list[str], components: Components) -> Job:
-    """`train`, `evaluate`, `tune`, `diagnose`, `specify` and `publish` for phase-change memory."""
+    """`train`, `evaluate`, `tune`, `diagnose`, `specify`, `place` and `publish` for phase-change memory."""
     if command == "publish":
         from analog_glue.commands import publish
 
@@ -149,6 +149,13 @@ def _prepare(composed: "Composed", command: str, overrides: list[str], component
     if command == "specify":
         search = specify.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
         return Job(search.folder, lambda: dry_run.describe_specification(search), lambda: specify.run(search))
+    if command == "place":
+        from analog_glue.commands import place
+
+        placing = place.prepare(settings, parts, config, choices, overrides)
+        return Job(
+            placing.folder, lambda: dry_run.describe(placing.evaluation) + place.describe(placing), lambda: place.run(placing)
+        )
     if settings.ablate:
         parted = ablation.prepare(settings, parts["task"], *hardware, config, choices, overrides, attention)
         return Job(parted.folder, lambda: dry_run.describe_ablation(parted), lambda: ablation.run(parted))

@@ -1,7 +1,7 @@
 """The command line: `analog-glue COMMAND`.
 
-`train`, `evaluate`, `tune`, `diagnose`, `specify`, `factsheet`, `publish` and `extract` take Hydra overrides; every job goes
-one straight way: compose, check, build the components, let the command load what it needs, and describe it or run it. `tables`,
+`train`, `evaluate`, `tune`, `diagnose`, `specify`, `place`, `factsheet`, `publish` and `extract` take Hydra overrides; every job
+goes one straight way: compose, check, build the components, let the command load what it needs, and describe it or run it. `tables`,
 `report`, `list` and `verify` have options. Nothing heavy is imported before a command needs it, so that `--help` and a mistyped
 key answer at once.
 
@@ -32,6 +32,7 @@ usage: analog-glue COMMAND [key=value …]
   tune       fit ranges and scales around the weights of a finished run to a hardware, without training
   diagnose   where its tiles lose on a hardware: clipped inputs, saturated ADCs, unused codes
   specify    which device would do: how much of each non-ideality it bears and keeps its score
+  place      which layers should stay digital: what each wins beside the tiles, and the energy that it adds
   factsheet  what a network on its tiles is, takes and scores: operations, tiles, energy, drift, limits
   publish    a finished run as a folder that others can use, in the form of the Hugging Face hub
   extract    read the weights that were trained on pulsed devices out of their arrays
@@ -49,6 +50,7 @@ examples:
   analog-glue tune checkpoint=outputs/… tile=lammie2024                     fit its ranges to a chip
   analog-glue diagnose checkpoint=outputs/… tile=lammie2024                 which layers lose, and where
   analog-glue specify checkpoint=outputs/… keep=99 time=2592000             which device would do
+  analog-glue place checkpoint=outputs/… evaluation.times=[2592000]         which layers should stay digital
   analog-glue factsheet checkpoint=outputs/… costs=bottom_up                what it takes, beside its scores
   analog-glue train +experiment=digits_in_situ training=ttv2                on pulsed devices
   analog-glue tables outputs
@@ -91,6 +93,7 @@ def _dispatch(words: list[str]) -> int:
         "tune": functools.partial(run_command, "tune"),
         "diagnose": functools.partial(run_command, "diagnose"),
         "specify": functools.partial(run_short, "specify"),
+        "place": functools.partial(run_command, "place"),
         "factsheet": functools.partial(run_command, "factsheet"),
         "publish": functools.partial(run_short, "publish"),
         "extract": functools.partial(run_command, "extract"),
@@ -125,7 +128,7 @@ def _completion(words: list[str], commands: list[str]) -> int:
         if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
             print(" ".join(name for name in commands if name.startswith(typed[1] if len(typed) == 2 else "")))
             return DONE
-        if typed[1] not in ("train", "evaluate", "tune", "diagnose", "specify", "factsheet", "publish", "extract"):
+        if typed[1] not in ("train", "evaluate", "tune", "diagnose", "specify", "place", "factsheet", "publish", "extract"):
             return DONE
         os.environ["COMP_LINE"] = line.replace(f"{typed[1]} ", "", 1)  # Hydra knows no commands
         call_hydra(typed[1], words)

@@ -36,15 +36,34 @@ def tables_command(words: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="a folder of runs (default: outputs)")
     parser.add_argument("--out", type=without_tilde, help="where to write (default: ROOT/tables)")
+    parser.add_argument("--maintenance", action="store_true", help="also when to read factors out and to program again")
+    plan = parser.add_argument_group("of --maintenance")
+    kinds = {"keep": float, "probability": float, "confidence": float, "fleet": int, "programming_energy": float}
+    helps = {
+        "keep": "of the digital score that is wanted [%%] (default: 99)",
+        "probability": "that all chips of the fleet keep it (default: 0.95)",
+        "confidence": "of the tolerance bound (default: 0.95)",
+        "fleet": "chips (default: 1)",
+        "programming_energy": "of a device, with all iterations [pJ] (no default: no published value)",
+    }
+    for name, kind in kinds.items():
+        plan.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=helps[name])
     given = _parse(parser, words)
     if isinstance(given, int):
         return given
+    typed = {name: value for name in kinds if (value := getattr(given, name)) is not None}
+    if typed and not given.maintenance:
+        flag = f"--{next(iter(typed)).replace('_', '-')}"
+        return print_wrong(f"Flag {flag} must stand beside --maintenance, but stands alone. Add --maintenance.")
     from analog_glue.in_situ.reports.chapter import chapter
     from analog_glue.reports.build import build
+    from analog_glue.reports.maintenance import Wish
+
+    wish = Wish(**typed) if given.maintenance else None
 
     root = Path(given.root)
     left_out: list[str] = []
-    report = build(root, Path(given.out) if given.out else None, chapter(root, left_out), priced())
+    report = build(root, Path(given.out) if given.out else None, chapter(root, left_out), priced(), wish)
     print(report.markdown)
     for path in report.paths:
         print(f"written: {path}")
@@ -221,9 +240,10 @@ def _list_runs(root: Path) -> int:
             scores = [*digital[:1], aged] if rows else ["no score yet"]
             print(f"  {status_of(below):11} {name}: {', '.join(scores)}")
         for around, parts in ablations.items():
-            what = "settings" if around.name.startswith("specify-") else "parts"
+            kinds = {"specify": "settings of the hardware", "placement": "choices of layers on tiles"}
+            what = kinds.get(around.name.partition("-")[0], "parts of the hardware")
             unfinished = [status for status in parts if status != "done"]
-            print(f"  {(unfinished or parts)[0]:11} {around.relative_to(folder)}: {len(parts)} {what} of the hardware")
+            print(f"  {(unfinished or parts)[0]:11} {around.relative_to(folder)}: {len(parts)} {what}")
     for folder, said in arrays.items():
         print(f"{status_of(folder):11} {folder}\n  {said}")
     print(f"next: analog-glue tables {shlex.quote(str(root))}")

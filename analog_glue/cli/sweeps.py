@@ -160,7 +160,7 @@ def run_command(command: str, words: list[str]) -> int:
         (folder / OF_HYDRA).unlink(missing_ok=True)
         code = _summary(command, folder, jobs)
     if (
-        command not in ("diagnose", "specify", "extract", "factsheet", "publish")
+        command not in ("diagnose", "specify", "place", "extract", "factsheet", "publish")
         or composed[0].settings.extract.array is not None
     ):
         print(f"next: analog-glue tables {shlex.quote(composed[0].settings.output_root)}")

@@ -15,7 +15,7 @@ from typing import Any
 
 from analog_glue.commands.summary import RunSummary
 from analog_glue.configuration.build import as_annotated, build
-from analog_glue.costs.architectures import PUBLISHED, Architecture, Linear
+from analog_glue.costs.architectures import PUBLISHED, Architecture
 from analog_glue.costs.estimate import Costs, Estimate, Workload
 from analog_glue.devices.device import Device
 from analog_glue.errors import UserError
@@ -162,12 +162,7 @@ def prepare(
                 f"Setting `{key}` must be left out of `factsheet`, which reads scores and measures none, but is given: {word}. "
                 "`analog-glue evaluate` measures."
             )
-    costs = parts.get("costs")
-    if not isinstance(costs, Costs):
-        raise UserError(
-            f"Group `costs` must be a file with a `_target_` and its values, but {choices.get('costs')} has none. Copy "
-            "bottom_up.yaml, which `analog-glue list options` names, and change it."
-        )
+    costs = checked_costs(parts, choices)
     asked = {group: parts[group] for group in ("attention", "noise", "tile") if group in parts}
     if settings.checkpoint is None:
         if config.get("model") is None:
@@ -196,6 +191,21 @@ def prepare(
             f"Setting `task` must be left out for a run of analog-glue, which knows its own, but is {choices['task']}."
         )
     return _of_run(settings, costs, choices, asked, folder, words)
+
+
+def checked_costs(parts: Mapping[str, Any], choices: Mapping[str, str]) -> Costs:
+    """The component `costs`.
+
+    Raises:
+        UserError: a cost file without values.
+    """
+    costs = parts.get("costs")
+    if not isinstance(costs, Costs):
+        raise UserError(
+            f"Group `costs` must be a file with a `_target_` and its values, but {choices.get('costs')} has none. Copy "
+            "bottom_up.yaml, which `analog-glue list options` names, and change it."
+        )
+    return costs
 
 
 def _key(word: str) -> str:
@@ -310,7 +320,7 @@ def _of_run(
     node: Mapping[str, Any] = config.get("model") or {}
     names = facts.get("choices") or {}
     short = str(node.get("short") or names.get("model") or folder.name)
-    entries, origin = _entries_of_run(folder, facts, node, short)
+    entries, origin = entries_of_run(folder, facts, node, short)
     task = build(as_annotated(config["task"], "task"), "task")
     classes = tuple(task.labels)
     sweeps = _sweeps(folder, Path(settings.output_root) / str(facts["name"]), str(facts.get("train_id", "")))
@@ -348,16 +358,30 @@ def _job(
     asked: Mapping[str, Any],
     choices: Mapping[str, str],
 ) -> FactSheetJob:
-    """Put the layers on tiles; what the model or the length does not allow is refused here."""
-    crossbar = subject.hardware.crossbar
-    chosen: dict[str, Linear] = chosen_by_name(
-        architecture.linears, subject.hardware.layers, "Setting `hardware.layers`", "linear"
-    )
-    grids = {name: crossbar.grid(linear.outputs, linear.inputs) for name, linear in chosen.items()}
-    rescaled = subject.tuned.get("multiplies_per_token") or {}
-    attention: Attention = asked.get("attention", FLOAT32)
-    load = Workload(architecture, crossbar, grids, attention, settings.sequence_length, settings.batch, rescaled)
+    hardware = subject.hardware
+    layers = chosen_by_name(architecture.linears, hardware.layers, "Setting `hardware.layers`", "linear")
+    attention = asked.get("attention", FLOAT32)
+    load = workload_of(architecture, hardware.crossbar, layers, attention, settings, subject.tuned)
     return FactSheetJob(folder, subject, load, costs, choices.get("costs", "costs"), settings)
+
+
+def workload_of(
+    architecture: Architecture,
+    crossbar: Crossbar,
+    layers: Iterable[str],
+    attention: Attention,
+    settings: RunSettings,
+    tuned: Mapping[str, Any],
+) -> Workload:
+    """The batch that is priced, with `layers` on tiles; what the model or the length does not allow is refused here.
+
+    Args:
+        tuned: tuning.json of a tuned checkpoint; empty for any other.
+    """
+    linears = architecture.linears
+    grids = {name: crossbar.grid(linears[name].outputs, linears[name].inputs) for name in layers}
+    rescaled = tuned.get("multiplies_per_token") or {}
+    return Workload(architecture, crossbar, grids, attention, settings.sequence_length, settings.batch, rescaled)
 
 
 def _entries_of(node: Mapping[str, Any], short: str) -> tuple[Mapping[str, Any], str]:
@@ -386,7 +410,7 @@ def _entries_of(node: Mapping[str, Any], short: str) -> tuple[Mapping[str, Any],
     )
 
 
-def _entries_of_run(
+def entries_of_run(
     folder: Path, facts: Mapping[str, Any], node: Mapping[str, Any], short: str
 ) -> tuple[Mapping[str, Any], str]:
     """config.json of a run's model: of its folder, of its record, or of the option that it names."""

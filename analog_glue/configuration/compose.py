@@ -118,7 +118,7 @@ class Composer:
     """Composes the configurations of one command; a context manager, since Hydra keeps global state.
 
     Args:
-        command: Which primary file of conf/ to start from: "train", "evaluate", "diagnose", "specify", "publish" or "extract".
+        command: Which primary file of conf/ to start from: "train", "evaluate", "specify", "place", "publish" …
         extra_dir: A user's own folder of yaml files beside conf/ (`--config-dir`), or None.
     """
 
@@ -221,6 +221,7 @@ class Composer:
                 "tune": trained,
                 "diagnose": trained,
                 "specify": trained,
+                "place": trained,
                 "factsheet": trained,
                 "publish": "Everything comes",
                 "extract": "Everything comes",

@@ -109,6 +109,24 @@ class BottomUp(Costs):
             remarks.append(f"Analog products at an age of {self.age:g} s take {100 * self._drift(self.age):.1f} % less energy.")
         return Estimate(latency, unknown("W", why), energy, area, self.adc_area(load), lines, True, unpriced, remarks)
 
+    def read_out(self, load: Workload) -> tuple[Amount, Amount]:
+        """Energy [µJ] and time [ms] of reading all factors of drift compensation out, once.
+
+        Each row of each tile is driven alone: an input through its DAC, and every output of its tile, a cell each, through its
+        ADC. Tiles work side by side, their rows one after the other.
+        """
+        tiles, crossbar = load.tiles, load.crossbar
+        outputs = tiles.count.weights  # of all products together: every weight is read by itself
+        parts = [
+            self.array_energy().times(outputs * 1e-6, "µJ"),
+            self.dac_energy(crossbar.dac_bits).times(tiles.read_out * 1e-6, "µJ"),
+            self.adc_energy(crossbar.adc_bits, tiles.rows, tiles.columns).times(outputs * 1e-6, "µJ"),
+        ]
+        unpriced = next((part for part in parts if not part.known), None)
+        energy = total(parts, "µJ") if unpriced is None else unknown("µJ", unpriced.low_source)
+        rows = max((rows for layer in tiles.layers for rows in layer.row_blocks), default=0)
+        return energy, band(self.product_time, "ns").times(rows * 1e-6, "ms")
+
     def array_energy(self) -> Amount:
         """Of a multiply-add in the array [pJ]: its share of the energy of a tile, the smallest of both to the largest."""
         return band(_products(self.tile_energy, self.array_share, 1000 / CELLS), "pJ")

@@ -36,13 +36,8 @@ def tile_count(grids: Mapping[str, TileGrid], crossbar: Crossbar) -> TileCount:
     tiles = [grid.tiles for grid in grids.values()]
     capacity = crossbar.rows * crossbar.columns
     shares = [100 * size / (count * capacity) for size, count in zip(weights, tiles, strict=True)]
-    return TileCount(
-        len(grids),
-        sum(weights),
-        sum(tiles),
-        sum(shares) / len(shares),
-        sum(share * count for share, count in zip(shares, tiles, strict=True)) / sum(tiles),
-    )
+    filled = sum(share * count for share, count in zip(shares, tiles, strict=True))
+    return TileCount(len(grids), sum(weights), sum(tiles), sum(shares) / max(len(shares), 1), filled / max(sum(tiles), 1))
 
 
 @dataclass(frozen=True)

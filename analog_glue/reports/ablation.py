@@ -36,6 +36,7 @@ from analog_glue.runs.identity import Payload
 from analog_glue.runs.rows import Measurement
 
 FULL, NONE = "full", "none"  # in the column `ablation`: the hardware as it is, and the weights in software
+PLACED = "layers "  # the same column begins so in rows of `place`, which are no ablation: patterns of layers on tiles follow
 
 
 def left_out(name: str) -> str:
@@ -182,7 +183,7 @@ def ablations_of(rows: Iterable[Measurement], settings: Mapping[str, Payload] | 
     Args:
         settings: Of the trainings, by the name of the run, to say what trainings of one name differ in.
     """
-    own = [row for row in rows if row.ablation]
+    own = [row for row in rows if row.ablation and not row.ablation.startswith(PLACED)]
     trainings, _ = trainings_of(own, settings)
     hardware = {_several(row): (row.hardware_id, row.attention) for row in own if row.ablation == FULL}
     found: dict[_Key, Ablation] = {}

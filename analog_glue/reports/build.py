@@ -16,6 +16,7 @@ from analog_glue.reports.grids import (
     as_latex,
     as_markdown,
 )
+from analog_glue.reports.maintenance import Wish
 from analog_glue.reports.missing import missing_commands
 from analog_glue.runs.files import write_bytes_atomic
 
@@ -30,7 +31,11 @@ class Report:
 
 
 def build(
-    root: Path | str, out: Path | str | None = None, in_situ: Chapter | None = None, costs: Costs | None = None
+    root: Path | str,
+    out: Path | str | None = None,
+    in_situ: Chapter | None = None,
+    costs: Costs | None = None,
+    wish: Wish | None = None,
 ) -> Report:
     """Read every `results.csv` at or below `root`, and write all tables and figures.
 
@@ -39,6 +44,7 @@ def build(
         out: Where to write; `<root>/tables` if not given.
         in_situ: What the in-situ runs below `root` show (`in_situ.reports.chapter`).
         costs: What prices an inference, beside its score; None: nothing is priced.
+        wish: What a fleet of chips has to keep up; None: no plan of its maintenance is made.
 
     Returns:
         The files, and what `tables.md` says. The same rows give the same bytes.
@@ -46,7 +52,7 @@ def build(
     Raises:
         UserError: There is no row and no learning curve below `root`.
     """
-    found = contents(root, in_situ, costs)
+    found = contents(root, in_situ, costs, wish)
     sections, published, chapters = found.sections, found.published, [*found.chapters]
     content: dict[str, bytes] = {}
     markdown = ["# Scores over time"] if found.measured.rows else []

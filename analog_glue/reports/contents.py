@@ -17,6 +17,7 @@ from analog_glue.reports.figure8 import figure8
 from analog_glue.reports.glue import glue_grid
 from analog_glue.reports.grids import GLUE, Chapter, Picture
 from analog_glue.reports.lammie2024 import lammie2024
+from analog_glue.reports.maintenance import Wish, maintenance
 from analog_glue.reports.measured import Measured, find_measured
 from analog_glue.reports.pareto import accuracy_against_cost
 from analog_glue.reports.published import Published, published_numbers
@@ -50,13 +51,16 @@ class Contents:
     remarks: list[str]
 
 
-def contents(root: Path | str, in_situ: Chapter | None = None, costs: Costs | None = None) -> Contents:
+def contents(
+    root: Path | str, in_situ: Chapter | None = None, costs: Costs | None = None, wish: Wish | None = None
+) -> Contents:
     """Read every `results.csv` at or below `root`.
 
     Args:
         root: A folder of runs; `outputs` or the folder of one experiment.
         in_situ: What the in-situ runs below `root` show (`in_situ.reports.chapter`).
         costs: What prices an inference, beside its score; None: nothing is priced.
+        wish: What a fleet of chips has to keep up; None: no plan of its maintenance is made.
 
     Raises:
         UserError: There is no row and no learning curve below `root`.
@@ -81,6 +85,7 @@ def contents(root: Path | str, in_situ: Chapter | None = None, costs: Costs | No
         lammie2024(rows, settings, published),
         variance(sections),
         accuracy_against_cost(sections, measured, costs),
+        *([maintenance(sections, measured, costs, wish)] if wish else []),
     ]
     ablations = ablation_chapter(rows, settings)
     return Contents(measured, published, sections, _by_task(sections), chapters, ablations, in_situ, sorted(remarks))

@@ -90,8 +90,13 @@ class Point:
     @property
     def energy(self) -> Amount | None:
         """[µJ]; None where an analog part of it has no price."""
-        whole = all(line.energy.known for line in self.estimate.lines if line.what in ANALOG)
-        return self.estimate.energy if whole and self.estimate.energy.known else None
+        return energy_of(self.estimate)
+
+
+def energy_of(estimate: Estimate) -> Amount | None:
+    """The energy of a batch [µJ]; None where an analog part of it has no price."""
+    whole = all(line.energy.known for line in estimate.lines if line.what in ANALOG)
+    return estimate.energy if whole and estimate.energy.known else None
 
 
 def unbeaten(points: Sequence[tuple[float, tuple[float, ...]]]) -> list[bool]:
@@ -179,13 +184,28 @@ def _marked(points: Sequence[Point]) -> list[tuple[Point, bool]]:
 
 def _point(entry: Entry, measured: Measured, costs: Costs) -> Point | None:
     """A network on a hardware, priced; None where its architecture or its tiles are not known."""
+    section, variant = entry.section, entry.variant
+    score, load = section.statistic(variant, entry.t), load_of(entry, measured)
+    if score is None or load is None:
+        return None
+    crossbar = load.crossbar
+    tile = f"{section.bundle.tile} {crossbar.rows} × {crossbar.columns}"
+    network = f"{section.bundle.model}, {variant.title}"
+    return Point(
+        network, section.bundle.attention, crossbar.adc_bits, tile, len(load.digital_layers), score,
+        load.count(costs.counting).total, costs.estimate(load),
+    )  # fmt: skip
+
+
+def load_of(entry: Entry, measured: Measured) -> Workload | None:
+    """One sequence through the network on its tiles; None where its architecture is not known."""
     from analog_glue.configuration.build import as_annotated, build
     from analog_glue.nn.attention import Attention
     from analog_glue.nn.names import chosen_by_name
 
-    section, variant, found = entry.section, entry.variant, entry.config
-    score, entries = section.statistic(variant, entry.t), _entries(entry, measured.settings)
-    if score is None or entries is None:
+    section, found = entry.section, entry.config
+    entries = _entries(entry, measured.settings)
+    if entries is None:
         return None
     labels = (found.get("task") or {}).get("labels")
     architecture = Architecture(entries, 2 if labels is None else len(labels) or 1)
@@ -196,15 +216,9 @@ def _point(entry: Entry, measured: Measured, costs: Costs) -> Point | None:
     bits = re.match(r"int(\d+)", section.bundle.attention)
     attention = Attention(int(bits[1])) if bits else Attention(dtype=section.bundle.attention)
     rescaled = measured.rescaled.get(
-        (section.score.task, section.bundle.model, variant.training.name, section.bundle.hardware_id), {}
+        (section.score.task, section.bundle.model, entry.variant.training.name, section.bundle.hardware_id), {}
     )
-    load = Workload(architecture, crossbar, grids, attention, min(TOKENS, architecture.longest), 1, rescaled)
-    tile = f"{section.bundle.tile} {crossbar.rows} × {crossbar.columns}"
-    network = f"{section.bundle.model}, {variant.title}"
-    return Point(
-        network, section.bundle.attention, crossbar.adc_bits, tile, len(load.digital_layers), score,
-        load.count(costs.counting).total, costs.estimate(load),
-    )  # fmt: skip
+    return Workload(architecture, crossbar, grids, attention, min(TOKENS, architecture.longest), 1, rescaled)
 
 
 def _entries(entry: Entry, settings: Mapping[str, Payload]) -> Mapping[str, Any] | None:

@@ -69,7 +69,8 @@ class Measurement:
         stream: Where the noise came from ("threefry-4x32-13", "torch"); draws of two streams are not those of one chip.
         attention: Precision of the products of attention, "fp32", "bf16", "int8"; see nn/attention.py.
         attention_scales: Where the scales of integer attention come from: `learned` in training, or `calibrated` after it.
-        ablation: What this sweep changed of the hardware (`evaluate ablate=true`, `specify`); empty: it is what its names say.
+        ablation: What this sweep changed of the hardware (`evaluate ablate=true`, `specify`), or ("layers …") which layers
+            `place` put on tiles; empty: it is what its names say.
     """
 
     run: str

@@ -34,6 +34,7 @@ COMMANDS = (
     Command("evaluate, ablate", f"evaluate {CHECKPOINT} noise=pcm {CHIPS} ablate=true", (f"{DIGITAL} {UNSEEN}",)),
     Command("tune", f"tune {CHECKPOINT} tuning=dac_range {CHIPS} tune.examples=16 tune.compared=8 tune.judged=8",
             (f"{DIGITAL} {UNSEEN}",)),
+    Command("place", f"place {CHECKPOINT} {CHIPS} place.group=block place.sets=2", (f"{DIGITAL} {UNSEEN}",)),
     Command("diagnose", f"diagnose {CHECKPOINT} {CHIPS}", (f"{DIGITAL} {UNSEEN}",)),
     Command("extract", "extract checkpoint=runs/digits-* extract.products=1000 extract.prune=[0.5]", (f"train {DIGITS}",)),
     Command("evaluate an extraction", f"evaluate checkpoint=runs/digits-*/extraction-* noise=pcm {CHIPS}",

@@ -57,7 +57,7 @@ def test_a_sweep_over_hardware_takes_it_in_once(run, theirs, tmp_path):
     assert {row.noise for row in find_rows(tmp_path) if row.stage == "chip"} == {"pcm", "ideal"}
 
 
-@pytest.mark.parametrize("command", ["evaluate", "tune", "diagnose", "specify"])
+@pytest.mark.parametrize("command", ["evaluate", "tune", "diagnose", "specify", "place"])
 def test_its_task_must_be_named(run, theirs, tmp_path, command):
     answer = run(command, f"checkpoint='{theirs[0]}'", f"output_root={tmp_path}")
     assert answer.code == 2 and "Setting `task` must name the task" in answer.err and not list(tmp_path.iterdir())

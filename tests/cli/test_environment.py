@@ -90,7 +90,7 @@ def test_a_received_run_brings_no_variable(run, tmp_path, monkeypatch):
     said = {"task": {"_target_": "analog_glue.tasks.demo.DemoTask", "name": "${oc.env:TOKEN}"}, "data": {"root": None}}
     (tmp_path / "run.json").write_text(json.dumps({"status": "done", "command": "train", "name": "run"}))
     (tmp_path / "run_config.json").write_text(json.dumps(said))
-    for command in ("evaluate", "tune", "diagnose"):
+    for command in ("evaluate", "tune", "diagnose", "place"):
         answer = run(command, f"checkpoint={tmp_path}", f"output_root={tmp_path / 'o'}")
         assert answer.code == 2 and "Setting `task.name` of the run" in answer.err and SECRET not in answer.err
     assert not (tmp_path / "o").exists()

@@ -67,6 +67,7 @@ def test_help_names_every_command_and_gives_examples(run, words):
         "tune",
         "diagnose",
         "specify",
+        "place",
         "factsheet",
         "publish",
         "extract",
@@ -101,7 +102,7 @@ def test_help_of_train_shows_every_group_and_setting(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["evaluate", "diagnose", "specify", "publish", "extract"])
+@pytest.mark.parametrize("command", ["evaluate", "diagnose", "specify", "place", "publish", "extract"])
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
 def test_what_a_command_takes_is_shown_without_the_checkpoint_that_it_needs(run, command, flags):
     answer = run(command, *flags)
@@ -256,7 +257,7 @@ def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
             ["trian"],
             [
                 "`trian`",
-                "train, evaluate, tune, diagnose, specify, factsheet, publish, extract, tables, report, list, verify",
+                "train, evaluate, tune, diagnose, specify, place, factsheet, publish, extract, tables, report, list, verify",
                 "Did you mean `train`?",
             ],
         ),
@@ -265,6 +266,7 @@ def test_missing_data_is_named_with_the_setting_before_torch_is_imported():
         (["evaluate", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
         (["diagnose"], ["`checkpoint`", "must name the folder"]),
         (["diagnose", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
+        (["place"], ["`checkpoint`", "must name the folder"]),
         (["publish", "folder=x"], ["`checkpoint`", "must name the folder"]),
         (["publish", "x", "checkpoint=nowhere"], ["`checkpoint`", "`nowhere`"]),
         (["publish", "noise=pcm", "checkpoint=x"], ["`noise`", "Everything comes with the checkpoint"]),

@@ -118,6 +118,7 @@ def test_an_extraction_is_told_from_the_run_that_is_to_be_extracted_from(run, tm
                 "tune",
                 "diagnose",
                 "specify",
+                "place",
                 "factsheet",
                 "publish",
                 "extract",
