@@ -1,9 +1,9 @@
 """The command line: `analog-glue COMMAND`.
 
-`train`, `evaluate`, `tune`, `diagnose`, `specify`, `place`, `factsheet`, `publish` and `extract` take Hydra overrides; every job
-goes one straight way: compose, check, build the components, let the command load what it needs, and describe it or run it. `tables`,
-`report`, `list` and `verify` have options. Nothing heavy is imported before a command needs it, so that `--help` and a mistyped
-key answer at once.
+`train`, `evaluate`, `tune`, `diagnose`, `specify`, `place`, `factsheet`, `publish` and `extract` take Hydra overrides; every
+job goes one straight way: compose, check, build the components, let the command load what it needs, and describe it or run it.
+`tables`, `report`, `list` and `verify` have options. Nothing heavy is imported before a command needs it, so that `--help` and
+a mistyped key answer at once.
 
 Exit codes: 0 done, 1 something failed, 2 the input was wrong (one message says what), 130 interrupted.
 """
