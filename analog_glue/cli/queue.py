@@ -10,9 +10,11 @@ What that launcher leaves open matters in a sweep of weeks, so its settings are 
 """
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from analog_glue.cli.errors import first_line
 from analog_glue.cli.records import Outcome, read_record, sweep_of, words_of_job, write_record
 from analog_glue.errors import UserError, require
-from analog_glue.interruption import Interrupted, ended_by_signals
+from analog_glue.interruption import ENDING, Interrupted, ended_by_signals, exit_code
 from analog_glue.runs.files import read_json, write_json_atomic
 
 if TYPE_CHECKING:
@@ -33,6 +35,12 @@ OF_EVERY_EXECUTOR = (
     *("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout"),
 )
 LONGEST_ARRAY = 1000  # jobs; Slurm's MaxArraySize is 1001 unless its administrator changed it
+# Starts Python with the signals held up that would kill it until `QueuedJob` listens; imports from a shared disk take a while.
+LISTENING_SOON = (
+    "import os, signal, sys; "
+    "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 FIRST_LOOK, LONGEST_PAUSE = 1.0, 30.0  # [s] between two looks at the queue; every look asks the controller once
 QUEUE_FILE = "queue.json"  # of a sweep: the ids of its jobs, by number
 
@@ -59,7 +67,8 @@ class QueuedJob:
         """Work; on a signal save, and come back later unless somebody cancelled the job.
 
         Raises:
-            Interrupted: it was cancelled, or may not come back.
+            SystemExit: it was put back or cancelled.
+            Exception: it cannot be put back.
         """
         from submitit import JobEnvironment
 
@@ -68,6 +77,7 @@ class QueuedJob:
         write_record(self.folder, self.number, Outcome(self.words, "running"))
         try:
             with ended_by_signals(also=(signal.SIGTERM, warning)):
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # what came before this has waited
                 self.work(self.number)
         except Interrupted as interrupt:  # what was in hand is saved
             if callable(put_back) and (interrupt.number == warning or _is_preempted(interrupt.number)):
@@ -77,7 +87,7 @@ class QueuedJob:
                 except Exception as error:  # too many time-outs, or Slurm refuses
                     write_record(self.folder, self.number, Outcome(self.words, "interrupted", error=first_line(error)))
                     raise
-            raise
+            sys.exit(exit_code(interrupt))
 
     def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
         """What is called when it is put back: the same again, which goes on where it stopped."""
@@ -129,14 +139,15 @@ def submit(launcher: Mapping[str, Any], jobs: Sequence[QueuedJob], folder: Path)
         require(launcher.get(name, 1) == 1, f"hydra.launcher.{name}", "be 1: a job of a sweep is one process",
                 launcher.get(name))  # fmt: skip
     own = {name: value for name, value in launcher.items() if name not in ("_target_", "submitit_folder", "max_num_timeout")}
+    made: dict[str, Any] = {f"{cluster}_max_num_timeout": launcher["max_num_timeout"]} if "max_num_timeout" in launcher else {}
     if cluster == "slurm":  # as many threads as the job has cores, where nobody says otherwise
         threads = "export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_ON_NODE:-1}}"
         own["setup"] = [*(own.get("setup") or []), threads]
-    timeouts = {f"{cluster}_max_num_timeout": launcher["max_num_timeout"]} if "max_num_timeout" in launcher else {}
+        made["slurm_python"] = shlex.join([sys.executable, "-c", LISTENING_SOON])
     ids: dict[str, str] = {}
     handles: list[submitit.Job[None]] = []
     try:
-        executor = submitit.AutoExecutor(folder=folder / "submitit" / "%j", cluster=cluster, **timeouts)
+        executor = submitit.AutoExecutor(folder=folder / "submitit" / "%j", cluster=cluster, **made)
         executor.update_parameters(
             **{name if name in OF_EVERY_EXECUTOR else f"{cluster}_{name}": value for name, value in own.items()}
         )
