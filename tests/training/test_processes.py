@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -80,17 +81,13 @@ def trained(folder: Path, processes: int, mode: str, batch_size: int, **tile: ob
     """What every process saw; together they take 16 examples a step."""
     folder.mkdir()
     (folder / "worker.py").write_text(WORKER)
-    launch = [
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        str(processes),
-        "--num_cpu_threads_per_process",
-        "1",
-    ]
-    port = ["--main_process_port", "0"]
-    words = [*launch, *port, str(folder / "worker.py")] if processes > 1 else [str(folder / "worker.py")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # On CPUs, too: --cpu --num_processes 2 starts a single process, without a word.
+    launch = [*("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), "--num_machines", "1"),
+              *("--main_process_port", port, "--mixed_precision", "no", "--dynamo_backend", "no")]  # fmt: skip
+    words = [*(launch if processes > 1 else []), str(folder / "worker.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *words, str(folder), mode, str(batch_size), json.dumps(tile)],
                           env=environment, capture_output=True, text=True, cwd=ROOT, timeout=600)  # fmt: skip
