@@ -188,9 +188,12 @@ def wait(folder: Path, queued: Callable[[], set[str] | None]) -> None:
     _, jobs = sweep_of(folder) or ("", [])
     told: set[int] = set()
     missing: set[int] = set()
-    pause = FIRST_LOOK
+    pause, answers = FIRST_LOOK, True
     while len(told) < len(ids):
         there = queued()
+        if answers != (there is not None):
+            answers = not answers
+            print("The queue answers again." if answers else "The queue does not answer; its jobs may go on. Asking again …")
         for number in sorted(ids.keys() - told) if there is not None else ():
             outcome = read_record(folder, number, words_of_job(jobs[number]))
             here = ids[number] in (there or ())
