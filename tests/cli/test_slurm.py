@@ -144,7 +144,7 @@ def test_a_sweep_that_is_cancelled_preempted_out_of_time_and_without_controller_
 
     sweep.in_training(3)  # three run and others wait: something has to make room, whatever it is doing
     slurm.call("sbatch", "--partition=urgent", "--output=/dev/null", "--wrap=sleep 1")
-    wait_for(lambda: sum(sweep.log_of(job).count("Requeued job") for job in sweep.ids().values()) > 2, sweep)  # in both logs
+    wait_for(lambda: sum(sweep.log_of(job).count("Requeued job") for job in sweep.ids().values()) == 2, sweep)
     slurm.control("restart-controller")
 
     code, said = sweep.end()
