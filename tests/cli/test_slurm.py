@@ -84,11 +84,13 @@ def wait_for(what: Callable[[], object], sweep: "Sweep", pause: float = 0.1) -> 
 class Sweep:
     """`train -m`, in a process of its own, and the jobs that it has handed over."""
 
-    def __init__(self, slurm: Slurm, root: Path, *words: str) -> None:
-        command = [sys.executable, "-m", "analog_glue", "train", "-m", *words, *SWEEP, f"output_root={root}"]
-        self.slurm, self.root, self.log = slurm, root, root.with_name(f"{root.name}-{time.monotonic_ns()}.log")
+    def __init__(self, slurm: Slurm, place: Path, *words: str) -> None:
+        place.mkdir(exist_ok=True)
+        # The same words in both places, since runs keep them.
+        command = [sys.executable, "-m", "analog_glue", "train", "-m", *words, *SWEEP, "output_root=runs"]
+        self.slurm, self.root, self.log = slurm, place / "runs", place / f"{time.monotonic_ns()}.log"
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, env=slurm.environment, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+            self.process = subprocess.Popen(command, env=slurm.environment, stdout=log, stderr=subprocess.STDOUT, cwd=place)
 
     def said(self) -> str:
         jobs = [file.read_text() for file in sorted(self.root.glob("sweeps/*/submitit/*/*_log.*"))]
@@ -156,9 +158,10 @@ def test_a_sweep_that_is_cancelled_preempted_out_of_time_and_without_controller_
     code, said = again.end()
     assert code == 0 and "6 done" in said, again.said()
     told = [again.log_of(job) for job in again.ids().values()]
-    assert [("Already done" in log, "Resuming after step" in log) for log in told] == [(n != 1, n == 1) for n in range(6)]
+    assert [("Already done" in log, "Resuming" in log) for log in told] == [(n != 1, n == 1) for n in range(6)]
 
     alone = Sweep(slurm, tmp_path / "alone")
     assert alone.end()[0] == 0
-    assert contents(tmp_path / "queue") == contents(tmp_path / "alone")
-    assert sum(name.endswith("results.csv") for name in contents(tmp_path / "alone")) == 6
+    rows = [contents(tmp_path / place / "runs") for place in ("queue", "alone")]
+    assert rows[0].keys() == rows[1].keys() and [name for name in rows[0] if rows[0][name] != rows[1][name]] == []
+    assert sum(name.endswith("results.csv") for name in rows[0]) == 6
