@@ -34,12 +34,17 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let the signals of `ENDING` that nobody handles raise `Interrupted` meanwhile; nothing outside the main thread."""
+def ended_by_signals(also: tuple[int, ...] = ()) -> Iterator[None]:
+    """Let the signals of `ENDING` that nobody handles raise `Interrupted` meanwhile; nothing outside the main thread.
+
+    Args:
+        also: Signals that raise it whoever handles them.
+    """
     unhandled = (signal.SIG_DFL, signal.default_int_handler)
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: handler for number in ENDING if (handler := signal.getsignal(number)) in unhandled}
+        found = {number: signal.getsignal(number) for number in (*ENDING, *also)}
+        before = {number: handler for number, handler in found.items() if number in also or handler in unhandled}
     try:
         for number in before:
             signal.signal(number, _raise)

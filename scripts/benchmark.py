@@ -9,6 +9,7 @@
     python scripts/benchmark.py --only factsheet        the command `factsheet` on a record, as a whole (benchmark_factsheet.py)
     python scripts/benchmark.py --against REV    this working tree and another revision in turn (benchmark_against.py)
     python scripts/benchmark.py --only start            the first score of a tiny run, cold and warm (benchmark_start.py)
+    python scripts/benchmark.py --only tables           2,000 rows in 300 runs, read and tabulated (benchmark_tables.py)
     python scripts/benchmark.py --peers          adds aihwkit and aihwkit-lightning where they import (extra `peer`)
 
 Every round runs the cases one after another, in turn, so that a machine that slows down slows all of them; a ratio is the
@@ -48,6 +49,7 @@ from benchmark_factsheet import factsheet
 from benchmark_limits import limits
 from benchmark_machine import Watch, cpu
 from benchmark_start import start
+from benchmark_tables import tables
 from benchmark_timing import Measure
 
 import analog_glue
@@ -110,8 +112,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of --against, at least 5 (default: {ROUNDS})")
     groups = ("mvm", "bert_inference", "hwa_step", "hwa_memory", "program", "mrpc_score", "attention", "factsheet", "in_situ")
     parser.add_argument(
-        "--only", nargs="+", choices=sorted({*groups, "limits", "start", *IN_SITU, *AGAINST}), metavar="NAME",
-        help=f"measure only these: {', '.join(groups)}, limits (rates of one core), start (first score), {', '.join(IN_SITU)}; "
+        "--only", nargs="+", choices=sorted({*groups, "limits", "start", "tables", *IN_SITU, *AGAINST}), metavar="NAME",
+        help=f"measure only these: {', '.join(groups)}, limits (rates of one core), start (first score), "
+        f"tables (of 300 runs), {', '.join(IN_SITU)}; "
         f"with --against: {', '.join(AGAINST)}",
     )  # fmt: skip
     parser.add_argument("--two-steps-of", choices=MODES, help=argparse.SUPPRESS)
@@ -147,6 +150,7 @@ def main() -> None:
         "factsheet": factsheet(1 if quick else 3),
         "limits": limits(5 if quick else 20),
         "start": start(1 if quick else 5),
+        "tables": tables(1 if quick else 5),
         "in_situ": in_situ(IN_SITU if "in_situ" in given.only else [n for n in IN_SITU if n in given.only], given.peers),
     }
     given.only = [*given.only, *(["in_situ"] if set(given.only) & set(IN_SITU) else [])]
@@ -159,7 +163,7 @@ def main() -> None:
     print("\n".join(machine(rates)), file=sys.stderr if given.json else sys.stdout, flush=True)
     print("(other programs on the machine disturb threads that wait for each other: measure on a quiet one)", file=sys.stderr)
     measures = []
-    for name in (*groups, "limits", "start"):
+    for name in (*groups, "limits", "start", "tables"):
         if name not in given.only or name not in runs:
             continue
         with Watch() as watch:

@@ -23,7 +23,7 @@ BY_HAND = {"badcrossbar"}
 # Used without an import: by name in a setting, from the command line, by other packages.
 NOT_IMPORTED = {
     "ruff", "mypy", "pandas-stubs", "scipy-stubs", "types-tqdm", "pytest-xdist",
-    "hydra-joblib-launcher", "hydra-submitit-launcher", "playwright",  # by pytest.importorskip
+    "hydra-submitit-launcher", "playwright",  # by pytest.importorskip
 }  # fmt: skip
 
 

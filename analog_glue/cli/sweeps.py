@@ -2,22 +2,30 @@
 
 import difflib
 import functools
-import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analog_glue.cli.components import build_components
 from analog_glue.cli.elsewhere import as_training, is_elsewhere
 from analog_glue.cli.errors import DONE, FAILED, first_line, report_error
 from analog_glue.cli.jobs import run_job
-from analog_glue.errors import UserError
-from analog_glue.interruption import ended_by_signals
+from analog_glue.cli.queue import QUEUE_FILE, QueuedJob, cluster_of, in_queue, submit, wait, waiting_already
+from analog_glue.cli.records import (
+    SWEEP_FILE,
+    SWEEPS,
+    Outcome,
+    closing_summary,
+    record_of,
+    sweep_of,
+    words_of_job,
+    write_record,
+)
+from analog_glue.errors import UserError, require
 from analog_glue.runs.as_written import without_values
 from analog_glue.runs.files import exclusive, write_json_atomic
 from analog_glue.settings import without_tilde
@@ -26,16 +34,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from analog_glue.configuration.compose import Composed, Composer
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one job of a sweep ended, kept as `job_<number>.json` in the sweep's folder."""
-
-    overrides: list[str]
-    status: str  # done | failed | interrupted
-    run: str = ""  # folder of the run
-    error: str = ""
 
 
 def _sweep_job(config: "DictConfig") -> None:
@@ -47,16 +45,20 @@ def _sweep_job(config: "DictConfig") -> None:
     hydra = HydraConfig.get()
     command, overrides = str(hydra.job.config_name), [str(word) for word in hydra.overrides.task]
     folder, number = Path(hydra.sweep.dir), int(hydra.job.num)
-    total = json.loads((folder / "sweep.json").read_text())["jobs"]
-    print(f"[{number + 1}/{total}] {' '.join(overrides)}")
+    _, jobs = sweep_of(folder) or ("", [])
+    print(f"[{number + 1}/{len(jobs)}] {' '.join(overrides)}")
     _recorded(folder, number, overrides, lambda: composed_job(config, hydra.runtime), command)
 
 
-def _job_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, number: int) -> None:
+def _job_apart(extra_dir: str | None, folder: Path, number: int) -> None:
     """A job of a sweep in a process of its own."""
     from analog_glue.configuration.compose import Composer
 
-    own = [word for word in jobs[number] if not word.startswith("hydra.")]
+    told = sweep_of(folder)
+    if told is None:
+        raise UserError(f"File {folder / SWEEP_FILE} must say what the jobs of the sweep are, but cannot be read.")
+    command, jobs = told
+    own = words_of_job(jobs[number])
     print(" ".join(own))
     with Composer(command, extra_dir) as composer:
         _recorded(folder, number, own, lambda: composer.compose(jobs[number]), command)
@@ -66,15 +68,14 @@ def _recorded(folder: Path, number: int, overrides: list[str], compose: Callable
     """Run a job of a sweep and write down how it ended."""
     outcome, config = Outcome(overrides, "interrupted"), {}
     try:
-        with ended_by_signals():  # a launcher may have started this process
-            composed = compose()
-            config = composed.config
-            outcome = Outcome(overrides, "done", run=run_job(composed, command, overrides))
+        composed = compose()
+        config = composed.config
+        outcome = Outcome(overrides, "done", run=run_job(composed, command, overrides))
     except Exception as error:  # the other jobs go on; the summary at the end names this one
         report_error(error)
         outcome = Outcome(overrides, "failed", error=without_values(first_line(error), config))
     finally:
-        write_json_atomic(folder / f"job_{number}.json", asdict(outcome))
+        write_record(folder, number, outcome)
 
 
 OF_HYDRA = "multirun.yaml"  # its own copy of a sweep; sweep.json says the same
@@ -140,7 +141,7 @@ def run_command(command: str, words: list[str]) -> int:
         call_hydra(command, [*flags, *overrides])
         return DONE
     if not multirun:
-        run_job(composed[0], command, [word for word in overrides if not word.startswith("hydra.")])
+        run_job(composed[0], command, words_of_job(overrides))
         return DONE
     for job, own in zip(composed, jobs, strict=True):  # all that can be said without running is said before the first runs
         if is_elsewhere(job) and command != "train":
@@ -149,16 +150,27 @@ def run_command(command: str, words: list[str]) -> int:
             build_components(job, command, own)
     if all(job.settings.dry_run for job in composed):
         return _describe_all(composed, command, jobs)
-    folder = _sweep_folder(composed[0].settings.output_root, command, jobs)
-    print(f"{len(jobs)} jobs; their records go to {folder}")
+    launcher, jobs_at_once = composed[0].launcher, composed[0].settings.runtime.jobs
+    queues = cluster_of(launcher) is not None
+    require(not queues or jobs_at_once == 1, "runtime.jobs", "be 1 where a queue runs the jobs", jobs_at_once,
+            "hydra.launcher.array_parallelism says how many run at the same time.")  # fmt: skip
+    sweeps = Path(composed[0].settings.output_root) / SWEEPS
+    folder = waiting_already(sweeps, command, jobs) if queues else None
+    if folder is not None:
+        print(f"{len(jobs)} jobs that an earlier call has put into the queue; their records are in {folder}")
+    else:
+        folder = _sweep_folder(sweeps, command, jobs)
+        print(f"{len(jobs)} jobs; their records go to {folder}")
     try:
-        if composed[0].settings.runtime.jobs > 1:
-            _run_apart(command, extra_dir, jobs, folder, composed[0].settings.runtime.jobs)
+        if queues:
+            _run_in_queue(launcher, extra_dir, jobs, folder)
+        elif jobs_at_once > 1:
+            _run_apart(extra_dir, jobs, folder, jobs_at_once)
         else:
             call_hydra(command, [*flags, *overrides, f"hydra.sweep.dir={quoted(str(folder))}"])
     finally:
         (folder / OF_HYDRA).unlink(missing_ok=True)
-        code = _summary(command, folder, jobs)
+        code = closing_summary(command, folder, jobs, words)
     if (
         command not in ("diagnose", "specify", "place", "extract", "factsheet", "publish")
         or composed[0].settings.extract.array is not None
@@ -171,7 +183,7 @@ def _describe_all(composed: list["Composed"], command: str, jobs: list[list[str]
     """The dry run of a sweep: each job says what it would do, and no record of it is kept."""
     codes = []
     for number, (job, words) in enumerate(zip(composed, jobs, strict=True), start=1):
-        own = [word for word in words if not word.startswith("hydra.")]
+        own = words_of_job(words)
         print(f"[{number}/{len(jobs)}] {' '.join(own)}")
         try:
             run_job(job, command, own)
@@ -181,16 +193,29 @@ def _describe_all(composed: list["Composed"], command: str, jobs: list[list[str]
     return DONE if not any(codes) else FAILED
 
 
-def _run_apart(command: str, extra_dir: str | None, jobs: list[list[str]], folder: Path, at_once: int) -> None:
+def _run_in_queue(launcher: dict[str, Any], extra_dir: str | None, jobs: list[list[str]], folder: Path) -> None:
+    """The jobs of a sweep in a queue: hand them over, unless an earlier call has, and wait for their ends."""
+    queued = in_queue
+    if not (folder / QUEUE_FILE).is_file():
+        work = functools.partial(_job_apart, extra_dir, folder)
+        handed = [QueuedJob(work, folder, number, words_of_job(job)) for number, job in enumerate(jobs)]
+        queued = submit(launcher, handed, folder)
+    try:
+        wait(folder, queued)
+    except KeyboardInterrupt:
+        print("\nThe jobs stay in the queue and go on; the same command waits for them again, `scancel` ends them.")
+        raise
+
+
+def _run_apart(extra_dir: str | None, jobs: list[list[str]], folder: Path, at_once: int) -> None:
     """The jobs of a sweep, several at a time."""
     from analog_glue.cli.side_by_side import run_side_by_side
 
-    work = functools.partial(_job_apart, command, extra_dir, jobs, folder)
+    work = functools.partial(_job_apart, extra_dir, folder)
     for number, code in run_side_by_side(work, range(len(jobs)), at_once).items():
-        record = folder / f"job_{number}.json"
-        if not record.is_file():  # killed, say for its memory
-            outcome = Outcome(jobs[number], "failed", error=f"its process ended with exit code {code}")
-            write_json_atomic(record, asdict(outcome))
+        if not record_of(folder, number).is_file():  # killed, say for its memory
+            outcome = Outcome(words_of_job(jobs[number]), "failed", error=f"its process ended with exit code {code}")
+            write_record(folder, number, outcome)
 
 
 def split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -305,36 +330,17 @@ def _remove_remains(sweeps: Path) -> None:
             pass
 
 
-def _sweep_folder(output_root: str, command: str, jobs: list[list[str]]) -> Path:
+def _sweep_folder(sweeps: Path, command: str, jobs: list[list[str]]) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    _remove_remains(Path(output_root) / "sweeps")
+    _remove_remains(sweeps)
     for name in (stamp, *(f"{stamp}_{i}" for i in range(2, 1000))):  # two sweeps may start in one second
-        folder = Path(output_root).resolve() / "sweeps" / name
+        folder = sweeps.resolve() / name
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
         except OSError as error:
             raise UserError(f"Setting `output_root` must be a folder that can be written to: {error}.") from None
-        write_json_atomic(folder / "sweep.json", {"command": command, "jobs": len(jobs), "overrides": jobs})
+        write_json_atomic(folder / SWEEP_FILE, {"command": command, "jobs": len(jobs), "overrides": jobs})
         return folder
     raise RuntimeError(f"no free folder for the sweep {stamp}")
-
-
-def _summary(command: str, folder: Path, jobs: list[list[str]]) -> int:
-    """Say how the jobs of a sweep ended, and how to run again those that did not."""
-    outcomes: dict[int, Outcome] = {}
-    for number in range(len(jobs)):
-        record = folder / f"job_{number}.json"
-        if record.is_file():
-            outcomes[number] = Outcome(**json.loads(record.read_text(encoding="utf-8")))
-    counts = {status: 0 for status in ("done", "failed", "interrupted", "not run")}
-    for number in range(len(jobs)):
-        counts[outcomes[number].status if number in outcomes else "not run"] += 1
-    print(f"\n{', '.join(f'{count} {status}' for status, count in counts.items() if count or status == 'done')}")
-    for number, job in enumerate(jobs):
-        outcome = outcomes.get(number, Outcome(job, "not run"))
-        if outcome.status != "done":
-            print(f"  [{number + 1}] {outcome.status}: {outcome.error or ' '.join(job)}")
-            print(f"      again: analog-glue {command} {shlex.join(job)}")
-    return DONE if counts["done"] == len(jobs) else FAILED

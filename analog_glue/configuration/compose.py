@@ -12,9 +12,10 @@ Only this room and `cli` know Hydra; a notebook calls the classes directly.
 
 import copy
 import importlib.resources
+import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, cast
@@ -70,6 +71,7 @@ class Composed:
     config: dict[str, Any]  # everything, resolved
     choices: dict[str, str]  # group → option
     folders: tuple[Path, ...]  # of yaml files that options come from
+    launcher: dict[str, Any] = field(default_factory=dict)  # what is said to Hydra of the launcher of a sweep's jobs
 
     def options_for(self, group: str, fits: Callable[[Any], bool]) -> list[str]:
         """The options of a component's group whose class `fits`, in alphabetical order; imports the classes."""
@@ -107,6 +109,7 @@ class Base(NamedTuple):
 
     config: DictConfig  # without Hydra's own part
     runtime: DictConfig  # of that part: which options were chosen, and where yaml files come from
+    launcher: dict[str, Any]  # of that part, too
 
 
 # Composed once in a process where all their yaml files are the package's own.
@@ -195,8 +198,8 @@ class Composer:
             return found, None
         try:
             if not all(_only_changes(override, own) for override in values):
-                own, _ = self._hydra([*self._search, *words])
-            return [], composed_job(own, base.runtime)
+                own = self._hydra([*self._search, *words]).config
+            return [], replace(composed_job(own, base.runtime), launcher=base.launcher)
         except UserError as error:
             return [str(error)], None
 
@@ -277,25 +280,30 @@ class Composer:
     def _hydra(self, words: list[str]) -> Base:
         try:
             composed = compose(self.command, words, return_hydra_config=True)
+            launcher = OmegaConf.to_container(composed.hydra.launcher, resolve=True)
         except (HydraException, OmegaConfBaseException) as error:
             lines = [
                 *str(error).splitlines(),
                 *(str(error.__cause__).splitlines() if error.__cause__ else []),
             ]
             kept = dict.fromkeys(line.strip() for line in lines if line.strip() and "object_type" not in line)
+            if any("hydra/launcher" in word for word in words) and importlib.util.find_spec("submitit") is None:
+                raise UserError(
+                    "Group `hydra/launcher` must be left out here: the extra `sweep` is not installed. "
+                    'Write pip install -c constraints.txt -e ".[sweep]"'
+                ) from None
             raise UserError(" ".join(kept)) from None
         _refuse_code(composed.hydra)
         runtime = composed.hydra.runtime
         with read_write(composed), open_dict(composed):
             del composed["hydra"]
-        return Base(composed, runtime)
+        return Base(composed, runtime, cast(dict[str, Any], launcher))
 
 
 # Hydra builds these of any class that a configuration names, and so would run any code.
 OF_SWEEPS = {
     "launcher": (
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
-        "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
     ),

@@ -164,7 +164,7 @@ class _AnalogProduct(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             input_range = log_input_range.exp()
-            noise_key = layer.clock.key(layer.name, "weight noise") if layer.training else None
+            noise_key = layer.clock.shared_key(layer.name, "weight noise") if layer.training else None
             scale = layer.digital_scale()
             ready = layer.ready(layer.weights_on_tiles(scale, noise_key), noise_key is not None)
             scaling = Scaling.of(input_range, scale * output_scale, grid, crossbar, bias)

@@ -13,13 +13,18 @@ class NoiseClock:
     """
 
     def __init__(self, *stream: str | int | float) -> None:
-        self._stream = stream
+        self._stream = self._shared = stream
         self._forward = -1
         self._starts = 0
 
-    def start(self, *stream: str | int | float) -> None:
-        """Begin the stream named by `stream` (e.g. seed, "training", step) at its first forward pass."""
+    def start(self, *stream: str | int | float, shared: tuple[str | int | float, ...] | None = None) -> None:
+        """Begin the stream named by `stream` (e.g. seed, "training", step) at its first forward pass.
+
+        Args:
+            shared: Names what all processes that train one network draw alike; None: `stream`.
+        """
         self._stream, self._forward, self._starts = stream, -1, self._starts + 1
+        self._shared = stream if shared is None else shared
 
     def attach(self, model: nn.Module) -> None:
         """Tick at every forward pass of `model`."""
@@ -30,6 +35,10 @@ class NoiseClock:
 
     def key(self, layer: str, purpose: str, use: int = 0) -> int:
         return key(*self._stream, self._forward, layer, purpose, use)
+
+    def shared_key(self, layer: str, purpose: str) -> int:
+        """As `key`, of noise that is the same in every process: of weights, which all of them hold."""
+        return key(*self._shared, self._forward, layer, purpose, 0)
 
     @property
     def position(self) -> tuple[int, int]:

@@ -103,6 +103,7 @@ def fit(
             f"{(total - 1) // steps_per_epoch + 1}, before the network is put on tiles. Write training.digital_epochs=0."
         )
 
+    alone = accelerator.num_processes == 1  # of several, one that leaves would let the others wait for its gradients
     step, best, best_epoch, seconds = 0, -math.inf, -1, 0.0
     history: list[dict[str, float]] = []
     loss_sum, loss_count = torch.zeros((), dtype=torch.float64, device=accelerator.device), 0
@@ -115,7 +116,11 @@ def fit(
         loss_sum, loss_count = loss_sum + notes["loss_sum"], notes["loss_count"]
         log(f"Resuming after step {step} of {total}.")
 
+    def mean_of_processes(value: Tensor) -> Tensor:
+        return value if alone else accelerator.reduce(value, "mean")
+
     def save() -> None:
+        loss_so_far = mean_of_processes(loss_sum).item()
         if accelerator.is_main_process:
             tensors = {f"model.{name}": value for name, value in plain.state_dict().items()}
             tensors.update(optimizer_tensors(optimizer))
@@ -124,7 +129,7 @@ def fit(
                 "history": history,
                 "best": best if best_epoch >= 0 else 0.0,
                 "best_epoch": best_epoch,
-                "loss_sum": loss_sum.item(),
+                "loss_sum": loss_so_far,
                 "loss_count": loss_count,
                 "seconds": seconds + time.monotonic() - started,
             }
@@ -134,7 +139,6 @@ def fit(
         return f"loss {loss.item():.4f}"
 
     started = time.monotonic()
-    alone = accelerator.num_processes == 1  # of several, one that leaves would let the others wait for its gradients
     with (
         Progress("training", total, "step", step, log, shown=accelerator.is_main_process) as progress,
         holds() if alone else nullcontext(Held()) as asked,
@@ -150,7 +154,8 @@ def fit(
             for part, batch in enumerate(loader):
                 if part % mode.accumulate == 0:
                     rank = accelerator.process_index
-                    clock.start(seed, "training", step, rank)
+                    # One network: its processes see the same weights, so the same weight noise, and examples of their own.
+                    clock.start(seed, "training", step, rank, shared=(seed, "training", step, 0))
                     torch.manual_seed(key(seed, "dropout", step, rank))  # dropout knows no generator but the global one
                     rates = [peak * _schedule(step, warmup, total) for peak in peaks]
                     for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -175,7 +180,7 @@ def fit(
                     save()
                 if asked():
                     asked.obey()
-            mean_loss = loss_sum.item() / max(1, loss_count)
+            mean_loss = mean_of_processes(loss_sum).item() / max(1, loss_count)
             loss_sum, loss_count = torch.zeros_like(loss_sum), 0
             clock.start(seed, "validation", step)
             model.eval()

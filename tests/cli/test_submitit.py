@@ -39,15 +39,14 @@ def wait_for(log: Path, words: str, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="pip install -e .[sweep]")
+@pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="left out: the extra `sweep` is not installed")
 def test_a_job_that_is_preempted_saves_and_is_requeued(tmp_path):
     root = tmp_path / "runs"
     job = started(root, "-m", "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=60")
-    log = root / "sweeps"
-    while not list(log.glob("*/.submitit")):
+    while not list(root.glob("sweeps/*/queue.json")):
         assert job.poll() is None, job.communicate()[0]
         time.sleep(0.1)
-    (log,) = log.glob("*/.submitit")
+    (log,) = root.glob("sweeps/*/submitit")
     wait_for(log, "epoch 3/400", job)
     (controller,) = {int(file.name.partition("_")[0]) for file in log.glob("*/*_log.out")}
     (task,) = map(int, Path(f"/proc/{controller}/task/{controller}/children").read_text().split())
