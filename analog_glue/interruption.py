@@ -10,6 +10,7 @@ returns, the work goes on. So a launcher that requeues its jobs by SIGUSR2 still
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -54,7 +55,20 @@ def ended_by_signals(also: tuple[int, ...] = ()) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+# Python that llvmlite's C calls while it compiles a kernel: what is raised there is printed and forgotten.
+CALLED_BY_C = ("_raw_object_cache_notify", "_raw_object_cache_getbuffer")
+SOON = 0.05  # [s]
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
+    above = frame
+    while above is not None:
+        if above.f_code.co_name in CALLED_BY_C:
+            again = threading.Timer(SOON, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
+        above = above.f_back
     raise Interrupted(number)
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -65,6 +66,26 @@ def test_a_handler_of_somebody_else_is_called_after_the_saving_and_the_work_goes
             assert not asked()
     assert said == ["saved", "requeued", "saved", "requeued"]
     signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+
+
+def test_a_signal_that_comes_while_a_kernel_is_compiled_is_not_forgotten(capfd):
+    llvm = pytest.importorskip("llvmlite.binding")
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly("define i32 @one() { ret i32 1 }"), machine)
+    asked = []
+
+    def notify(module, content):
+        asked.append(os.kill(os.getpid(), signal.SIGTERM))
+        time.sleep(0)
+
+    engine.set_object_cache(notify_func=notify)
+    with pytest.raises(Interrupted) as ended, ended_by_signals():
+        engine.finalize_object()
+        signal.pause()
+    assert exit_code(ended.value) == 143 and len(asked) == 1
+    assert capfd.readouterr().err == ""
 
 
 def test_a_signal_that_is_ignored_stays_so():
