@@ -102,14 +102,22 @@ class Maker:
                 return
 
 
+def _without_id(folder: Path) -> str:
+    return folder.name.rpartition("-")[0]
+
+
 def collect(logs: list[Path], source: Path, to: Path) -> int:
     """Copy rows and configurations of the runs whose commands wrote `logs`; how many files.
 
     A command ends with the folders of its rows; the folders around them say which run they are of.
     """
     said = [line.partition(": ") for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
-    ends = [(word, (ROOT / place).resolve()) for word, _, place in said if word in ("rows", "run") and (ROOT / place).is_dir()]
-    rows = {place.parent for word, end in ends if word == "rows" for place in end.rglob("results.csv")}
+    told = ("rows", "run", "checkpoint")  # of a tuned checkpoint the rows before it lie beside it
+    ends = [(word, (ROOT / place).resolve()) for word, _, place in said if word in told and (ROOT / place).is_dir()]
+    rows = {file.parent for word, end in ends if word != "run" for file in end.rglob("results.csv")}
+    for tuned in (end for word, end in ends if word == "checkpoint"):
+        beside = {file.parent for file in tuned.parent.glob("*/results.csv")}
+        rows |= {one for one in beside if _without_id(tuned).endswith(f"-{_without_id(one)}")}
     folders = {place for end in (*rows, *(end for _, end in ends)) for place in (end, *end.parents) if source in place.parents}
     files = [folder / name for folder in sorted(folders) for name in KEPT]
     files += [folder / "config.json" for folder in sorted(rows)]  # elsewhere the file of that name is the model's
