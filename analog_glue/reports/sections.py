@@ -240,7 +240,7 @@ def pivot(rows: Iterable[Measurement], settings: Mapping[str, Payload] | None = 
         settings: Of the trainings, by the name of the run, to say what trainings of one name differ in.
     """
     rows, remarks = _distinct(row for row in rows if not row.ablation)
-    trainings, ambiguous = trainings_of(rows, settings)
+    trainings, ambiguous = trainings_of(rows, settings, hardware_apart=True)
     sections: dict[tuple[Bundle, Scored], Section] = {}
     by_scored: dict[Scored, list[Section]] = defaultdict(list)
 

@@ -249,6 +249,34 @@ def test_a_tuned_network_is_compared_with_no_training_but_its_own():
     assert paired == {(("digital+auto", ""), short), (trained, short), (trained, long)}
 
 
+def test_the_hardware_that_ranges_were_tuned_for_is_said_only_where_two_share_a_table():
+    def tuned(bits, epochs, on):
+        run = f"run-{epochs}/tuned-auto-{bits}"
+        settings[run] = {"training.epochs": epochs, "tuned.tile.adc_bits": bits, "tuned.run": f"run-{epochs}"}
+        return [
+            *chips([75.0, 79.0], HOUR, True, "digital+auto", run=run, train_ids=run, recipe=run, hardware_id=on, tile=on),
+            row("digital", 90.0, "digital+auto", run=run, train_ids=run, recipe=run, hardware_id=on, tile=on),
+        ]
+
+    settings = {}
+    one, other = tuned("8", "3", "coarse"), tuned("10", "3", "fine")
+    apart, _ = pivot([*one, *other], settings)
+    assert [{variant.title for variant in section.cells} for section in apart] == [
+        {"digital training, tuned (auto), compensated"}
+    ] * 2
+    assert all(len(section.digital) == 1 for section in apart)  # both are one network
+
+    beside = tuned("6", "3", "fine")  # for other tiles, and yet tried on these
+    coarse, fine = pivot([*one, *other, *beside], settings)[0]
+    assert {variant.training.recipe for variant in fine.cells} == {"adc_bits 10", "adc_bits 6"}
+    assert {variant.training.recipe for variant in coarse.cells} == {""}
+
+    shorter = tuned("10", "1", "fine")  # of another network
+    coarse, fine = pivot([*one, *shorter], settings)[0]
+    recipes = {variant.training.recipe for section in (coarse, fine) for variant in section.cells}
+    assert recipes == {"epochs 3", "epochs 1"}
+
+
 def test_averages_whose_metrics_are_not_stated_stand_in_no_table_of_glue():
     lines = {line[0].line for line in published_lines(published_numbers())}
     assert "rasch2023_analog" in lines and not any(name.startswith("lammie2024") for name in lines)
