@@ -114,7 +114,7 @@ _BYTES_512 = Instruction(
 )
 _BYTES_256 = Instruction(_pairs("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd", 8), np.int8, -64, 8, 3, 2, words=2)
 
-AVX512_VNNI = InstructionSet("AVX-512 VNNI", (frozenset({"+avx512f", "+avx512vnni"}),), _VNNI, _VNNI, 36)
+AVX512_VNNI = InstructionSet("AVX-512 VNNI", (frozenset({"+avx512f", "+avx512vnni"}),), _VNNI, _VNNI, 32)
 AVX_VNNI = InstructionSet("AVX-VNNI", (frozenset({"+avx2", "+avxvnni"}),), _VNNI_256, _VNNI_256, 48)
 AVX512_BW = InstructionSet("AVX-512BW", (frozenset({"+avx512f", "+avx512bw"}),), _WORDS_512, _BYTES_512, 32)
 AVX2 = InstructionSet("AVX2", (frozenset({"+avx2"}),), _WORDS_256, _BYTES_256, 48)
