@@ -401,7 +401,7 @@ def test_the_next_sweep_removes_what_a_killed_one_left_beside_its_records(tmp_pa
     killed.mkdir(parents=True)
     for name in ("sweep.json", "job_0.json", ".job_1.json.partial", "multirun.yaml"):
         (killed / name).write_text("{}")
-    _sweep_folder(str(tmp_path), "train", [["seed=0"], ["seed=1"]])
+    _sweep_folder(tmp_path / "sweeps", "train", [["seed=0"], ["seed=1"]])
     assert sorted(file.name for file in killed.iterdir()) == ["job_0.json", "sweep.json"]
 
 

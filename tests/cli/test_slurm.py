@@ -19,7 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "slurm_on_one_machine"
 WITH_SBIN = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 SWEEP = [
-    *("task=demo", "task.train_size=96", "task.validation_size=48", "task.aspects=2", "training=digital", "training.epochs=60"),
+    *(
+        "task=demo",
+        "task.train_size=96",
+        "task.validation_size=48",
+        "task.aspects=2",
+        "training=digital",
+        "training.epochs=120",
+    ),
     *("model=tiny", "model.hidden=32", "model.heads=2", "model.intermediate=64", "training.batch_size=16"),
     *("training.learning_rate=1e-3", "hardware.calibration.examples=16", "evaluation.chips=1", "evaluation.times=[1,2592000]"),
     "seed=0,1,2,3,4,5",
@@ -134,19 +141,25 @@ def test_a_sweep_that_is_cancelled_preempted_out_of_time_and_without_controller_
     queued = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=60")
     sweep = Sweep(slurm, tmp_path / "queue", *queued)
 
-    # The limit is reached: a job stands still in its training until Slurm, which first wakes it, warns of the end.
-    late = sweep.in_training(0)
-    os.kill(process_of(slurm, late), signal.SIGSTOP)
+    def stands_still(number: int) -> str:
+        """The id of a job that trains no further until Slurm, which wakes a job first, tells it to end."""
+        job = sweep.in_training(number)
+        os.kill(process_of(slurm, job), signal.SIGSTOP)
+        return job
+
+    late, cancelled, _ = (stands_still(number) for number in range(3))  # all processors
+
     lived = slurm.minutes(late)
     slurm.call("scontrol", "update", f"JobId={late}", f"TimeLimit={lived + 3}")  # the warning comes 2 minutes before
     wait_for(lambda: sweep.record(0)["status"] == "requeued", sweep, 0.02)
     slurm.call("scontrol", "update", f"JobId={late}", "TimeLimit=60")
 
-    slurm.call("scancel", sweep.in_training(1))
+    slurm.call("scancel", cancelled)
 
-    sweep.in_training(3)  # three run and others wait: something has to make room, whatever it is doing
-    slurm.call("sbatch", "--partition=urgent", "--output=/dev/null", "--wrap=sleep 1")
-    wait_for(lambda: sum(sweep.log_of(job).count("Requeued job") for job in sweep.ids().values()) == 2, sweep)
+    # All processors are wanted: whatever runs has to make room.
+    pushed = stands_still(3)
+    slurm.call("sbatch", "--partition=urgent", "--cpus-per-task=3", "--output=/dev/null", "--wrap=sleep 1")
+    wait_for(lambda: "Requeued job" in sweep.log_of(pushed), sweep)
     slurm.control("restart-controller")
 
     code, said = sweep.end()

@@ -89,11 +89,12 @@ def test_the_largest_sums_neither_saturate_nor_overflow(kind, rows):
 
 
 @needs_instruction
-@pytest.mark.parametrize("vectors, rows, columns", [(3, 8, 96), (2, 9, 96), (2, 0, 96), (2, 8, 97), (2, 8, 48)])
-def test_shapes_that_do_not_fit_are_refused(vectors, rows, columns):
-    packed = pack(np.zeros((1, 96, 8), np.int8))[0]
+@pytest.mark.parametrize("vectors, rows, panels", [(3, 8, 2), (2, 9, 2), (2, 0, 2), (2, 8, 3), (2, 8, 1)])
+def test_shapes_that_do_not_fit_are_refused(vectors, rows, panels):
+    width = SIGNED.width
+    packed = pack(np.zeros((1, 2 * width, 8), np.int8))[0]
     with pytest.raises(ValueError, match="shapes that fit"):
-        multiply(np.zeros((vectors, rows), np.int8), packed, np.zeros((2, columns), np.int32))
+        multiply(np.zeros((vectors, rows), np.int8), packed, np.zeros((2, panels * width), np.int32))
 
 
 @needs_instruction
