@@ -160,7 +160,7 @@ def submit(launcher: Mapping[str, Any], jobs: Sequence[QueuedJob], folder: Path)
             ids |= {str(job.number): handle.job_id for job, handle in zip(part, handed, strict=True)}
             handles += handed
             write_json_atomic(folder / QUEUE_FILE, {"cluster": cluster, "jobs": ids})
-    except (submitit.helpers.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, ValueError) as error:
+    except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, ValueError) as error:
         raise UserError(f"Settings `hydra.launcher` must be such that the jobs can be submitted, but: {error}") from None
     if cluster == "slurm":
         return in_queue

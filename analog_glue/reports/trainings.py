@@ -130,7 +130,7 @@ def _told(known: Mapping[str, Sequence[Payload]], groups: Sequence[Sequence[str]
     # What does not differ from the first is what the first has.
     of_first = {one.key: one.first for found in compared.values() for one in found}
     everything = {recipe: of_first | {one.key: one.second for one in found} for recipe, found in compared.items()}
-    told = {}
+    told: dict[str, str] = {}
     for group in groups:
         own = {recipe: everything[recipe] for recipe in group if recipe in first}
         differing = {key for key in of_first if len({settings[key] for settings in own.values()}) > 1}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from analog_glue.cli import queue
-from analog_glue.cli.queue import QueuedJob, cluster_of, wait, waiting_already
+from analog_glue.cli.queue import QueuedJob, cluster_of, submit, wait, waiting_already
 from analog_glue.cli.records import Outcome, closing_summary, read_record, write_record
+from analog_glue.errors import UserError
 from analog_glue.runs.files import write_json_atomic
 
 JOBS = [["hydra/launcher=slurm", "hydra.launcher.partition=gpu", f"seed={seed}"] for seed in range(3)]
@@ -157,6 +158,20 @@ def test_what_a_queue_cannot_do_is_refused(words, said, run, tmp_path, monkeypat
     common = ["task=digits", "device=soft_bounds", "training=ttv2", "seed=0,1", f"output_root={tmp_path}"]
     answer = run("train", "-m", "hydra/launcher=slurm", *common, *words)
     assert answer.code == 2 and said in answer.err
+
+
+def test_what_sbatch_refuses_is_said_with_its_own_words(tmp_path, monkeypatch):
+    pytest.importorskip("submitit", reason="left out: the extra `sweep` is not installed")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sbatch", "srun"):
+        program = programs / name
+        program.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpu' >&2\nexit 1\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    launcher = {"_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher", "partition": "gpu"}
+    with pytest.raises(UserError, match=r"`hydra.launcher` must be such .* invalid partition specified: gpu"):
+        submit(launcher, [QueuedJob(print, tmp_path, 0, ["seed=0"])], tmp_path)
 
 
 def test_a_launcher_that_needs_a_queue_is_known_by_its_class():
