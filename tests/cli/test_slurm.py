@@ -75,7 +75,10 @@ def slurm(tmp_path_factory):
     threads = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     # Three at a time, and nothing left for a job of the other partition.
     own = Slurm(folder, {**os.environ, **WITH_SBIN, **threads, "CPUS": "3", "SLURM_CONF": str(folder / "slurm.conf")})
-    own.control("start")
+    begun = subprocess.run([SCRIPT, "start", folder], env=own.environment, capture_output=True, text=True, timeout=120)
+    if begun.returncode != 0:  # a machine that may not have one: names that do not resolve, ports that are closed
+        own.control("stop")
+        pytest.skip(f"left out: Slurm does not start here: {begun.stdout}{begun.stderr}")
     yield own
     own.control("stop")
     assert not folder.exists()
