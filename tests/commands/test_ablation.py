@@ -58,23 +58,6 @@ def ablated(master, tmp_path_factory):
     return root, root / master[1].name
 
 
-@pytest.fixture
-def scored(monkeypatch):
-    """How many scores are measured, and when to be interrupted."""
-    noted = {"scores": 0, "until": None}
-    whole = deploy.drift_sweep
-
-    def sweep(*arguments):
-        for one in whole(*arguments):
-            if noted["scores"] == noted["until"]:
-                raise KeyboardInterrupt
-            noted["scores"] += 1
-            yield one
-
-    monkeypatch.setattr(deploy, "drift_sweep", sweep)
-    return noted
-
-
 def parts_of(root):
     return [row for row in find_rows(root) if row.ablation]
 

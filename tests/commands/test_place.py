@@ -253,23 +253,6 @@ def by_label(rows):
     return {(row.ablation, row.stage, row.chip, row.t_seconds): row.value for row in rows}
 
 
-@pytest.fixture
-def scored(monkeypatch):
-    """How many scores are measured, and when to be interrupted."""
-    noted = {"scores": 0, "until": None}
-    whole = deploy.drift_sweep
-
-    def sweep(*arguments):
-        for one in whole(*arguments):
-            if noted["scores"] == noted["until"]:
-                raise KeyboardInterrupt
-            noted["scores"] += 1
-            yield one
-
-    monkeypatch.setattr(deploy, "drift_sweep", sweep)
-    return noted
-
-
 @pytest.mark.slow
 def test_an_interrupted_search_goes_on_to_the_same_files(copy, by_kind, scored, capsys):
     root, run = copy

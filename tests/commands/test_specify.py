@@ -52,23 +52,6 @@ def specified(master, tmp_path_factory):
     return root, root / master[1].name
 
 
-@pytest.fixture
-def scored(monkeypatch):
-    """How many scores are measured, and when to be interrupted."""
-    noted = {"scores": 0, "until": None}
-    whole = deploy.drift_sweep
-
-    def sweep(*arguments):
-        for one in whole(*arguments):
-            if noted["scores"] == noted["until"]:
-                raise KeyboardInterrupt
-            noted["scores"] += 1
-            yield one
-
-    monkeypatch.setattr(deploy, "drift_sweep", sweep)
-    return noted
-
-
 def below(run):
     (folder,) = run.glob("specify-pcm-spoon2021-*")
     return folder
