@@ -197,16 +197,18 @@ def _noise_of_layer(
     if crossbar.dac_bits is not None:
         steps = crossbar.dac.full_scale
         noise["DAC quantisation"] = rms(product.product((padded * steps).round() / steps - padded))
-    noise["short-term read noise (every vector)"] = crossbar.read_noise * rms(product.variance(padded).sqrt())
+    noise["short-term read noise (every vector)"] = crossbar.weight_read_noise * rms(product.variance(padded).sqrt())
     if crossbar.adc_bits is not None:
         noise["output noise (every vector)"] = crossbar.output_noise * crossbar.adc.lsb
         noise["ADC quantisation"] = crossbar.adc.lsb / math.sqrt(12)
     if crossbar.wire_resistance > 0:
-        pair = (weights.clamp(min=0) * device.g_max, weights.clamp(max=0).neg() * device.g_max)
+        g_max = device.g_max * crossbar.cells_per_weight
+        pair = (weights.clamp(min=0) * g_max, weights.clamp(max=0).neg() * g_max)
         positive, negative = behind_wires(pair, grid, crossbar.wire_resistance, crossbar.pairs, crossbar.driven, "compiled")
-        noise[WIRES] = rms(Float32Product((positive - negative) / device.g_max - weights).product(padded))
-    array = ProgrammedCrossbar.program(weights, device, NormalStream("dry run"))
-    spread = device.programming_spread(weights.abs()) * (weights != 0)
+        noise[WIRES] = rms(Float32Product((positive - negative) / g_max - weights).product(padded))
+    cells = crossbar.cells_per_weight
+    array = ProgrammedCrossbar.program(weights, device, NormalStream("dry run"), cells)
+    spread = device.programming_spread(weights.abs()) * (weights != 0) / math.sqrt(cells)
     noise["programming noise (once per chip)"] = math.sqrt(
         Float32Product(spread.square()).product(padded.square()).mean().item()
     )

@@ -133,7 +133,7 @@ def _on_paper(settings: RunSettings, hardware: Hardware) -> Payload:
 
 def _computed_alike(record: dict[str, Any], settings: RunSettings, hardware: Hardware, computation: Computation) -> bool:
     """Whether a run of version 0.1.0 was computed as this one would be, by what its run.json says."""
-    floor, rows = hardware.device.noise_floor, hardware.crossbar.rows
+    floor, rows = hardware.noise_floor, hardware.crossbar.rows
     product = choose_product(settings.runtime.product, computation.where, floor, computation.kernel, rows)
     now = {"product": product, "kernel": computation.kernel, "device": computation.where}
     return all(record.get(name) == value for name, value in now.items())

@@ -220,7 +220,7 @@ def run(job: SpecificationJob, log: Callable[[str], None] = print) -> RunSummary
         contours = []
         for first, second in job.pairs:
             lines = contour(job.lines(first), second.scale, rule(second), partial(scorer.two, first, second))
-            contours.append(Contour((first.name, second.name), (first.is_bits, second.is_bits), tuple(lines)))
+            contours.append(Contour((first.name, second.name), (first.unit, second.unit), tuple(lines)))
     _write(job, subject, found, contours, scorer.asked, time.monotonic() - started)
     return RunSummary(
         job.answer_folder, terminal(subject, found, contours, scorer.asked), _next_steps(job, one), holds="specification"
@@ -239,7 +239,7 @@ def _borne(job: SpecificationJob, knob: Knob, answer: Answer, scorer: _Scorer) -
         fresh = scorer.of(job.part(((knob, answer.value),), fresh=True))
     margin = "" if answer.value is None else knob.margin(answer.value)
     margin = f"at least {margin}" if answer.value is not None and answer.denied is None else margin
-    return Borne(knob.name, told(knob.today), told(answer.value), told(answer.denied), margin, knob.is_bits, answer, fresh)
+    return Borne(knob.name, told(knob.today), told(answer.value), told(answer.denied), margin, knob.unit, answer, fresh)
 
 
 def _subject(job: SpecificationJob, digital: float) -> Subject:

@@ -2,7 +2,8 @@
 
 Where two sources disagree the answer is a band, and what no source says stays unknown. Assumptions of this sum:
 
-- the energy of the array follows the cells in use, so that an empty cell takes none;
+- the energy of the array follows the cells in use, so that an empty cell takes none, and of a weight of n cells each takes its
+  own (`tile.cells_per_weight`), while converters see one current;
 - an input is converted once for each column tile, an output once for each row block, and each crosses the chip once;
 - effective bits of an ADC are its nominal ones;
 - digital work in 45 nm is the upper end of its band, the same scaled to 14 nm the lower one;
@@ -118,7 +119,7 @@ class BottomUp(Costs):
         tiles, crossbar = load.tiles, load.crossbar
         outputs = tiles.count.weights  # of all products together: every weight is read by itself
         parts = [
-            self.array_energy().times(outputs * 1e-6, "µJ"),
+            self.array_energy().times(outputs * crossbar.cells_per_weight * 1e-6, "µJ"),
             self.dac_energy(crossbar.dac_bits).times(tiles.read_out * 1e-6, "µJ"),
             self.adc_energy(crossbar.adc_bits, tiles.rows, tiles.columns).times(outputs * 1e-6, "µJ"),
         ]
@@ -201,9 +202,10 @@ class BottomUp(Costs):
         adcs = load.batch * sum(layer.adc_conversions for layer in tiles.layers)
         bits = dacs * (crossbar.dac_bits or 32) + adcs * (crossbar.adc_bits or 32)
         adc = self.adc_energy(crossbar.adc_bits, tiles.rows, tiles.columns)
+        array = self.array_energy().times(analog * crossbar.cells_per_weight)
         sums = ("bias", "partial_sum", "residual", "embedding", "mask", "position_bias")
         lines = [
-            _line("arrays", units["analog_product"], "multiply-add", self.array_energy().times(analog)),
+            _line("arrays", units["analog_product"], "multiply-add", array),
             _line("DACs", dacs, "conversion", self.dac_energy(crossbar.dac_bits).times(analog)),
             _line("ADCs", adcs, "conversion", adc.times(analog)),
             _line("digital scale of columns", units["adc_scale"], "output", band((*self.scale, *self.multiplication), "pJ")),
@@ -228,8 +230,8 @@ class BottomUp(Costs):
 
     def _area(self, load: Workload) -> Amount:
         """Of all tiles [mm²]; digital units where their area is known."""
-        if (load.tiles.rows, load.tiles.columns) != (512, 512):
-            return unknown("mm²", "areas of whole tiles are published for 512 × 512 alone")
+        if (load.tiles.rows, load.tiles.columns, load.crossbar.cells_per_weight) != (512, 512, 1):
+            return unknown("mm²", "areas of whole tiles are published for 512 × 512 weights of one pair each alone")
         tiles = band(self.tile_area, "mm²").times(load.tiles.tiles)
         digital = band(self.digital_area, "mm²")
         if tiles.low is None or tiles.high is None or digital.low is None or digital.high is None:

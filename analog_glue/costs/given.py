@@ -52,6 +52,7 @@ class Given(Costs):
                 (f"sequences have {self.sequence_length} tokens", load.sequence != self.sequence_length),
                 (f"{self.batch} sequences are computed together", load.batch != self.batch),
                 ("tiles are of 512 × 512", (load.crossbar.rows, load.crossbar.columns) != (512, 512)),
+                ("a weight has one pair of devices", load.crossbar.cells_per_weight != 1),
                 ("all layers of the encoder lie on tiles", bool(digital)),
             )
             if other
@@ -65,7 +66,7 @@ class Given(Costs):
         operations = load.count(self.counting).total / reference.count(self.counting).total
         tokens = ours.encoder.layers * load.batch * load.sequence
         time = tokens / (theirs.encoder.layers * self.batch * self.sequence_length)
-        cells = load.tiles.tiles * load.crossbar.rows * load.crossbar.columns
+        cells = load.tiles.tiles * load.crossbar.rows * load.crossbar.columns * load.crossbar.cells_per_weight
         area = cells / (reference.tiles.tiles * 512 * 512)
         remark = (
             f"Scaled from the given system, where {' and '.join(differs)}, by one assumption that nobody measured: an "

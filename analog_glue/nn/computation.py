@@ -50,7 +50,7 @@ class Computation:
             possible_product(choose_product(product, where, noise, kernel, hardware.crossbar.rows), hardware.crossbar)
             for noise in (0.0, math.inf)
         )
-        return cls(kernel, fine, coarse, read_out, reference, factor_per, where, hardware.device.noise_floor)
+        return cls(kernel, fine, coarse, read_out, reference, factor_per, where, hardware.noise_floor)
 
     def beside_noise(self, noise_floor: float) -> "Computation":
         """The same for weights that have another noise: of training, or of other devices."""

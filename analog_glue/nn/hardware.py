@@ -1,5 +1,6 @@
 """The accelerator on paper."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +38,11 @@ class Hardware:
         for other in self.non_idealities:
             bare = bare if other == name else bare.without(other)
         return bare
+
+    @property
+    def noise_floor(self) -> float:
+        """The smallest programming error of any weight, of the largest: what may be rounded away without being noticed."""
+        return self.device.noise_floor / math.sqrt(self.crossbar.cells_per_weight)
 
     @property
     def is_deterministic(self) -> bool:

@@ -34,7 +34,7 @@ class ProgrammedLinear(nn.Module):
         super().__init__()
         crossbar, weight = hardware.crossbar, linear.weight.detach()
         self.name, self.grid, self.hardware, self.clock = name, grid, hardware, clock
-        self.computation = computation.beside_noise(hardware.device.noise_floor)
+        self.computation = computation.beside_noise(hardware.noise_floor)
         self.bias = None if linear.bias is None else linear.bias.detach()
         self.input_range = periphery.input_range.to(weight)
         self._input_scale = None if periphery.input_scale is None else periphery.input_scale.to(weight)
@@ -49,7 +49,7 @@ class ProgrammedLinear(nn.Module):
             scale = periphery.weight_range.to(weight)
         self._scale = scale if periphery.output_scale is None else scale * periphery.output_scale.to(scale)
         target = in_normalised_blocks.by(computation.kernel, weight.device)(weight, scale, grid)
-        self._array = ProgrammedCrossbar.program(target, hardware.device, self._noise("programming"))
+        self._array = ProgrammedCrossbar.program(target, hardware.device, self._noise("programming"), crossbar.cells_per_weight)
         self._uses = UseCounter()
         self._ready: ReadyWeights | None = None
         self.compensation: Tensor | None = None  # [row blocks, column tiles or columns] of the time that is set
@@ -120,7 +120,7 @@ class ProgrammedLinear(nn.Module):
         if not product.estimates_variance:
             return None
         driven = self.grid.pad_inputs(dac_codes(x, self._scaling[self.compensated].per_input, crossbar))
-        per_unit = (crossbar.read_noise / (crossbar.dac.full_scale * crossbar.adc.lsb)) ** 2  # [LSB²]
+        per_unit = (crossbar.weight_read_noise / (crossbar.dac.full_scale * crossbar.adc.lsb)) ** 2  # [LSB²]
         of_both = (variance(driven).mul_(per_unit) for variance in (product.drawn_variance, product.variance))
         drawn, true = (variance.add_(crossbar.output_noise**2) for variance in of_both)
         return (drawn / true.clamp(min=1e-30)).sqrt_().sub_(1)

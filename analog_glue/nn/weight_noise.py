@@ -1,6 +1,7 @@
 """Noise on the weights during hardware-aware training (Spoon et al. 2021, Sec. 2.2: forward pass only, no drift)."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -38,6 +39,10 @@ class WeightNoise:
     @property
     def is_on(self) -> bool:
         return self.law != "none" and self.scale > 0
+
+    def of_cells(self, cells: int) -> "WeightNoise":
+        """Of weights that are the mean of so many cells; `relative` noise is a choice of training and stays what it is."""
+        return replace(self, scale=self.scale / math.sqrt(cells)) if self.law == "programming" else self
 
     def spread(self, magnitude: Tensor, device: Device) -> Tensor:
         """Standard deviation of the noise on weights of `magnitude` in [0, 1], of the same shape."""

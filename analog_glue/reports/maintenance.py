@@ -89,14 +89,14 @@ class Plan:
     Args:
         raw, compensated: Verdict on one chip of the fleet; None where that was not measured.
         read_out: Energy of reading all factors out [µJ], and time [ms]; None where the network or its price is not known.
-        weights: That are programmed, a device each; None where the network is not known.
+        devices: That are programmed, one of each pair; None where the network is not known.
     """
 
     training: Training
     raw: Verdict | None
     compensated: Verdict | None
     read_out: tuple[Amount, Amount] | None
-    weights: int | None
+    devices: int | None
 
     @property
     def last(self) -> Verdict | None:
@@ -136,8 +136,8 @@ def plans_of(section: Section, measured: Measured, costs: Costs | None, wish: Wi
         config = measured.hardware.get(section.bundle.hardware_id)
         load = None if config is None else load_of(Entry(section, variant, section.times[-1], config), measured)
         read_out = costs.read_out(load) if isinstance(costs, BottomUp) and load is not None else None
-        weights = None if load is None else load.tiles.count.weights
-        plans.append(Plan(training, by_way.get(False), by_way.get(True), read_out, weights))
+        devices = None if load is None else load.tiles.count.weights * load.crossbar.cells_per_weight
+        plans.append(Plan(training, by_way.get(False), by_way.get(True), read_out, devices))
     return plans
 
 
@@ -186,9 +186,9 @@ def _bound(said: Verdict | None) -> tuple[float, float] | None:
 
 def _programming(plan: Plan, wish: Wish) -> Amount | None:
     """Energy of programming a chip [µJ]; None where it is not known."""
-    if plan.weights is None or wish.programming_energy is None:
+    if plan.devices is None or wish.programming_energy is None:
         return None
-    energy = plan.weights * wish.programming_energy * 1e-6
+    energy = plan.devices * wish.programming_energy * 1e-6
     return Amount(energy, energy, "µJ", "given", "--programming-energy", "--programming-energy")
 
 
@@ -210,14 +210,14 @@ def _grid(section: Section, plans: Sequence[Plan], wish: Wish) -> Grid:
                 MISSING if bound is None else f"{points_text(bound[1])} at {time_label(bound[0])}",
                 _needed(last),
                 *(["unknown"] * 2 if plan.read_out is None else [amount_text(part) for part in plan.read_out]),
-                "unknown" if plan.weights is None else f"{plan.weights:,}",
+                "unknown" if plan.devices is None else f"{plan.devices:,}",
                 "not given" if programming is None else amount_text(programming),
                 _a_year(plan, programming, wish),
             ]
         )
     fleet = f"all of {wish.fleet:,} chips" if wish.fleet > 1 else "a chip"
     header = ["", "chips", "to keep", "read out first by", "reprogram by", "bound", "chips needed", "a read-out", "it takes",
-              "weights", "programming", "of the fleet, a year"]  # fmt: skip
+              "devices", "programming", "of the fleet, a year"]  # fmt: skip
     name = ", ".join(NAMES.get(one, one) for one in (section.score.task, section.score.metric))
     raw_alone = any(plan.compensated is None for plan in plans)
     note = (
@@ -228,7 +228,7 @@ def _grid(section: Section, plans: Sequence[Plan], wish: Wish) -> Grid:
         "how long factors last is not measured. Reprogram by: of chips whose factors were read out at that age"
         f"{', or without compensation where no other was measured' if raw_alone else ''}. Chips needed: where it fails first, "
         "if mean and spread stay; evaluation.chips adds them to the sweep. A read-out and its time: one product for every row "
-        "of every tile, tiles side by side (costs=bottom_up, docs/costs.md). Programming: weights × --programming-energy, for "
+        "of every tile, tiles side by side (costs=bottom_up, docs/costs.md). Programming: devices × --programming-energy, for "
         "which no published value is known here."
     )
     return Grid(f"Maintenance: {name}, {section.hardware_title}", note, header, rows)
@@ -259,6 +259,6 @@ def _record(section: Section, plan: Plan, wish: Wish) -> Record:
         "bound_at_seconds": bound[0] if bound else None, "fails_at_seconds": failed.t if failed else None,
         "chips_needed": failed.needed if failed else None, "read_out_low_uj": energy.low if energy else None,
         "read_out_high_uj": energy.high if energy else None, "read_out_low_ms": time.low if time else None,
-        "read_out_high_ms": time.high if time else None, "weights": plan.weights,
+        "read_out_high_ms": time.high if time else None, "devices": plan.devices,
         "programming_uj": programming.low if programming else None,
     }  # fmt: skip

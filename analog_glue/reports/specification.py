@@ -56,7 +56,7 @@ class Borne:
         borne: The setting that was answered; empty where none is borne.
         denied: The next one, of which it is not said; empty where there is none.
         margin: How much more is borne than today.
-        is_bits: Whether the values are bits, else factors.
+        unit: Of the values, "bits" or "cells"; empty where they are factors.
         answer: In values of the knob.
         fresh: Scores [points] of chips that were not looked at before, at the answered value.
     """
@@ -66,7 +66,7 @@ class Borne:
     borne: str
     denied: str
     margin: str
-    is_bits: bool
+    unit: str
     answer: Answer
     fresh: tuple[float, ...] = ()
 
@@ -76,7 +76,7 @@ class Contour:
     """How much of the second knob is borne at values of the first, from harmless to severe; both as values of their knobs."""
 
     knobs: tuple[str, str]
-    is_bits: tuple[bool, bool]
+    units: tuple[str, str]
     lines: tuple[tuple[float, Answer], ...]
 
     @property
@@ -100,7 +100,7 @@ def specification_grid(subject: Subject, found: Sequence[Borne], scores: int) ->
     note = (
         f"Borne: the most severe value at which the lower confidence bound of the mean over {subject.chips} chips keeps "
         f"{subject.threshold:.2f}; with {100 * subject.confidence:g} % confidence, of each line by itself, it really does if "
-        f"the score falls along the knob. Margin: over today, × a noise, or bits not needed; all else is as it is. Not "
+        f"the score falls along the knob. Margin: over today, × a noise, or bits and cells not needed; all else as it is. Not "
         f"borne: the next value that was looked at. Score: mean ± standard error over chips, {subject.examples:,} examples. "
         f"{scores:,} scores."
     )
@@ -118,11 +118,11 @@ def contour_grid(subject: Subject, contour: Contour) -> Grid:
     rows = []
     for value, answer in contour.lines:
         at, looked = answer.at, sum(bool(look.scores) for look in answer.looks)
-        told = MISSING if answer.value is None else _of_knob(answer.value, contour.is_bits[1])
-        cells = [_of_knob(value, contour.is_bits[0]), "none" if answer.value is None else told]
+        told = MISSING if answer.value is None else _of_knob(answer.value, contour.units[1])
+        cells = [_of_knob(value, contour.units[0]), "none" if answer.value is None else told]
         cells += [_mean(at.scores), in_points(answer.rule.lower_bound(at.scores))] if at else [MISSING, MISSING]
         rows.append([*cells, str(looked)])
-    note = f"How much of {up} is borne at values of {across}: factors on today (×), or bits, each line with its own confidence."
+    note = f"How much of {up} is borne at values of {across}: factors on today (×), bits or cells, each line by itself."
     return Grid(f"{up} borne beside {across}", note, [across, f"{up} borne", "score", "lower bound", "looks"], rows)
 
 
@@ -134,28 +134,28 @@ def knobs_picture(subject: Subject, found: Sequence[Borne]) -> Picture:
         x, y = [look.value for look in looks], [fmean(look.scores) for look in looks]
         lines = [Line("mean over chips", x, y, [standard_error(look.scores) for look in looks])]
         lines += [] if (at := one.answer.at) is None or not at.value else [_spot("borne", at)]
-        told = "bits" if one.is_bits else "factor on today"
-        ticks = x if one.is_bits else _powers_of_two(x)
+        ticks = x if one.unit else _powers_of_two(x)
         levels = [
             Level("digital", subject.digital, dotted=True),
             Level(f"{subject.keep:g} % of it", subject.threshold, told=f"{subject.keep:g} %"),
         ]
-        charts.append(Chart(one.knob, told, f"{subject.metric} [points]", lines, levels, log_x=not one.is_bits, ticks=ticks))
+        told = one.unit or "factor on today"
+        charts.append(Chart(one.knob, told, f"{subject.metric} [points]", lines, levels, log_x=not one.unit, ticks=ticks))
     note = f"Lines: ± 1 standard error over {subject.chips} chips"
     return Picture(f"Which device would do: keep {subject.wish}", charts, note)
 
 
 def contour_picture(subject: Subject, contour: Contour) -> Picture:
     """The staircase between what is borne and what is not, and every look."""
-    (across, up), bits = contour.knobs, contour.is_bits
+    (across, up), units = contour.knobs, contour.units
     edge = [(value, answer.value) for value, answer in contour.lines if answer.value]
     lines = [Line("borne up to here", [x for x, _ in edge], [y for _, y in edge], [None] * len(edge))]
     for label, borne in (("borne", True), ("not borne", False)):
         spots = [(x, look.value) for x, answer in contour.lines for look in answer.looks if _is_shown(look, borne)]
         lines.append(Line(label, [x for x, _ in spots], [y for _, y in spots], [None] * len(spots), joined=False))
-    axes = [f"{name} [bits]" if own else f"{name} [factor on today]" for name, own in zip((across, up), bits, strict=True)]
-    ticks = () if bits[0] else _powers_of_two([value for value, _ in contour.lines])
-    chart = Chart("", axes[0], axes[1], lines, log_x=not bits[0], log_y=not bits[1], ticks=ticks)
+    axes = [f"{name} [{unit or 'factor on today'}]" for name, unit in zip((across, up), units, strict=True)]
+    ticks = () if units[0] else _powers_of_two([value for value, _ in contour.lines])
+    chart = Chart("", axes[0], axes[1], lines, log_x=not units[0], log_y=not units[1], ticks=ticks)
     return Picture(f"Which device would do: keep {subject.wish}", [chart], f"{subject.title}, {subject.chips} chips")
 
 
@@ -233,8 +233,8 @@ def _spot(label: str, look: Look) -> Line:
     return Line(label, [look.value], [fmean(look.scores)], [None], joined=False)
 
 
-def _of_knob(value: float, is_bits: bool) -> str:
-    return f"{value:g} bits" if is_bits else f"× {value:.3g}"
+def _of_knob(value: float, unit: str) -> str:
+    return f"{value:g} {unit}" if unit else f"× {value:.3g}"
 
 
 def _value(setting: str) -> str:

@@ -1,4 +1,4 @@
-"""What can be turned on a hardware: a factor on a noise of today, or the bits of a converter.
+"""What can be turned on a hardware: a factor on a noise of today, the bits of a converter, or the cells of a weight.
 
 A knob knows no kind of device: it multiplies the fields that `non_idealities` name, on frozen dataclasses. Draws are keyed by
 chip and layer, so a chip at another value has the same normal numbers, scaled.
@@ -16,10 +16,13 @@ from analog_glue.specification.search import Scale, factors
 from analog_glue.tiles.crossbar import FINEST_BITS
 
 DEVICE_NOISE = "device_noise"
-# What one device does by itself. Of n pairs in parallel for a weight each of these is divided by √n, to first order.
+# What one device does by itself. Of n cells to a weight each of these is divided by √n, to first order.
 OF_ONE_DEVICE = ("programming", "drift_spread", "one_over_f", "read_noise")
 BITS = ("dac_bits", "adc_bits")
+CELLS = "cells_per_weight"
+UNITS = {"dac_bits": "bits", "adc_bits": "bits", CELLS: "cells"}  # of values that are numbers of something, not factors
 FEWEST_BITS, MORE_BITS = 2, 4  # of a crossbar's converters; that are tried beyond those of today
+MOST_CELLS = 8  # that are tried, where today's are no more
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Knob:
     Args:
         name: As it is typed.
         fields: "noise.programming", "tile.adc_bits": what it changes.
-        today: The value of the hardware as it is: 1 of a factor, a number of bits.
+        today: The value of the hardware as it is: 1 of a factor, a number of bits or cells.
         scale: The values that are looked for.
     """
 
@@ -39,8 +42,9 @@ class Knob:
     scale: Scale
 
     @property
-    def is_bits(self) -> bool:
-        return self.name in BITS
+    def unit(self) -> str:
+        """Of its values; empty of a factor."""
+        return UNITS.get(self.name, "")
 
     def at(self, hardware: Hardware, value: float) -> Hardware:
         """The hardware with this knob at `value`.
@@ -48,9 +52,9 @@ class Knob:
         Other bits of an ADC leave the output noise its size in full-on cells, though it is counted in LSB.
         """
         crossbar = hardware.crossbar
-        if self.is_bits:
-            bits: dict[str, Any] = {self.name: int(value)}
-            other = replace(crossbar, **bits)
+        if self.unit:
+            number: dict[str, Any] = {self.name: int(value)}
+            other = replace(crossbar, **number)
             if self.name == "adc_bits":
                 other = replace(other, output_noise=crossbar.output_noise * crossbar.adc.lsb / other.adc.lsb)
             return replace(hardware, crossbar=other)
@@ -68,11 +72,11 @@ class Knob:
 
     def label(self, value: float) -> str:
         """In the column `ablation`."""
-        return f"{self.name} {value:g}" if self.is_bits else f"{self.name} × {value:.4g}"
+        return f"{self.name} {value:g}" if self.unit else f"{self.name} × {value:.4g}"
 
     def margin(self, value: float) -> str:
-        """How much more is borne than today: a factor, or bits that are not needed."""
-        return f"{self.today - value:+g} bits".replace("-", "−") if self.is_bits else f"× {value:.3g}"
+        """How much more is borne than today: a factor, or bits or cells that are not needed."""
+        return f"{self.today - value:+g} {self.unit}".replace("-", "−") if self.unit else f"× {value:.3g}"
 
 
 def _value(hardware: Hardware, field: str) -> Any:
@@ -81,7 +85,10 @@ def _value(hardware: Hardware, field: str) -> Any:
 
 
 def knobs_of(hardware: Hardware, largest: float, looks: int) -> dict[str, Knob]:
-    """The knobs that a hardware has, by name: noises that are not 0, bits of converters that are not ideal.
+    """The knobs that a hardware has, by name: noises that are not 0, bits of converters that are not ideal, cells of weights.
+
+    More cells help against what a device does by itself, so they are a knob where there is such noise; behind wires, of which
+    more cells lose more, the score need not fall with fewer, and they are none.
 
     Args:
         largest: Factors lie between 1 / `largest` and this.
@@ -94,6 +101,11 @@ def knobs_of(hardware: Hardware, largest: float, looks: int) -> dict[str, Knob]:
         if (bits := getattr(hardware.crossbar, name)) is not None:
             most = max(bits, min(bits + MORE_BITS, FINEST_BITS))
             found[name] = Knob(name, (f"tile.{name}",), bits, Scale(tuple(map(float, range(most, FEWEST_BITS - 1, -1)))))
+    crossbar = hardware.crossbar
+    if any(name in found for name in OF_ONE_DEVICE) and crossbar.wire_resistance == crossbar.ir_drop == 0:
+        most = max(crossbar.cells_per_weight, MOST_CELLS)
+        cells = Scale(tuple(map(float, range(most, 0, -1))))
+        found[CELLS] = Knob(CELLS, (f"tile.{CELLS}",), crossbar.cells_per_weight, cells)
     return found
 
 
@@ -124,7 +136,7 @@ def chosen(names: list[str], known: Mapping[str, Knob], setting: str) -> list[Kn
     for name in names:
         advice = {
             "g_max": "The errors of these devices are relative to g_max; on wires it acts as wire_resistance does.",
-            "cells": "Of n pairs in parallel for a weight the noise is that of device_noise × 1/√n, to first order.",
+            CELLS: "It is one where devices are noisy, wires have no resistance and ir_drop is 0.",
         }.get(name, "What is 0 or ideal today has no value that could be multiplied: give it one (tile.read_noise=0.0175).")
         require(name in known, setting, f"name what this hardware has, {', '.join(known)}", name, advice)
     require(len(set(names)) == len(names), setting, "name everything once", names)

@@ -39,7 +39,7 @@ def compiled_mvm(
     )
     words = key_words(noise_key)
     packed = product if isinstance(product, PackedProduct) else None
-    scratch = 0 if packed is None else packed.scratch_size(reads=crossbar.read_noise > 0)
+    scratch = 0 if packed is None else packed.scratch_size(reads=crossbar.weight_read_noise > 0)
     most, multiple = (CACHE // (4 * outputs * blocks), 1) if packed is None else (512, integer_gemm.PART)
     vectors = _evenly(len(x), most, multiple)
 
@@ -97,7 +97,7 @@ def _drive(
 def _units(product: Int8Product | PackedProduct, crossbar: Crossbar) -> tuple[np.float32, np.float32]:
     """What 1 in the sums of an integer product is worth in LSB, and 1 in those of its variance in LSB²."""
     in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
-    variance_unit = product.magnitude_scale * (crossbar.read_noise * in_lsb) ** 2
+    variance_unit = product.magnitude_scale * (crossbar.weight_read_noise * in_lsb) ** 2
     return np.float32(product.scale * in_lsb), np.float32(variance_unit)
 
 
@@ -121,7 +121,7 @@ def _sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> 
 
 def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scaling: Scaling, codes: Tensor) -> _Sums:
     crossbar = weights.crossbar
-    reads = crossbar.read_noise > 0
+    reads = crossbar.weight_read_noise > 0
     blocks, vectors, columns = product.blocks, len(x), product.columns
     rows = _scratch("rows", (blocks, vectors, product.rows), torch.int8)
     squares = _scratch("squares", (blocks if reads else 0, vectors, product.rows), torch.int8)
@@ -143,8 +143,8 @@ def _float_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tenso
     padded = weights.grid.pad_inputs(codes)
     in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
     currents = weights.lose_on_wires_(product.product(padded, in_lsb), padded, in_lsb)
-    variances = product.variance(padded).contiguous() if crossbar.read_noise > 0 else None
-    units = np.float32(1), np.float32((crossbar.read_noise * in_lsb) ** 2)
+    variances = product.variance(padded).contiguous() if crossbar.weight_read_noise > 0 else None
+    units = np.float32(1), np.float32((crossbar.weight_read_noise * in_lsb) ** 2)
     return _Sums(currents.contiguous(), False, variances, torch.ones(product.blocks, len(x)), units)
 
 

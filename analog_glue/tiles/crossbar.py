@@ -1,7 +1,8 @@
 """A crossbar tile on paper (geometry, converters, noise of the periphery) and a programmed one (pairs of devices)."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,10 +34,11 @@ class Crossbar:
     wire_resistance: float = 0.0  # [Ω] between cross-points, by the devices' own conductances (tiles/wires.py); 0: off
     pairs: str = "two_arrays"  # where the devices of a pair lie on such wires: two_arrays | side_by_side (rows twice as long)
     driven: str = "one_end"  # such rows: at one_end | both_ends
+    cells_per_weight: int = 1  # n pairs of devices side by side at a cross-point, whose currents add up to one weight
     scale_per: str = "column"  # which weights share the digital scale that maps the largest to g_max: column | tile | none
 
     def __post_init__(self) -> None:
-        for name in ("rows", "columns"):
+        for name in ("rows", "columns", "cells_per_weight"):
             require_argument(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
         for name in ("dac_bits", "adc_bits"):
             bits = getattr(self, name)
@@ -54,6 +56,12 @@ class Crossbar:
         one_law = self.ir_drop == 0 or self.wire_resistance == 0
         require_argument(one_law, "wire_resistance", "be 0 where `ir_drop` is not: each is a law of the same wires",
                          self.wire_resistance)  # fmt: skip
+        require_argument(
+            self.ir_drop == 0 or self.cells_per_weight == 1,
+            "cells_per_weight",
+            "be 1 where `ir_drop` is on, whose polynomial knows one cell (`wire_resistance` knows them all)",
+            self.cells_per_weight,
+        )
         require_argument(self.pairs in PAIRS, "pairs", f"be one of {', '.join(PAIRS)}", self.pairs)
         require_argument(self.driven in DRIVEN, "driven", f"be one of {', '.join(DRIVEN)}", self.driven)
         require_argument(self.scale_per in ("column", "tile", "none"), "scale_per", "be column, tile or none", self.scale_per)
@@ -65,6 +73,11 @@ class Crossbar:
     @property
     def adc(self) -> ADC:
         return ADC(self.adc_bits, self.adc_bound)
+
+    @property
+    def weight_read_noise(self) -> float:
+        """σ_w of a weight: its n cells carry a share of its current each and fluctuate independently, σ_w / √n."""
+        return self.read_noise / math.sqrt(self.cells_per_weight)
 
     @property
     def is_noisy(self) -> bool:
@@ -106,23 +119,40 @@ class Crossbar:
 class ProgrammedCrossbar:
     """The differential pairs of one layer after programming; both devices of a pair with their own history.
 
-    Weight = (G⁺ − G⁻) / g_max. `idle` is None where idle devices are noise-free: they stay at exactly 0.
+    Weight = (G⁺ − G⁻) / g_max. `idle` is None where idle devices are noise-free: they stay at exactly 0. Of several cells of a
+    weight each is programmed to the whole of it, drifts and fluctuates by itself, and the weight is their mean (Boybat et al.,
+    Nat. Commun. 9, 2514 (2018), have several devices of a synapse; Hermes has two pairs in a unit cell).
     """
 
     device: Device
     sign: Tensor  # int8 [row blocks, columns, rows]: which device of the pair is active
     active: ProgrammedArray
     idle: ProgrammedArray | None
+    beside: tuple["ProgrammedCrossbar", ...] = ()  # the other cells of the same weights
 
     @classmethod
-    def program(cls, weights: Tensor, device: Device, noise: NormalStream) -> "ProgrammedCrossbar":
-        """Write normalised weights ([row blocks, columns, rows], in [−1, 1]) into pairs of devices."""
+    def program(cls, weights: Tensor, device: Device, noise: NormalStream, cells: int = 1) -> "ProgrammedCrossbar":
+        """Write normalised weights ([row blocks, columns, rows], in [−1, 1]) into pairs of devices, `cells` for each.
+
+        A cell has the same numbers however many come after it.
+        """
         sign, active = written.by(noise.kernel, weights.device)(weights, device, noise)
         idle = device.program(torch.zeros_like(active.g_target), noise) if device.idle_noise else None
-        return cls(device, sign, active, idle)
+        beside = []
+        for _ in range(cells - 1):
+            other = cls.program(weights, device, noise)
+            beside.append(replace(other, sign=sign, active=replace(other.active, g_target=active.g_target)))  # kept once
+        return cls(device, sign, active, idle, tuple(beside))
 
     def weights(self, t: float, noise: NormalStream) -> Tensor:
         """Normalised weights at `t` [s] after programming: one frozen draw of the 1/f noise of every device."""
+        own = self._weights(t, noise)
+        for other in self.beside:
+            own.add_(other._weights(t, noise))
+        return own.div_(1 + len(self.beside)) if self.beside else own
+
+    def _weights(self, t: float, noise: NormalStream) -> Tensor:
+        """Of the first cell of each weight."""
         if self.idle is None:
             return aged.by(noise.kernel, self.sign.device)(self.device, self.sign, self.active, t, noise)
         g_active = self.device.conductance(self.active, t, noise)
@@ -135,12 +165,16 @@ class ProgrammedCrossbar:
             return self.weights(t, noise)
         how = crossbar.wire_resistance, crossbar.pairs, crossbar.driven, kernel
         positive, negative = behind_wires(self.pair(t, noise), grid, *how)
-        return positive.sub_(negative).div_(self.device.g_max)
+        return positive.sub_(negative).div_(self.device.g_max * (1 + len(self.beside)))
 
     def pair(self, t: float, noise: NormalStream) -> tuple[Tensor, Tensor]:
-        """(G⁺, G⁻) [µS] at `t` [s], as `weights` combines them."""
+        """(G⁺, G⁻) [µS] at `t` [s], as `weights` combines them: of all cells at a cross-point together."""
         g_active = self.device.conductance(self.active, t, noise)
         zero = torch.zeros_like(g_active)
         g_idle = zero if self.idle is None else self.device.conductance(self.idle, t, noise)
         positive = self.sign >= 0
-        return torch.where(positive, g_active, g_idle), torch.where(positive, g_idle, g_active)
+        both = torch.where(positive, g_active, g_idle), torch.where(positive, g_idle, g_active)
+        for other in self.beside:
+            for sum_, own in zip(both, other.pair(t, noise), strict=True):
+                sum_.add_(own)
+        return both

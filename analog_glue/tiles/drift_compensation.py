@@ -69,7 +69,7 @@ def expected_magnitudes(blocks: Tensor, grid: TileGrid, crossbar: Crossbar) -> T
     if crossbar.adc_bits is None or crossbar.output_noise > SMOOTH:
         lsb = crossbar.adc.lsb
         fixed = 0.0 if crossbar.adc_bits is None else crossbar.output_noise**2 + 1 / 12
-        s = (current * (crossbar.read_noise**2 / lsb)).add_(fixed).sqrt_().clamp_(min=1e-12)
+        s = (current * (crossbar.weight_read_noise**2 / lsb)).add_(fixed).sqrt_().clamp_(min=1e-12)
         ratio = current / s
         expected = torch.erf(ratio / math.sqrt(2)).mul_(current)
         expected.addcmul_(s, ratio.square_().mul_(-0.5).exp_(), value=math.sqrt(2 / math.pi)).mul_(lsb)
@@ -92,7 +92,7 @@ SMOOTH = 8.0  # [LSB] of output noise, in which the steps of an ADC vanish
 @cache
 def _expected_codes(crossbar: Crossbar) -> Tensor:
     """E|k| at |u| = 0, 1/32, 2/32 … LSB, up to where u is more than five standard deviations of its noise, at least 16."""
-    fixed, growing = crossbar.output_noise**2, crossbar.read_noise**2 / crossbar.adc.lsb  # s² = fixed + growing · u
+    fixed, growing = crossbar.output_noise**2, crossbar.weight_read_noise**2 / crossbar.adc.lsb  # s² = fixed + growing · u
     end = math.ceil(max(16, 5 * math.sqrt(fixed) + 25 * growing))
     u = torch.arange(end * TABLE_STEPS + 1, dtype=torch.float64) / TABLE_STEPS
     s = (fixed + growing * u).sqrt().clamp(min=1e-9)

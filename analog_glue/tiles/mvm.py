@@ -115,8 +115,8 @@ def adc_codes(codes: Tensor, weights: ReadyWeights, noise_key: int) -> Tensor:
     currents = weights.lose_on_wires_(weights.product.product(codes, unit), codes, unit)
     if crossbar.is_noisy:
         normal = fill_normal(torch.empty_like(currents), noise_key)
-        if crossbar.read_noise > 0:
-            std = weights.product.variance(codes).mul_((crossbar.read_noise * unit) ** 2)
+        if crossbar.weight_read_noise > 0:
+            std = weights.product.variance(codes).mul_((crossbar.weight_read_noise * unit) ** 2)
             currents.addcmul_(std.add_(crossbar.output_noise**2).sqrt_(), normal)
         else:
             currents.add_(normal, alpha=crossbar.output_noise)

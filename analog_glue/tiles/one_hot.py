@@ -45,8 +45,8 @@ def one_hot_outputs(blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_ke
     currents = one_hot_currents(blocks, grid, crossbar)
     if crossbar.is_noisy:
         normal = fill_normal(torch.empty_like(currents), noise_key, kernel)
-        if crossbar.read_noise > 0:
-            std = blocks.abs().mul_((crossbar.read_noise / lsb) ** 2)
+        if crossbar.weight_read_noise > 0:
+            std = blocks.abs().mul_((crossbar.weight_read_noise / lsb) ** 2)
             currents.addcmul_(std.add_(crossbar.output_noise**2).sqrt_(), normal)
         else:
             currents.add_(normal, alpha=crossbar.output_noise)
@@ -70,7 +70,7 @@ def _one_hot_sums(blocks: Tensor, grid: TileGrid, crossbar: Crossbar, noise_key:
 
     lsb, columns = crossbar.adc.lsb, blocks.shape[0] * blocks.shape[1]
     sums = torch.empty(blocks.shape[:2])
-    variances = crossbar.output_noise**2, (crossbar.read_noise / lsb) ** 2
+    variances = crossbar.output_noise**2, (crossbar.weight_read_noise / lsb) ** 2
     scalars = (np.float32(number) for number in (1 / lsb, *variances, crossbar.adc.full_scale))
     weights = blocks.contiguous().view(columns, -1).numpy()
     of_all = weights, np.array(grid.row_blocks), *scalars, *key_words(noise_key), sums.view(-1).numpy()

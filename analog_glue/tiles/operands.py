@@ -81,7 +81,7 @@ class ReadyWeights:
         weights = make_product(blocks, product, kernel)
         if crossbar.ir_drop > 0:
             return cls(grid, crossbar, weights, kernel, WireLoss.of(blocks, grid, product, kernel))
-        return cls(grid, crossbar, arranged.by(kernel, blocks.device)(weights, crossbar.read_noise > 0), kernel)
+        return cls(grid, crossbar, arranged.by(kernel, blocks.device)(weights, crossbar.weight_read_noise > 0), kernel)
 
     def lose_on_wires_(self, currents: Tensor, codes: Tensor, unit: float = 1.0) -> Tensor:
         """Take what DAC `codes` [vectors, row blocks · rows] lose along the wires out of their `currents`, in place.

@@ -17,7 +17,7 @@ def triton_mvm(
     in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
     conversion = Conversion(
         unit=in_lsb,
-        variance_unit=(crossbar.read_noise * in_lsb) ** 2,
+        variance_unit=(crossbar.weight_read_noise * in_lsb) ** 2,
         output_variance=crossbar.output_noise**2,
         full_scale=crossbar.adc.full_scale,
         step=scaling.step,
@@ -44,4 +44,4 @@ def _sums(codes: Tensor, weights: ReadyWeights) -> tuple[Tensor, Tensor | None]:
     crossbar, product = weights.crossbar, weights.product
     padded = weights.grid.pad_inputs(codes)
     currents = weights.lose_on_wires_(product.product(padded), padded)
-    return currents, product.variance(padded) if crossbar.read_noise > 0 else None
+    return currents, product.variance(padded) if crossbar.weight_read_noise > 0 else None

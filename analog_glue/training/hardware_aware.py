@@ -101,7 +101,8 @@ class HardwareAware(TrainingMode):
         )
 
     def check(self, hardware: Hardware, computation: Computation) -> None:
-        beside = computation.beside_noise(self.weight_noise.floor(hardware.device))
+        noise = self.weight_noise.of_cells(hardware.crossbar.cells_per_weight)
+        beside = computation.beside_noise(noise.floor(hardware.device))
         require(
             self.precision != "int16" or multiplies_bytes(self.tile_in_training(hardware.crossbar), beside),
             "training.precision",
@@ -120,7 +121,7 @@ class HardwareAware(TrainingMode):
             model,
             replace(placement, hardware=replace(placement.hardware, crossbar=crossbar)),
             preparation.computation,
-            self.weight_noise,
+            self.weight_noise.of_cells(crossbar.cells_per_weight),
             preparation.clock,
             self.input_range.rule,
             self.input_range.decay,

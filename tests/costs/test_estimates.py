@@ -66,6 +66,7 @@ def test_no_other_convention_of_counting_gives_the_published_total():
         (load_of(sequence=128), "sequences have 32 tokens"),
         (load_of(batch=1), "4 sequences are computed together"),
         (load_of(crossbar=Crossbar(rows=256, columns=256)), "tiles are of 512 × 512"),
+        (load_of(crossbar=Crossbar(cells_per_weight=2)), "a weight has one pair of devices"),
         (load_of(patterns=("*", "!*layer.0.*")), "all layers of the encoder lie on tiles"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -130,6 +131,15 @@ def test_the_rate_belongs_to_the_adc():
 def test_the_array_is_a_share_of_the_published_tile():
     array = costs_of("bottom_up").array_energy()
     assert array.low * 512 * 512 == pytest.approx(0.15 * 5243) and array.high * 512 * 512 == pytest.approx(0.2 * 10_000)
+
+
+def test_every_cell_of_a_weight_takes_the_energy_of_the_array_and_converters_see_one_current():
+    one, three = (costs_of("bottom_up").estimate(load_of(crossbar=Crossbar(cells_per_weight=cells))) for cells in (1, 3))
+    for end in ("low", "high"):
+        of_both = [getattr(line(estimate, "arrays").energy, end) for estimate in (one, three)]
+        assert of_both[1] == pytest.approx(3 * of_both[0])
+    assert line(one, "ADCs") == line(three, "ADCs") and one.latency == three.latency
+    assert not three.area.known and "one pair" in three.area.low_source
 
 
 def test_attention_is_priced_by_its_precision():

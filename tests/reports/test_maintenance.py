@@ -98,7 +98,7 @@ def test_the_table_says_it_in_words_and_what_it_does_not_know():
     name, grid, said, record = cells(Wish(), LEVELS)
     assert name.startswith("maintenance-stsb-") and "between and beyond them nothing is judged" in grid.note
     assert (said["read out first by"], said["reprogram by"]) == ("1 h", "1 week")
-    assert (said["a read-out"], said["weights"], said["programming"]) == ("unknown", "unknown", "not given")
+    assert (said["a read-out"], said["devices"], said["programming"]) == ("unknown", "unknown", "not given")
     assert (record["read_out_first_by_seconds"], record["reprogram_by_seconds"]) == (HOUR, WEEK)
     assert record["fails_at_seconds"] == MONTH and said["chips needed"] == "no number"
     _, grid, said, _ = cells(Wish(), {(False, 1.0): GOOD, (False, DAY): GOOD})
@@ -125,7 +125,7 @@ def test_a_read_out_is_one_product_for_every_row_of_every_tile():
     costs = priced()
     (first, *_) = plans_of(section, measured, costs, Wish())
     weights = 6 * (4 * 384**2 + 2 * 384 * 1536) + 384**2 + 2 * 384
-    assert first.weights == weights
+    assert first.devices == weights
     energy, time = first.read_out
     dacs = 6 * (4 * 384 + 384 * 3 + 1536) + 384 + 384  # inputs × column tiles; 1536 outputs lie on three
     for end in ("low", "high"):

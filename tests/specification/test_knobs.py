@@ -26,11 +26,14 @@ def flat(hardware):
 
 def test_the_knobs_are_what_the_hardware_has():
     noises = {"programming", "drift", "drift_spread", "one_over_f", "noise_scale", "read_noise", "output_noise", "device_noise"}
-    assert set(of(FULL)) == noises | {"dac_bits", "adc_bits"}
+    assert set(of(FULL)) == noises | {"dac_bits", "adc_bits", "cells_per_weight"}
     assert set(of(Hardware(ReRAM(), Crossbar(read_noise=0.0)))) == {"noise_scale", "output_noise", "dac_bits", "adc_bits"}
     wired = Hardware(Ideal(), Crossbar(dac_bits=None, adc_bits=None, output_noise=0.0, read_noise=0.0, wire_resistance=0.35))
     assert set(of(wired)) == {"wire_resistance"}
     assert of(Hardware(PCM(programming=0.0, drift=0.0), Crossbar(ir_drop=1.0))).keys() >= {"ir_drop", "drift_spread"}
+    for wires in ({"ir_drop": 1.0}, {"wire_resistance": 0.35}):  # more cells are less noise and more loss
+        assert "cells_per_weight" not in of(Hardware(PCM(), Crossbar(**wires)))
+    assert "cells_per_weight" not in of(Hardware(Ideal(), Crossbar(read_noise=0.0)))
     assert not of(Hardware(Ideal(), Crossbar(dac_bits=None, adc_bits=None, output_noise=0.0, read_noise=0.0)))
 
 
@@ -38,12 +41,12 @@ def test_the_knobs_are_what_the_hardware_has():
 def test_a_knob_at_todays_value_changes_nothing_and_elsewhere_its_own_fields_alone(name):
     knob = of(FULL)[name]
     assert knob.at(FULL, knob.today) == FULL
-    value = 6.0 if knob.is_bits else 2.0
+    value = 6.0 if knob.unit else 2.0
     before, after = flat(FULL), flat(knob.at(FULL, value))
     changed = {field for field in before if before[field] != after[field]}
     assert changed - {"tile.output_noise"} == set(knob.fields) - {"tile.output_noise"}
     for field in knob.fields:
-        assert after[field] == (6 if knob.is_bits else 2 * before[field])
+        assert after[field] == (6 if knob.unit else 2 * before[field])
 
 
 def test_a_factor_of_zero_takes_away_what_an_ablation_takes_away():
@@ -68,6 +71,13 @@ def test_bits_fall_from_more_than_today_to_the_fewest_of_a_converter():
     assert of(fine)["adc_bits"].scale.values[0] == 24.0
 
 
+def test_cells_fall_to_one_from_eight_or_from_todays():
+    assert of(FULL)["cells_per_weight"].scale.values == tuple(map(float, range(8, 0, -1)))
+    many = of(replace(FULL, crossbar=Crossbar(cells_per_weight=12)))["cells_per_weight"]
+    assert many.scale.values[0] == many.today == 12 and many.margin(3) == "+9 cells"
+    assert many.label(3) == "cells_per_weight 3" and many.settings(FULL, 3) == "tile.cells_per_weight=3"
+
+
 def test_settings_and_margins_are_told_as_they_are_typed():
     knobs = of(Hardware(PCM(), Crossbar(read_noise=0.02)))
     hardware = Hardware(PCM(), Crossbar(read_noise=0.02))
@@ -82,7 +92,7 @@ def test_settings_and_margins_are_told_as_they_are_typed():
         (["programing"], ["`specify.knobs`", "programming, drift", "'programing'"]),
         (["ir_drop"], ["0 or ideal today"]),
         (["g_max"], ["relative to g_max", "wire_resistance"]),
-        (["cells"], ["device_noise × 1/√n"]),
+        (["cells"], ["cells_per_weight"]),
         (["drift", "drift"], ["once"]),
     ],
 )
