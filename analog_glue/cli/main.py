@@ -38,7 +38,7 @@ usage: analog-glue COMMAND [key=value …]
   extract    read the weights that were trained on pulsed devices out of their arrays
   tables     tables and figures from the measured rows of a folder
   report     the same as one page for a browser, each number a click away from its run and command
-  list       every option of every group (list options), or the runs of a folder (list runs)
+  list       every option of every group (list options), what has been run (list runs, list sweeps)
   verify     hold the simulated devices and tiles against published measurements
 
 examples:

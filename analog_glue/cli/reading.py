@@ -29,16 +29,12 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
         return stop.code if isinstance(stop.code, int) else DONE
 
 
-def tables_command(words: list[str]) -> int:
-    parser = _Parser(
-        "analog-glue tables",
-        description="Tables and figures from every results.csv and learning curve of a folder.", epilog=RECORDS_APART,
-    )  # fmt: skip
-    parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="a folder of runs (default: outputs)")
-    parser.add_argument("--out", type=without_tilde, help="where to write (default: ROOT/tables)")
+PLAN = {"keep": float, "probability": float, "confidence": float, "fleet": int, "programming_energy": float}  # of --maintenance
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--maintenance", action="store_true", help="also when to read factors out and to program again")
     plan = parser.add_argument_group("of --maintenance")
-    kinds = {"keep": float, "probability": float, "confidence": float, "fleet": int, "programming_energy": float}
     helps = {
         "keep": "of the digital score that is wanted [%%] (default: 99)",
         "probability": "that all chips of the fleet keep it (default: 0.95)",
@@ -46,20 +42,37 @@ def tables_command(words: list[str]) -> int:
         "fleet": "chips (default: 1)",
         "programming_energy": "of a device, with all iterations [pJ] (no default: no published value)",
     }
-    for name, kind in kinds.items():
+    for name, kind in PLAN.items():
         plan.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=helps[name])
-    given = _parse(parser, words)
-    if isinstance(given, int):
-        return given
-    typed = {name: value for name in kinds if (value := getattr(given, name)) is not None}
+
+
+def _wish(given: argparse.Namespace) -> Any:
+    """What a fleet has to keep up; None where no plan was asked for, the exit code where it was asked wrongly."""
+    typed = {name: value for name in PLAN if (value := getattr(given, name)) is not None}
     if typed and not given.maintenance:
         flag = f"--{next(iter(typed)).replace('_', '-')}"
         return print_wrong(f"Flag {flag} must stand beside --maintenance, but stands alone. Add --maintenance.")
-    from analog_glue.in_situ.reports.chapter import chapter
-    from analog_glue.reports.build import build
     from analog_glue.reports.maintenance import Wish
 
-    wish = Wish(**typed) if given.maintenance else None
+    return Wish(**typed) if given.maintenance else None
+
+
+def tables_command(words: list[str]) -> int:
+    parser = _Parser(
+        "analog-glue tables",
+        description="Tables and figures from every results.csv and learning curve of a folder.", epilog=RECORDS_APART,
+    )  # fmt: skip
+    parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="a folder of runs (default: outputs)")
+    parser.add_argument("--out", type=without_tilde, help="where to write (default: ROOT/tables)")
+    _add_plan(parser)
+    given = _parse(parser, words)
+    if isinstance(given, int):
+        return given
+    wish = _wish(given)
+    if isinstance(wish, int):
+        return wish
+    from analog_glue.in_situ.reports.chapter import chapter
+    from analog_glue.reports.build import build
 
     root = Path(given.root)
     left_out: list[str] = []
@@ -80,9 +93,13 @@ def report_command(words: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="a folder of runs (default: outputs)")
     parser.add_argument("--out", type=without_tilde, help="the file to write (default: ROOT/report.html)")
+    _add_plan(parser)
     given = _parse(parser, words)
     if isinstance(given, int):
         return given
+    wish = _wish(given)
+    if isinstance(wish, int):
+        return wish
     if given.out and Path(given.out).is_dir():
         return print_wrong(f"Flag --out must name the file to write, but `{given.out}` is a folder. "
                            f"Write --out {shlex.quote(str(Path(given.out) / 'report.html'))}.")  # fmt: skip
@@ -92,7 +109,7 @@ def report_command(words: list[str]) -> int:
     root = Path(given.root)
     left_out: list[str] = []
     made = chapter(root, left_out)
-    page, unread = build_page(root, Path(given.out) if given.out else None, made, left_out, priced())
+    page, unread = build_page(root, Path(given.out) if given.out else None, made, left_out, priced(), wish)
     print(f"written: {page} ({page.stat().st_size / 1e6:.1f} MB)\nnext: open it in a browser")
     return _said(unread)
 
@@ -118,13 +135,15 @@ def verify_command(words: list[str]) -> int:
     return code
 
 
-LISTS = ("options", "runs")
+LISTS = ("options", "runs", "sweeps")
 
 
 def list_command(words: list[str]) -> int:
     parser = _Parser("analog-glue list", description="What can be chosen, and what has been run.", epilog=RECORDS_APART)
     parser.add_argument("what", nargs="?", default="options", metavar=f"{{{','.join(LISTS)}}}", help="default: options")
-    parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="runs: the folder (default: outputs)")
+    parser.add_argument(
+        "root", nargs="?", type=without_tilde, default="outputs", help="of runs, of sweeps: the folder (default: outputs)"
+    )
     parser.add_argument(
         "--difference", nargs=2, type=without_tilde, metavar=("A", "B"), help="runs: what differs between two runs or sweeps"
     )
@@ -134,11 +153,15 @@ def list_command(words: list[str]) -> int:
     if given.what not in LISTS:
         near = difflib.get_close_matches(given.what, LISTS, n=1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
-        return print_wrong(f"The word after `analog-glue list` must be {' or '.join(LISTS)}, but is `{given.what}`. "
-                      "`analog-glue list` shows what can be chosen, `analog-glue list runs FOLDER` what has been run."
-                      f"{hint}")  # fmt: skip
+        return print_wrong(
+            f"The word after `analog-glue list` must be {', '.join(LISTS[:-1])} or {LISTS[-1]}, but is `{given.what}`. "
+            "`analog-glue list` shows what can be chosen, `analog-glue list runs FOLDER` what has been run, `analog-glue list "
+            f"sweeps FOLDER` how its sweeps stand.{hint}"
+        )
     if given.difference:
         return _list_difference(*given.difference)
+    if given.what == "sweeps":
+        return _list_sweeps(Path(given.root))
     return _list_options() if given.what == "options" else _list_runs(Path(given.root))
 
 
@@ -153,6 +176,15 @@ def _list_options() -> int:
             mark = "*" if defaults.get(group) == file.stem else " "
             print(f" {mark} {file.stem:20} {_description(file)}")
     print("* used when nothing is said\nnext: analog-glue train --help   every setting with its value")
+    return DONE
+
+
+def _list_sweeps(root: Path) -> int:
+    from analog_glue.cli.records import list_sweeps
+
+    if not list_sweeps(root):
+        return print_wrong(f"Folder `{root}` has no sweeps. `analog-glue train -m …` makes one.")
+    print("next: analog-glue list runs   what the runs of their jobs have measured")
     return DONE
 
 

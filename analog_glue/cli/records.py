@@ -8,9 +8,11 @@ from pathlib import Path
 
 from analog_glue.cli.errors import DONE, FAILED
 from analog_glue.runs.files import read_json, write_json_atomic
+from analog_glue.runs.folder import files_of_runs
 
 SWEEP_FILE = "sweep.json"  # command and words of every job
 SWEEPS = "sweeps"  # folder of sweeps in `output_root`
+ORDER = ("done", "failed", "interrupted", "requeued", "running", "waiting", "not run")
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,41 @@ def closing_summary(command: str, folder: Path, jobs: Sequence[list[str]], again
     """
     outcomes = [read_record(folder, number, job) for number, job in enumerate(jobs)]
     counts = Counter(outcome.status for outcome in outcomes)
-    order = ("done", "failed", "interrupted", "requeued", "running", "waiting", "not run")
-    print(f"\n{', '.join(f'{counts[status]} {status}' for status in order if counts[status] or status == 'done')}")
+    print(f"\n{counted(counts)}")
+    _name_open_ends(command, jobs, outcomes)
+    if again and len(jobs) - counts["done"] > 1:
+        print(f"again, what is missing alone: analog-glue {command} {shlex.join(again)}")
+    return DONE if counts["done"] == len(jobs) else FAILED
+
+
+def list_sweeps(root: Path) -> list[Path]:
+    """Say of every sweep of an output folder, the last first, how its jobs stand; the sweeps."""
+    kept = files_of_runs(root / SWEEPS if (root / SWEEPS).is_dir() else root, SWEEP_FILE)
+    for file in sorted(kept, key=lambda file: file.stat().st_mtime, reverse=True):
+        folder, said = file.parent, sweep_of(file.parent)
+        if said is None:
+            print(f"{folder}: its {SWEEP_FILE} cannot be read")
+            continue
+        command, jobs = said
+        outcomes = [read_record(folder, number, job) for number, job in enumerate(jobs)]
+        shared = [word for word in words_of_job(jobs[0]) if all(word in job for job in jobs)] if jobs else []
+        print(f"{folder}: {counted(Counter(outcome.status for outcome in outcomes))}\n  {command} -m {shlex.join(shared)} …")
+        _name_open_ends(command, jobs, outcomes)
+    return kept
+
+
+def counted(counts: Counter[str]) -> str:
+    """ "3 done, 1 failed"; none that are done are said, too."""
+    return ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status] or status == "done")
+
+
+def _name_open_ends(command: str, jobs: Sequence[list[str]], outcomes: Sequence[Outcome]) -> None:
+    """The jobs that came to an end without being done, or never began, with what runs each again."""
     for number, (job, outcome) in enumerate(zip(jobs, outcomes, strict=True), start=1):
         if outcome.status == "done" or outcome.open:
             continue
         print(f"  [{number}] {outcome.status}: {outcome.error or ' '.join(words_of_job(job))}")
         print(f"      again: analog-glue {command} {_alone(job)}")
-    if again and len(jobs) - counts["done"] > 1:
-        print(f"again, what is missing alone: analog-glue {command} {shlex.join(again)}")
-    return DONE if counts["done"] == len(jobs) else FAILED
 
 
 def sweep_of(folder: Path) -> tuple[str, list[list[str]]] | None:

@@ -38,6 +38,7 @@ from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
 from analog_glue.progress import Progress, duration
 from analog_glue.reports.ablation import PLACED
+from analog_glue.reports.answers import write_answer
 from analog_glue.reports.figures import time_label
 from analog_glue.reports.grids import NAMES, as_csv
 from analog_glue.reports.pareto import energy_of
@@ -46,6 +47,7 @@ from analog_glue.reports.placement import (
     Placed,
     Price,
     Scores,
+    chapter,
     difference,
     front_picture,
     front_records,
@@ -64,6 +66,7 @@ from analog_glue.settings import RunSettings, output_root_typed, typed
 
 Periphery = tuple[nn.Module, dict[str, LayerPeriphery], str]  # of `Subject.periphery`
 JUDGED = {"alone_off": ("off",), "alone_on": ("on",), "both": ("off", "on")}
+PAGE = "placement.md"
 OF_THIS_COMMAND = ("checkpoint", "task", "output_root", "force", "dry_run", "hardware.layers")  # not told to the next one
 PRICED = ("place", "costs", "sequence_length", "batch")  # first parts of settings that `evaluate` does not read
 ON_PAPER = ("noise", "tile", "attention", "hardware", *PRICED[1:])  # and of those that `factsheet` does
@@ -445,14 +448,16 @@ def _sets(plan: Plan, judged: list[Judged]) -> dict[Choice, str]:
 
 def _written(job: PlaceJob, found: Found) -> Path:
     """Write down what was found; the page of it."""
-    below, stem = job.below, f"{found.grouping}-{job.evaluation.settings.place.by}-{job.option}"
-    drawn = front_picture(found).draw().files(f"{stem}-front")
-    for name, content in drawn.items():
-        write_bytes_atomic(below / name, content)
-    write_bytes_atomic(below / f"{stem}-groups.csv", as_csv(group_records(found)))
-    write_bytes_atomic(below / f"{stem}-front.csv", as_csv(front_records(found)))
-    write_text_atomic(below / f"{stem}.md", page(found, f"{stem}-front.png"))
-    return below / f"{stem}.md"
+    folder = job.below / f"{found.grouping}-{job.evaluation.settings.place.by}-{job.option}"
+    for name, content in front_picture(found).draw().files("front").items():
+        write_bytes_atomic(folder / name, content)
+    write_bytes_atomic(folder / "groups.csv", as_csv(group_records(found)))
+    write_bytes_atomic(folder / "front.csv", as_csv(front_records(found)))
+    write_text_atomic(folder / PAGE, page(found, "front.png"))
+    run, hardware = job.folder.name, job.below.name.partition("-")[2]
+    told = chapter(found, run, f"{run}/{job.below.name}/{folder.name}/{PAGE}")
+    write_answer(folder, told, f"place-{run}-{hardware}-{folder.name}")
+    return folder / PAGE
 
 
 def _next_steps(job: PlaceJob, found: Found, written: Path) -> tuple[str, ...]:

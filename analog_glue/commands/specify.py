@@ -26,9 +26,10 @@ from analog_glue.errors import UserError, require
 from analog_glue.nn.attention import FLOAT32, Attention
 from analog_glue.nn.hardware import Hardware
 from analog_glue.progress import Progress, duration
+from analog_glue.reports.answers import write_answer
 from analog_glue.reports.figures import time_label
-from analog_glue.reports.grids import as_csv
-from analog_glue.reports.specification import AS_IT_IS, Borne, Contour, Subject, page, pictures, records, terminal
+from analog_glue.reports.grids import Sources, as_csv
+from analog_glue.reports.specification import AS_IT_IS, Borne, Contour, Subject, chapter, page, pictures, records, terminal
 from analog_glue.runs.files import write_bytes_atomic, write_json_atomic, write_text_atomic
 from analog_glue.runs.fingerprint import fingerprint
 from analog_glue.runs.folder import one_call
@@ -219,8 +220,9 @@ def run(job: SpecificationJob, log: Callable[[str], None] = print) -> RunSummary
             found.append(_borne(job, knob, answer, scorer))
         contours = []
         for first, second in job.pairs:
-            lines = contour(job.lines(first), second.scale, rule(second), partial(scorer.two, first, second))
-            contours.append(Contour((first.name, second.name), (first.unit, second.unit), tuple(lines)))
+            lines = tuple(contour(job.lines(first), second.scale, rule(second), partial(scorer.two, first, second)))
+            sources = tuple(_sources(job, answer, ((first, value),), second) for value, answer in lines)
+            contours.append(Contour((first.name, second.name), (first.unit, second.unit), lines, sources))
     _write(job, subject, found, contours, scorer.asked, time.monotonic() - started)
     return RunSummary(
         job.answer_folder, terminal(subject, found, contours, scorer.asked), _next_steps(job, one), holds="specification"
@@ -239,7 +241,14 @@ def _borne(job: SpecificationJob, knob: Knob, answer: Answer, scorer: _Scorer) -
         fresh = scorer.of(job.part(((knob, answer.value),), fresh=True))
     margin = "" if answer.value is None else knob.margin(answer.value)
     margin = f"at least {margin}" if answer.value is not None and answer.denied is None else margin
-    return Borne(knob.name, told(knob.today), told(answer.value), told(answer.denied), margin, knob.unit, answer, fresh)
+    values = told(knob.today), told(answer.value), told(answer.denied)
+    return Borne(knob.name, *values, margin, knob.unit, answer, fresh, _sources(job, answer, (), knob))
+
+
+def _sources(job: SpecificationJob, answer: Answer, beside: Setting, knob: Knob) -> Sources:
+    """The sweeps of all looks at a knob, others turned `beside` it."""
+    looked = [look.value for look in answer.looks if look.scores]
+    return frozenset((job.family.facts["name"], job.part((*beside, (knob, value))).sweep) for value in looked)
 
 
 def _subject(job: SpecificationJob, digital: float) -> Subject:
@@ -259,6 +268,8 @@ def _write(
     folder, one = job.answer_folder, job.evaluation
     write_text_atomic(folder / "specification.md", page(subject, found, contours, scores))
     write_bytes_atomic(folder / "specification.csv", as_csv(records(found, contours)))
+    trained, hardware, own = job.family.facts["name"], job.family.ordinary.name, folder.name.rpartition("-")[2]
+    write_answer(folder, chapter(subject, found, contours, scores), f"{COMMAND}-{trained}-{hardware}-{own}")
     for name, picture in pictures(subject, found, contours).items():
         for file, content in picture.draw().files(name).items():
             write_bytes_atomic(folder / file, content)

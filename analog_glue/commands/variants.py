@@ -79,6 +79,11 @@ class Part:
     ordinary: Path | None  # folder of an ordinary sweep of the same
 
     @property
+    def sweep(self) -> str:
+        """As rows name it, below their run."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
     def missing(self) -> list[Point]:
         own = ResultsFile(self.folder).rows()
         if not self.settings.force:
@@ -90,7 +95,7 @@ class Part:
         """Rows of the ordinary sweep that hold for this one; not those that are older than some columns."""
         if self.ordinary is None:
             return []
-        name, label, own_id = f"{self.folder.parent.name}/{self.folder.name}", self.variant.label, self.asked.physics.id
+        name, label, own_id = self.sweep, self.variant.label, self.asked.physics.id
         wanted, rows = set(self.wanted), ResultsFile(self.ordinary).rows()
         known = [row for row in rows if row.data and point_of(row) in wanted]
         return [replace(row, ablation=label, sweep=name, hardware_id=own_id) for row in known]

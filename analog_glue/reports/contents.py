@@ -10,6 +10,7 @@ from pathlib import Path
 from analog_glue.costs.estimate import Costs
 from analog_glue.errors import UserError
 from analog_glue.reports.ablation import ablation_chapter
+from analog_glue.reports.answers import answers
 from analog_glue.reports.drift import figure_note, label_of, panel_of
 from analog_glue.reports.figure6 import figure6
 from analog_glue.reports.figure7 import figure7
@@ -36,7 +37,7 @@ class Contents:
         measured: Rows and settings of the runs, and what could not be read.
         sections: All scores, the headline first.
         hardwares: Headline sections of each hardware; of a task that was scored on several data, the further ones stand apart.
-        chapters: Figures of the literature and the variance of scores; some are empty.
+        chapters: Figures of the literature, the variance of scores, answers of `specify` and `place`; some are empty.
         ablations: What every non-ideality costs; None where nothing was ablated.
         remarks: On rows that cannot be taken as they are.
     """
@@ -86,6 +87,7 @@ def contents(
         variance(sections),
         accuracy_against_cost(sections, measured, costs),
         *([maintenance(sections, measured, costs, wish)] if wish else []),
+        *answers(root, measured.left_out),
     ]
     ablations = ablation_chapter(rows, settings)
     return Contents(measured, published, sections, _by_task(sections), chapters, ablations, in_situ, sorted(remarks))

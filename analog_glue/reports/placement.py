@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analog_glue.costs.sourced import Amount
 from analog_glue.reports.factsheet import amount_text
 from analog_glue.reports.figures import Chart, Level, Line
-from analog_glue.reports.grids import Grid, Picture, Record, as_markdown, as_text, in_points, score_cell
+from analog_glue.reports.grids import ANY, Chapter, Grid, Picture, Record, as_markdown, as_text, in_points, score_cell
 from analog_glue.reports.pareto import TICKS, unbeaten
 from analog_glue.reports.statistics import Statistic, summarise
 from analog_glue.settings import typed_list
@@ -312,6 +312,18 @@ def page(found: Placement, picture: str) -> str:
     title = f"# Which layers should stay digital: {found.title}"
     parts = [title, answer(found), f"![the front]({picture})", as_markdown(front_grid(found)), words]
     return "\n\n".join([*parts, as_markdown(groups_grid(found))]) + "\n"
+
+
+def chapter(found: Placement, run: str, placed_in: str) -> Chapter:
+    """The tables and the picture, for `report`; the runs of all numbers are those below `run`.
+
+    Args:
+        placed_in: The page beside them.
+    """
+    sources = {(ANY, ANY): frozenset({(run, "")})}
+    front, groups = (replace(grid, sources=sources) for grid in (front_grid(found), groups_grid(found)))
+    front = replace(front, note=f"{answer(found)} {front.note} The settings of each stand in {placed_in}.")
+    return Chapter([("front", front), ("picture", front_picture(found)), ("groups", groups)])
 
 
 def front_picture(found: Placement) -> Picture:

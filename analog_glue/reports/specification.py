@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from analog_glue.reports.figures import Chart, Level, Line, time_label
-from analog_glue.reports.grids import MISSING, Grid, Picture, Record, as_markdown, as_text, in_points
+from analog_glue.reports.grids import ANY, MISSING, Chapter, Grid, Picture, Record, Sources, as_markdown, as_text, in_points
 from analog_glue.specification.search import Answer, Look, Rule, standard_error
 
 AS_IT_IS = "as it is"  # in the column `ablation`: no knob is turned
@@ -59,6 +59,7 @@ class Borne:
         unit: Of the values, "bits" or "cells"; empty where they are factors.
         answer: In values of the knob.
         fresh: Scores [points] of chips that were not looked at before, at the answered value.
+        sources: The sweeps of its looks.
     """
 
     knob: str
@@ -69,6 +70,7 @@ class Borne:
     unit: str
     answer: Answer
     fresh: tuple[float, ...] = ()
+    sources: Sources = frozenset()
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Contour:
     knobs: tuple[str, str]
     units: tuple[str, str]
     lines: tuple[tuple[float, Answer], ...]
+    sources: tuple[Sources, ...] = ()  # of each line
 
     @property
     def name(self) -> str:
@@ -109,7 +112,8 @@ def specification_grid(subject: Subject, found: Sequence[Borne], scores: int) ->
             f" Fresh chips: others, at the answered value. They hold where their mean keeps {subject.threshold:.2f}, fail "
             f"where their upper {100 * subject.confidence:g} % bound does not, and leave it undecided in between."
         )
-    return Grid(f"Specification, {subject.title}: keep {subject.wish}", note, header, rows)
+    sources = {(number, ANY): one.sources for number, one in enumerate(found)}
+    return Grid(f"Specification, {subject.title}: keep {subject.wish}", note, header, rows, sources=sources)
 
 
 def contour_grid(subject: Subject, contour: Contour) -> Grid:
@@ -123,7 +127,9 @@ def contour_grid(subject: Subject, contour: Contour) -> Grid:
         cells += [_mean(at.scores), in_points(answer.rule.lower_bound(at.scores))] if at else [MISSING, MISSING]
         rows.append([*cells, str(looked)])
     note = f"How much of {up} is borne at values of {across}: factors on today (×), bits or cells, each line by itself."
-    return Grid(f"{up} borne beside {across}", note, [across, f"{up} borne", "score", "lower bound", "looks"], rows)
+    sources = {(number, ANY): own for number, own in enumerate(contour.sources)}
+    header = [across, f"{up} borne", "score", "lower bound", "looks"]
+    return Grid(f"{up} borne beside {across}", note, header, rows, sources=sources)
 
 
 def knobs_picture(subject: Subject, found: Sequence[Borne]) -> Picture:
@@ -182,6 +188,16 @@ def pictures(subject: Subject, found: Sequence[Borne], contours: Sequence[Contou
     """File name without its ending → picture."""
     drawn = {"knobs": knobs_picture(subject, found)} if found else {}
     return drawn | {one.name: contour_picture(subject, one) for one in contours}
+
+
+def chapter(subject: Subject, found: Sequence[Borne], contours: Sequence[Contour], scores: int) -> Chapter:
+    """The tables and the pictures, for `report`."""
+    names = [*(["knobs"] if found else []), *(one.name for one in contours)]
+    drawn = pictures(subject, found, contours)
+    made = Chapter()
+    for name, grid in zip(names, _grids(subject, found, contours, scores), strict=True):
+        made.parts += [(name, grid), (f"{name}-picture", drawn[name])]
+    return made
 
 
 def records(found: Sequence[Borne], contours: Sequence[Contour]) -> list[Record]:

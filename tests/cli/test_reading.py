@@ -40,6 +40,32 @@ def test_list_runs_shows_each_run_with_its_hardware(run, tmp_path):
     assert f"next: analog-glue tables {tmp_path}" in answer.out
 
 
+def test_list_sweeps_says_how_jobs_stand_and_what_runs_the_open_ends_again(run, tmp_path):
+    jobs = [["task=mrpc", "noise=pcm", f"seed={seed}"] for seed in range(4)]
+    folder = tmp_path / "sweeps" / "2026-01-01"
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text(json.dumps({"command": "train", "jobs": 4, "overrides": jobs}))
+    outcomes = [("done", ""), ("failed", "no space left"), ("running", "")]
+    for number, (status, error) in enumerate(outcomes):
+        said = {"overrides": jobs[number], "status": status, "run": "", "error": error}
+        (folder / f"job_{number}.json").write_text(json.dumps(said))
+    spoiled = tmp_path / "sweeps" / "spoiled"
+    spoiled.mkdir()
+    (spoiled / "sweep.json").write_text("{")
+    answer = run("list", "sweeps", str(tmp_path))
+    assert answer.code == 0
+    assert f"{folder}: 1 done, 1 failed, 1 running, 1 not run\n  train -m task=mrpc noise=pcm …\n" in answer.out
+    assert "  [2] failed: no space left\n      again: analog-glue train task=mrpc noise=pcm seed=1\n" in answer.out
+    assert "[4] not run" in answer.out and "[3]" not in answer.out
+    assert f"{spoiled}: its sweep.json cannot be read" in answer.out
+
+
+def test_list_sweeps_of_a_folder_without_any_says_so(run, tmp_path):
+    answer = run("list", "sweeps", str(tmp_path))
+    assert answer.code == 2 and f"Folder `{tmp_path}` has no sweeps" in answer.err
+    assert "options, runs or sweeps" in run("list", "sweep").err
+
+
 def test_list_runs_tells_ages_as_the_tables_do(run):
     answer = run("list", "runs", str(Path(__file__).parents[2] / "outputs" / "records" / "demo"))
     assert "5 chips up to 1 month" in answer.out

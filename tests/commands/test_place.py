@@ -146,7 +146,7 @@ def planted(master, tmp_path_factory):
 
 
 def of_groups(below, stem="layer-both-bottom_up"):
-    return {line["group"]: line for line in read_cells(below / f"{stem}-groups.csv")}
+    return {line["group"]: line for line in read_cells(below / stem / "groups.csv")}
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_the_layer_that_is_planted_gains_and_loses_most(planted):
 
 @pytest.mark.slow
 def test_taking_it_off_is_on_the_front_and_beats_sets_chosen_by_energy_alone(planted):
-    lines = read_cells(planted[2] / "layer-both-bottom_up-front.csv")
+    lines = read_cells(planted[2] / "layer-both-bottom_up" / "front.csv")
     (alone,) = (line for line in lines if line["role"] == "one" and line["digital_groups"] == PLANTED)
     assert alone["unbeaten"] == "true" and alone["digital_layers"] == "3"
     sets = {role: [line for line in lines if line["role"] == role] for role in ("greedy", "control")}
@@ -217,7 +217,7 @@ def scores(rows):
 def test_a_setting_that_is_pasted_gives_the_same_rows_and_the_same_energy(by_kind, tmp_path):
     root, run = tmp_path / "runs", tmp_path / "runs" / by_kind[1].name
     shutil.copytree(by_kind[0], root)
-    lines = read_cells(by_kind[2] / "kind-alone_off-bottom_up-front.csv")
+    lines = read_cells(by_kind[2] / "kind-alone_off-bottom_up" / "front.csv")
     chosen = [line for line in lines if line["setting"]]
     assert len(chosen) >= 1 + 8 and {line["role"] for line in chosen} >= {"full", "one"}
     several = [line for line in chosen if line["role"] == "greedy"]
@@ -264,8 +264,8 @@ def test_an_interrupted_search_goes_on_to_the_same_files(copy, by_kind, scored, 
     rows = [row for row in find_rows(root) if row.ablation]
     assert by_label(rows) == by_label(row for row in find_rows(by_kind[0]) if row.ablation)
     (below,) = run.glob("placement-*")
-    theirs = {file.name: file.read_text() for file in by_kind[2].glob("*.csv")}
-    assert {file.name: file.read_text() for file in below.glob("*.csv")} == theirs and len(theirs) == 2
+    theirs = {file.name: file.read_text() for file in by_kind[2].glob("kind-*/*.csv")}
+    assert {file.name: file.read_text() for file in below.glob("kind-*/*.csv")} == theirs and len(theirs) == 2
     measured = scored["scores"]
     assert measured == len(rows) - 1  # the digital score was known from the training
     capsys.readouterr()

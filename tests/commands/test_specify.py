@@ -87,7 +87,8 @@ def test_the_answer_is_what_its_rows_say_within_the_bound_that_a_dry_run_names(c
     assert {(row.t_seconds, row.compensated) for row in turned(root) if row.stage == "chip"} == {(2_592_000.0, True)}
     (folder,) = answers(run)
     files = {file.name for file in folder.iterdir()}
-    assert {"specification.md", "specification.csv", "specification.json", "knobs.png", "knobs.svg"} <= files
+    wanted = {"specification.md", "specification.csv", "specification.json", "answer.json", "knobs.png", "knobs.svg"}
+    assert wanted <= files
     digital = next(row.value for row in turned(root) if row.stage == "digital")
     record = json.loads((folder / "specification.json").read_text())
     assert record["digital"] == digital and record["threshold"] == pytest.approx(0.9 * digital)
@@ -172,12 +173,18 @@ def test_hardware_without_noise_is_scored_once(copy, scored):
     assert scored["scores"] <= 4
 
 
-def test_ordinary_tables_and_reports_leave_it_out_and_a_list_of_runs_has_one_line(specified, master, tmp_path, capsys):
+def test_tables_gain_the_answer_alone_and_a_list_of_runs_has_one_line(specified, master, tmp_path, capsys):
     def tables(root, name):
         assert main(["tables", str(root), "--out", str(tmp_path / name)]) == 0
         return (tmp_path / name / "tables.md").read_text()
 
-    assert tables(specified[0], "after") == tables(master[0], "before")
+    root, run = specified
+    own, found = (tables(where, name).strip().split("\n\n") for where, name in ((master[0], "before"), (root, "after")))
+    assert [part for part in found if part in own] == own
+    told = [part for part in found if part not in own and not part.startswith("![")]
+    assert "\n\n".join(told) == "\n\n".join((folder / "specification.md").read_text().strip() for folder in answers(run))
+    assert main(["report", str(root), "--out", str(tmp_path / "report.html")]) == 0
+    assert "<h2>Specification, " in (tmp_path / "report.html").read_text()
     capsys.readouterr()
     assert main(["list", "runs", str(specified[0])]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "specify-" in line)

@@ -148,3 +148,13 @@ def test_tables_has_the_plan_where_it_is_asked_for_alone(tmp_path, capsys):
         lines = list(csv.DictReader(file))
     assert {line["keep_percent"] for line in lines} == {"98"} and len(lines) == 4
     assert [float(line["programming_uj"]) for line in lines] == pytest.approx([10_765_056 * 100e-6] * 4, abs=1e-6)
+
+
+def test_the_page_has_the_plan_where_it_is_asked_for(tmp_path, capsys):
+    pytest.importorskip("vl_convert")
+    assert main(["report", str(RECORD), "--out", str(tmp_path / "wrong.html"), "--keep", "98"]) == 2
+    assert "--keep must stand beside --maintenance" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    for name, words in (("without", []), ("with", ["--maintenance", "--fleet", "100"])):
+        assert main(["report", str(RECORD), "--out", str(tmp_path / f"{name}.html"), *words]) == 0
+    pages = [(tmp_path / f"{name}.html").read_text() for name in ("without", "with")]
+    assert "<h2>Maintenance" not in pages[0] and "<h2>Maintenance" in pages[1]

@@ -15,6 +15,7 @@ from analog_glue.errors import UserError
 from analog_glue.reports.contents import ByTask, Contents, contents, hardware_chapter
 from analog_glue.reports.drift import drift_grid
 from analog_glue.reports.grids import Chapter, Grid, Sources
+from analog_glue.reports.maintenance import Wish
 from analog_glue.reports.missing import missing_commands
 from analog_glue.reports.page.answer import QUESTION, answer
 from analog_glue.reports.page.charts import Drawing, drawing
@@ -55,6 +56,7 @@ def build_page(
     in_situ: Chapter | None = None,
     left_out: Sequence[str] = (),
     costs: Costs | None = None,
+    wish: Wish | None = None,
 ) -> tuple[Path, list[str]]:
     """Write the page of all runs at or below `root`.
 
@@ -63,6 +65,7 @@ def build_page(
         in_situ: What the in-situ runs below `root` show (`in_situ.reports.chapter`).
         left_out: Runs that could not be read for it, and why.
         costs: What prices an inference, beside its score; None: nothing is priced.
+        wish: What a fleet of chips has to keep up; None: no plan of its maintenance is made.
 
     Returns:
         The file, and all runs that could not be read, with why. The same rows give the same bytes with the same libraries.
@@ -72,7 +75,7 @@ def build_page(
     """
     library = chart_library()
     root = Path(root)
-    found = contents(root, in_situ, costs)
+    found = contents(root, in_situ, costs, wish)
     unread = [*left_out, *found.measured.left_out]
     index = Index.of(run_records(root, unread))
     unread = list(dict.fromkeys(unread))
