@@ -180,8 +180,10 @@ def stand_in(words: list[str], runs: dict[str, Path]) -> list[str]:
 
 @pytest.fixture
 def go(monkeypatch, tmp_path):
-    """Call the command line in an empty folder of its own, next to a link to the records."""
-    (tmp_path / "outputs").mkdir()
+    """Call the command line in a folder of its own, which holds a sweep that never began and a link to the records."""
+    sweep = tmp_path / "outputs" / "sweeps" / "one"
+    sweep.mkdir(parents=True)
+    (sweep / "sweep.json").write_text(json.dumps({"command": "train", "overrides": [["seed=0"], ["seed=1"]]}))
     (tmp_path / "outputs" / "records").symlink_to(ROOT / "outputs" / "records")
     (tmp_path / "my_folder").mkdir()
     monkeypatch.chdir(tmp_path)
