@@ -27,6 +27,7 @@ from analog_glue.tiles.mapping import TileGrid, normalised, weight_scale
 Batches = list[dict[str, Tensor]]
 Periphery = Mapping[str, LayerPeriphery]
 MOST_VECTORS = 512  # of a layer, that products are compared on
+LOST = 2  # judges that are all worse off say enough
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,20 @@ class Bench:
         """Of the products of one layer, on `vectors` [vectors, inputs]."""
         return Comparison(self, name, vectors)
 
-    def judged_errors(self, periphery: Periphery) -> Tensor:
-        """Squared error of the network's outputs against its digital self on the judges, mean over their examples [judges]."""
+    def judged_errors(self, periphery: Periphery, than: Tensor | None = None) -> Tensor:
+        """Squared error of the network's outputs against its digital self on the judges, mean over their examples [judges].
+
+        Args:
+            than: Errors that they are to be below; where the first `LOST` of them are not, the others are not looked at.
+        """
         share = self.calibration + self.compared, self.judged
-        return self._errors(periphery, share, range(self.chips, self.chips + self.judges))
+        first, last = self.chips, self.chips + self.judges
+        if than is None or self.judges <= LOST:
+            return self._errors(periphery, share, range(first, last))
+        errors = self._errors(periphery, share, range(first, first + LOST))
+        if bool((errors >= than[:LOST]).all()):
+            return errors
+        return torch.cat([errors, self._errors(periphery, share, range(first + LOST, last))])
 
     def compared_error(self, periphery: Periphery) -> float:
         """Squared error of the network's outputs where products are compared: on those chips, of those examples."""

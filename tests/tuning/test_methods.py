@@ -206,7 +206,7 @@ def test_auto_keeps_a_step_only_where_the_error_falls_by_two_standard_errors():
     assert not is_better(one, one - torch.tensor([2.0, -1.0, 1.0, -1.0]), 2.0) and not is_better(one, one, 2.0)
     own, said = pcm_bench(), []
     before = DacRange("max").tune(own, at_first(own), print).periphery
-    found = Auto().tune(own, before, said.append)
+    found = Auto(passes=2).tune(own, before, said.append)
     methods = ["rescaling", "dac_range", "conductance_range"] * 2  # by the network's outputs, then by the layers' products
     # Something was kept: the others are tried on it, too.
     tried = [step.method for step in found.steps]
@@ -216,10 +216,23 @@ def test_auto_keeps_a_step_only_where_the_error_falls_by_two_standard_errors():
     error = torch.tensor(found.steps[0].logit_errors[0])
     for step in found.steps:
         first, after = map(torch.tensor, step.logit_errors)
-        assert torch.equal(first, error) and step.kept == is_better(first, after, 2.0)
+        lost = len(after) < own.judges  # looked at no further
+        assert torch.equal(first, error[: len(after)]) and (not lost or (bool((after >= first).all()) and not step.kept))
+        assert lost or step.kept == is_better(first, after, 2.0)
         error = after if step.kept else error
     assert any(step.kept for step in found.steps)
     assert torch.equal(own.judged_errors(found.periphery), error)
+    once = Auto().tune(own, before, print)
+    assert [step.words() for step in once.steps] == [step.words() for step in found.steps[:6]]
+
+
+def test_a_step_that_is_worse_on_the_first_judges_is_looked_at_no_further():
+    own = pcm_bench()
+    before = at_first(own)
+    whole = own.judged_errors(before)
+    assert len(whole) == own.judges > 2
+    for than, looked_at in ((whole / 2, 2), (whole * 2, own.judges), (torch.cat([whole[:1] / 2, whole[1:] * 2]), own.judges)):
+        assert torch.equal(own.judged_errors(before, than=than), whole[:looked_at])
 
 
 @pytest.mark.parametrize(
