@@ -18,7 +18,7 @@ class BlockProduct(ABC):
     columns: int
     rows: int  # of a row block
     has_halves: bool = False  # whether a weight lies in two 8-bit halves, as [row blocks, 2 · columns, rows]
-    multiplies_bytes: bool = False  # whether weights are single 8-bit numbers, multiplied by the CPU's own 8-bit instruction
+    gradient_digits: tuple[int, ...] = ()  # 8-bit digits of gradients whose integer products (kernels/gradients.py) pay off
 
     estimates_variance: bool = False  # whether read noise is drawn with an estimate of `variance`
 

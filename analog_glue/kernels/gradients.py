@@ -1,13 +1,16 @@
-"""The two products of a backward pass by 8-bit instructions, as accurate as in float32.
+"""The two products of a backward pass by instructions for integers, as accurate as in float32 or with gradients of 16 bits.
 
     ∂L/∂x    = Σ_c ∂L/∂y_c · w_c      w: 8-bit integers times a number per column
     ∂L/∂w    = Σ_v ∂L/∂y_v · k_v      k: 8-bit DAC codes
 
 One factor is an integer of 8 bits to begin with. The other, ∂L/∂y, becomes an integer relative to the largest that is summed
-up with it, cut into signed 8-bit digits, each of them an integer product with exact sums:
+up with it. Instructions for four 8-bit numbers take it cut into signed 8-bit digits, each of them a product with exact sums:
 
     3 digits   24 bits, finer than the mantissa of a float32 of that size: 0.7 of the time of a float32 product
     2 digits   16 bits, steps of 2⁻¹⁵ of the largest, two thirds of that: finer than bfloat16 for entries above 1/128 of it
+
+Those for two 16-bit numbers (AVX2, AVX-512 without VNNI) take 16 bits whole, in parts short enough for sums of 32 bits, at up
+to twice the rate of float32; 24 bits would be no faster than that.
 
 Vectors without any gradient (padding, and in the last layer all tokens but the first) are left out: they add nothing.
 """
@@ -15,13 +18,17 @@ Vectors without any gradient (padding, and in the last layer all tokens but the 
 from collections.abc import Callable
 
 import numpy as np
-from numba import float32, int8, int32
+from numba import float32, int8, int16, int32
 
-from analog_glue.kernels.integer_gemm import PART, SIGNED, multiply
+from analog_glue.kernels.integer_gemm import BYTES, PART, SIGNED, multiply
 from analog_glue.kernels.jit import bits_of, compiled, float_of
 from analog_glue.kernels.parallel import run
 
-GROUP, WIDTH, OFFSET = SIGNED.group, SIGNED.width, SIGNED.offset  # of an instruction that takes four 8-bit numbers
+GROUP, WIDTH, OFFSET = SIGNED.group, SIGNED.width, SIGNED.offset
+OF_BYTES = GROUP == BYTES  # else of 16-bit numbers
+PLANE = np.int8 if OF_BYTES else np.int16
+WHOLE = 2**15 - 1  # largest 16-bit number of a gradient
+SUMMED = 512  # of them times 8-bit numbers, whose sum 32 bits hold: 127 · 32,767 · 512 < 2³¹
 PIECES = 4  # of the work for every core, so that none waits long for the last
 LINE = 16  # float32 numbers
 
@@ -32,7 +39,7 @@ def interleave(numbers, start, columns, packed, first, last):
 
     Args:
         numbers: [summed, all columns] int8.
-        packed: 8-bit numbers [panels, ⌈summed / 4⌉, WIDTH, 4], 0 where it fills up; panels `first` to `last` of it are written.
+        packed: [panels, ⌈summed / GROUP⌉, WIDTH, GROUP], 0 where it fills up; panels `first` to `last` of it are written.
     """
     summed = numbers.shape[0]
     for panel in range(first, last):
@@ -40,7 +47,7 @@ def interleave(numbers, start, columns, packed, first, last):
         width = min(WIDTH, start + columns - at)
         for group in range(packed.shape[1]):
             target = packed[panel, group]
-            if group * GROUP + GROUP <= summed:
+            if OF_BYTES and group * GROUP + GROUP <= summed:
                 a, b = numbers[group * GROUP, at:], numbers[group * GROUP + 1, at:]
                 c, d = numbers[group * GROUP + 2, at:], numbers[group * GROUP + 3, at:]
                 for i in range(width):
@@ -103,7 +110,7 @@ def weighted(planes, packed, worth, sums, out, start):
     """out[v, start + i] = worth[v] · Σ of all digits' products; `sums` int32 [digits, vectors, columns] is overwritten."""
     count, columns = planes.shape[0], sums.shape[2]
     for p in range(count):
-        multiply(planes[p], packed, sums[p])
+        multiply(planes[p], packed[0], sums[p])
     for v in range(planes.shape[1]):
         row, unit = out[v, start : start + columns], worth[v]
         if count == 2:
@@ -117,19 +124,68 @@ def weighted(planes, packed, worth, sums, out, start):
 
 
 @compiled
-def at_inputs(gradient, worth, packed, row_counts, count, out, first, last):
+def whole(values, planes):
+    """Round every row of `values` [rows, summed] float32 to integers of 16 bits.
+
+    Args:
+        planes: [parts, rows, size] int16, the result: `size` entries after another, then 0.
+
+    Returns:
+        [rows] float32, what 1 in them is worth.
+    """
+    parts, size, summed = planes.shape[0], planes.shape[2], values.shape[1]
+    worth, top = np.empty(values.shape[0], np.float32), float32(WHOLE)
+    for v in range(values.shape[0]):
+        row = values[v]
+        bits = int32(0)
+        for j in range(summed):
+            bits = max(bits, bits_of(row[j]) & int32(0x7FFFFFFF))
+        largest = float_of(bits)
+        scale = top / largest if largest > 0 else float32(0)
+        worth[v] = largest / top
+        for part in range(parts):
+            target, source = planes[part, v], row[part * size :]
+            used = min(size, source.shape[0])
+            for j in range(used):
+                target[j] = int16(np.rint(source[j] * scale))
+            for j in range(used, size):
+                target[j] = 0
+    return worth
+
+
+@compiled
+def weighted_whole(planes, packed, worth, sums, out, start):
+    """out[v, start + i] = worth[v] · Σ of all parts' products, each with weights of its own; `sums[0]` is overwritten."""
+    columns = sums.shape[2]
+    for part in range(planes.shape[0]):
+        multiply(planes[part], packed[part], sums[0])
+        for v in range(planes.shape[1]):
+            row, unit, own = out[v, start : start + columns], worth[v], sums[0, v]
+            if part == 0:
+                for i in range(columns):
+                    row[i] = unit * float32(own[i])
+            else:
+                for i in range(columns):
+                    row[i] += unit * float32(own[i])
+
+
+CUT, JOIN = (digits, weighted) if OF_BYTES else (whole, weighted_whole)
+
+
+@compiled
+def at_inputs(gradient, worth, packed, row_counts, count, size, out, first, last):
     """∂L/∂x of vectors `first` to `last`.
 
     Args:
         gradient: ∂L/∂y [vectors, columns] float32.
         worth: [row blocks, columns] float32, what 1 in the integers of a column is worth at the output.
-        packed: The integers of all row blocks, each interleaved from [columns, rows].
-        count: Digits of ∂L/∂y.
+        packed: The integers of all row blocks, the parts of each interleaved from [size, rows].
+        count, size: Digits of ∂L/∂y and its columns; or parts of it, and columns of a part.
         out: [vectors, inputs] float32.
     """
     columns = gradient.shape[1]
     values = np.empty((PART, columns), np.float32)
-    planes = np.empty((count, PART, columns), np.int8)
+    planes = np.empty((count, PART, size), PLANE)
     sums = np.empty(count * PART * row_counts.max(), np.int32)
     for begin in range(first, last, PART):
         end = min(begin + PART, last)
@@ -140,22 +196,22 @@ def at_inputs(gradient, worth, packed, row_counts, count, out, first, last):
                 row, source, unit = values[v], gradient[begin + v], worth[b]
                 for c in range(columns):
                     row[c] = source[c] * unit[c]
-            some = planes if part == PART else np.empty((count, part, columns), np.int8)
-            units = digits(values[:part], some)
-            size = row_counts[b]
-            area = sums[: count * part * size].reshape(count, part, size)
-            weighted(some, packed[b], units, area, out[begin:end], start)
-            start += size
+            some = planes if part == PART else np.empty((count, part, size), PLANE)
+            units = CUT(values[:part], some)
+            rows = row_counts[b]
+            area = sums[: count * part * rows].reshape(count, part, rows)
+            JOIN(some, packed[b], units, area, out[begin:end], start)
+            start += rows
 
 
 @compiled
-def at_codes(gradient, packed, count, out, first, last):
+def at_codes(gradient, packed, count, size, out, first, last):
     """Σ over vectors of ∂L/∂y · code, of columns `first` to `last`.
 
     Args:
         gradient: ∂L/∂y [vectors, columns] float32.
-        packed: The DAC codes, interleaved from [vectors, inputs].
-        count: Digits of ∂L/∂y.
+        packed: The DAC codes, their parts interleaved from [size, inputs].
+        count, size: Digits of ∂L/∂y and its vectors; or parts of it, and vectors of a part.
         out: [columns, inputs] float32.
     """
     vectors, inputs = gradient.shape[0], out.shape[1]
@@ -168,10 +224,10 @@ def at_codes(gradient, packed, count, out, first, last):
                 column = values[c]
                 for v in range(near, min(near + LINE, vectors)):
                     column[v] = gradient[v, begin + c]
-        planes = np.empty((count, part, vectors), np.int8)
-        units = digits(values, planes)
+        planes = np.empty((count, part, size), PLANE)
+        units = CUT(values, planes)
         sums = np.empty((count, part, inputs), np.int32)
-        weighted(planes, packed, units, sums, out[begin:end], 0)
+        JOIN(planes, packed, units, sums, out[begin:end], 0)
 
 
 @compiled
@@ -207,7 +263,7 @@ def gradients(
         worth: [row blocks, outputs] float32, what 1 of them is worth at the output.
         codes: DAC codes [vectors, inputs] int8.
         row_counts: [row blocks] inputs of each block.
-        count: Digits that ∂L/∂y is cut into: 3, or 2 for `training.precision=int16`.
+        count: Digits of 8 bits that ∂L/∂y has: 3, or 2 for `training.precision=int16`; 2 alone by instructions for 16 bits.
     """
     (vectors, outputs), inputs = gradient.shape, codes.shape[1]
     found = np.empty(vectors, np.int64)
@@ -218,24 +274,45 @@ def gradients(
         gradient, codes = gradient[found], codes[found]
     to_x, to_codes = np.empty((len(found), inputs), np.float32), np.empty((outputs, inputs), np.float32)
 
-    weights = np.empty((len(row_counts), *_packed_shape(outputs, row_counts.max())), SIGNED.weights)
-    driven = np.empty(_packed_shape(*codes.shape), SIGNED.weights)
+    of_outputs, of_vectors = _parts(outputs), _parts(len(found))
+    weights = np.empty((len(row_counts), *_packed_shape(*of_outputs, row_counts.max())), SIGNED.weights)
+    driven = np.empty(_packed_shape(*of_vectors, inputs), SIGNED.weights)
     starts = np.cumsum(row_counts) - row_counts
-    run(
-        lambda b: interleave(integers, starts[b], row_counts[b], weights[b], 0, weights.shape[1]),
-        range(len(row_counts)),
-    )
-    _share(lambda first, last: interleave(codes, 0, inputs, driven, first, last), len(driven), 1)
-    _share(lambda first, last: at_inputs(gradient, worth, weights, row_counts, count, to_x, first, last), len(found), PART)
-    _share(lambda first, last: at_codes(gradient, driven, count, to_codes, first, last), outputs, PART)
+
+    def pack_weights(b: int) -> None:
+        for part, own in enumerate(_part_of(integers, *of_outputs)):
+            interleave(own, starts[b], row_counts[b], weights[b, part], 0, weights.shape[2])
+
+    def pack_codes(first: int, last: int) -> None:
+        for part, own in enumerate(_part_of(codes, *of_vectors)):
+            interleave(own, 0, inputs, driven[part], first, last)
+
+    run(pack_weights, range(len(row_counts)))
+    _share(pack_codes, driven.shape[1], 1)
+    at_x, at_k = (((count if OF_BYTES else parts), size) for parts, size in (of_outputs, of_vectors))
+    _share(lambda first, last: at_inputs(gradient, worth, weights, row_counts, *at_x, to_x, first, last), len(found), PART)
+    _share(lambda first, last: at_codes(gradient, driven, *at_k, to_codes, first, last), outputs, PART)
     if len(found) < vectors:
         compact, to_x = to_x, np.zeros((vectors, inputs), np.float32)
         to_x[found] = compact
     return to_x, to_codes
 
 
-def _packed_shape(summed: int, columns: int) -> tuple[int, int, int, int]:
-    return -(-columns // WIDTH), -(-summed // GROUP), WIDTH, GROUP
+def _parts(summed: int) -> tuple[int, int]:
+    """In how many parts a sum is formed, and what a part sums up: all of it, or as much as 32 bits hold of 16-bit numbers."""
+    if OF_BYTES:
+        return 1, summed
+    parts = -(-summed // SUMMED)
+    return parts, -(-summed // (parts * GROUP)) * GROUP
+
+
+def _part_of(numbers: np.ndarray, parts: int, size: int) -> list[np.ndarray]:
+    """The rows of every part; the last may have fewer."""
+    return [numbers[part * size : (part + 1) * size] for part in range(parts)]
+
+
+def _packed_shape(parts: int, summed: int, columns: int) -> tuple[int, int, int, int, int]:
+    return parts, -(-columns // WIDTH), -(-summed // GROUP), WIDTH, GROUP
 
 
 def _share(work: Callable[[int, int], None], size: int, unit: int) -> None:

@@ -14,9 +14,11 @@ NO_MAGNITUDES = np.empty((0, 0, 0, 0, 0), UNSIGNED.weights)
 NO_SHARES = np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
 
 
-def multiplies_bytes(product: Int8Product) -> bool:
-    """Whether its weights are single 8-bit numbers, and the CPU has an instruction for four such."""
-    return SIGNED.group == BYTES and not product.has_halves
+def gradient_digits(product: Int8Product) -> tuple[int, ...]:
+    """Of gradients that are multiplied as integers in the backward pass: where weights are single 8-bit numbers."""
+    if product.has_halves:
+        return ()
+    return (2, 3) if SIGNED.group == BYTES else (2,)
 
 
 class PackedProduct(BlockProduct):
@@ -27,7 +29,7 @@ class PackedProduct(BlockProduct):
         self.blocks, self.columns, self.rows = product.blocks, product.columns, product.rows
         self.scale, self.magnitude_scale, self.dither = product.scale, product.magnitude_scale, product.dither
         self.has_halves = product.has_halves and not takes_whole(self.rows)
-        self.multiplies_bytes = multiplies_bytes(product)
+        self.gradient_digits = gradient_digits(product)
         integers = product.integers.numpy()
         if product.has_halves and not self.has_halves:
             integers, lower = np.multiply(integers[:, : self.columns], 128, dtype=np.int16), integers[:, self.columns :]

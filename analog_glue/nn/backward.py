@@ -13,13 +13,13 @@ from analog_glue.tiles.operands import ReadyWeights
 NO_PLACES = np.empty(0, np.int64)
 
 
-def multiplies_bytes(crossbar: Crossbar, computation: Computation) -> bool:
-    """Whether products with weights on such tiles are of 8-bit numbers by the CPU's own instruction; asks one of them."""
+def gradient_digits(crossbar: Crossbar, computation: Computation) -> tuple[int, ...]:
+    """8-bit digits of gradients that are multiplied as integers where weights lie on such tiles; asks one product."""
     if computation.where != "cpu":
-        return False
+        return ()
     blocks, grid = torch.eye(4).unsqueeze(0), TileGrid.of(4, 4, 4, 4)
     ready = ReadyWeights.of(blocks, grid, crossbar, computation.product, computation.kernel)
-    return ready.product.multiplies_bytes
+    return ready.product.gradient_digits
 
 
 def effective_weight(weight: Tensor, output_scale: Tensor, grid: TileGrid) -> Tensor:
@@ -70,7 +70,7 @@ def _as_used(blocks: Tensor, grid: TileGrid, rounding: float, worth: Tensor) -> 
 def integer_gradients(
     grad_y: Tensor, integers: Tensor, unit: Tensor, codes: Tensor, grid: TileGrid, digits: int
 ) -> tuple[Tensor, Tensor]:
-    """∂L/∂x and Σ over vectors of ∂L/∂y · code, by 8-bit products (kernels/gradients.py).
+    """∂L/∂x and Σ over vectors of ∂L/∂y · code, by products of integers (kernels/gradients.py).
 
     Args:
         integers: The weights of the forward pass, int8 [outputs, inputs].

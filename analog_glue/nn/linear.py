@@ -176,7 +176,7 @@ class _AnalogProduct(torch.autograd.Function):
                 ctx.save_for_backward(codes, clipped_inputs, *outputs, weight, scale, input_range, output_scale)
                 ctx.layer, ctx.noise_key = layer, noise_key
                 ctx.rounding = ready.product.rounding
-                ctx.has_integers = ready.product.multiplies_bytes
+                ctx.has_integers = layer.gradient_digits in ready.product.gradient_digits
         return y if ctx.compute_dtype is None else y.to(ctx.compute_dtype)
 
     @staticmethod

@@ -105,11 +105,11 @@ def arranged(product: BlockProduct, with_variance: bool) -> BlockProduct:
 @arranged.compiled("cpu")
 def _packed(product: BlockProduct, with_variance: bool) -> BlockProduct:
     if isinstance(product, Int8Product) and compiled_is_exact(product.rows):
-        from analog_glue.kernels.packed import PackedProduct, multiplies_bytes
+        from analog_glue.kernels.packed import PackedProduct, gradient_digits
 
         estimates = with_variance and product.of_outliers  # which torch's product does not
         if not estimates and torch_is_faster(product.rows, product.columns):
-            product.multiplies_bytes = multiplies_bytes(product)  # in the backward pass
+            product.gradient_digits = gradient_digits(product)  # in the backward pass
             return product
         return PackedProduct(product, with_variance)
     return product

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from analog_glue.errors import require, require_argument
-from analog_glue.nn.backward import multiplies_bytes
+from analog_glue.nn.backward import gradient_digits
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import to_analog
 from analog_glue.nn.hardware import Hardware
@@ -104,9 +104,9 @@ class HardwareAware(TrainingMode):
         noise = self.weight_noise.of_cells(hardware.crossbar.cells_per_weight)
         beside = computation.beside_noise(noise.floor(hardware.device))
         require(
-            self.precision != "int16" or multiplies_bytes(self.tile_in_training(hardware.crossbar), beside),
+            self.precision != "int16" or DIGITS["int16"] in gradient_digits(self.tile_in_training(hardware.crossbar), beside),
             "training.precision",
-            "be fp32 or bf16 where products are not of 8-bit weights by instructions for 8-bit numbers",
+            "be fp32 or bf16 where products are not of 8-bit weights by instructions for integers",
             self.precision,
             f"Here they are {beside.product} by the {beside.kernel} kernel. It takes a CPU with such instructions, compiled "
             "kernels, a DAC of at most 8 bits, no IR drop, and weight noise that hides the rounding (or "

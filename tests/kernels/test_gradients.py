@@ -1,4 +1,4 @@
-"""The backward products by 8-bit instructions: as accurate as in float32, or as 16-bit gradients allow."""
+"""The backward products by instructions for integers: as accurate as in float32, or as 16-bit gradients allow."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,25 @@ pytest.importorskip("numba")
 
 from analog_glue.kernels import integer_gemm
 
-if not integer_gemm.available() or integer_gemm.SIGNED.group != integer_gemm.BYTES:
-    pytest.skip("this CPU has no 8-bit dot products (AVX-512 VNNI)", allow_module_level=True)
+if not integer_gemm.available():
+    pytest.skip("this CPU has no instructions for integers that the kernels know", allow_module_level=True)
 
-from analog_glue.kernels.gradients import digits, gradients, interleave
+from analog_glue.kernels.gradients import OF_BYTES, SUMMED, WHOLE, digits, gradients, interleave, whole
+
+COUNTS = (2, 3) if OF_BYTES else (2,)  # instructions for 16-bit numbers take such gradients whole
+of_bytes_alone = pytest.mark.skipif(not OF_BYTES, reason="this CPU has no dot products of 8-bit numbers")
 
 # vectors, outputs, row blocks, rows
-SHAPES = [(1, 1, 1, 1), (3, 2, 1, 5), (37, 5, 2, 33), (64, 100, 3, 48), (130, 65, 2, 129), (33, 768, 2, 384)]
+SHAPES = [
+    (1, 1, 1, 1),
+    (1100, 3, 1, 4),
+    (2, 1100, 1, 6),
+    (3, 2, 1, 5),
+    (37, 5, 2, 33),
+    (64, 100, 3, 48),
+    (130, 65, 2, 129),
+    (33, 768, 2, 384),
+]
 
 
 def case(shape, seed=0):
@@ -36,11 +48,16 @@ def exactly(gradient, integers, worth, codes):
     return gradient.astype(np.float64) @ in_real_units(integers, worth), gradient.astype(np.float64).T @ codes
 
 
-@pytest.mark.parametrize("count", [2, 3])
+def steps_of(count):
+    """Of the largest entry."""
+    return 127 * 256 ** (count - 1) if OF_BYTES else WHOLE
+
+
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_gradient_is_off_by_at_most_half_a_step_of_its_largest_entry(shape, count):
     gradient, integers, worth, codes = case(shape)
-    rows, steps = np.full(shape[2], shape[3]), 127 * 256 ** (count - 1)
+    rows, steps = np.full(shape[2], shape[3]), steps_of(count)
     to_x, to_codes = gradients(gradient, integers, worth, codes, rows, count)
     exact_x, exact_codes = exactly(gradient, integers, worth, codes)
     # Every term is off by half a step of the largest; float32 rounds the digits' sums and the result.
@@ -58,6 +75,7 @@ def errors(gradient, integers, worth, codes, products):
     return [np.linalg.norm(result - true) / np.linalg.norm(true) for result, true in zip(products, exact, strict=True)]
 
 
+@of_bytes_alone
 def test_three_digits_are_as_good_as_float32():
     gradient, integers, worth, codes = case((256, 768, 2, 384))
     used = in_real_units(integers, worth).astype(np.float32)
@@ -73,7 +91,7 @@ def test_two_digits_err_by_what_their_rounding_says_and_less_than_bfloat16():
     to_x, to_codes = errors(
         gradient, integers, worth, codes, gradients(gradient, integers, worth, codes, np.full(2, 384), count=2)
     )
-    steps = 127 * 256 * 12**0.5
+    steps = steps_of(2) * 12**0.5
 
     def expected(terms, axis):
         """`terms`: what is summed up over `axis`, before it is multiplied by independent numbers of mean 0."""
@@ -93,17 +111,18 @@ def test_two_digits_err_by_what_their_rounding_says_and_less_than_bfloat16():
 
 
 def test_entries_below_half_a_step_of_sixteen_bits_are_lost():
-    gradient = np.array([[1.0, 0.4 / 32512, 0.6 / 32512]], np.float32)
+    steps = steps_of(2)
+    gradient = np.array([[1.0, 0.4 / steps, 0.6 / steps]], np.float32)
     one = np.ones((3, 1), np.float32).T
     _, to_codes = gradients(gradient, np.ones((3, 4), np.int8), one, np.ones((1, 4), np.int8), np.array([4]), count=2)
     assert np.allclose(to_codes[:, 0], gradient[0])  # each is the largest of its own sum
     to_x, _ = gradients(gradient, np.array([[0], [1], [0]], np.int8), one, np.ones((1, 1), np.int8), np.array([1]), count=2)
     assert to_x.item() == 0
     to_x, _ = gradients(gradient, np.array([[0], [0], [1]], np.int8), one, np.ones((1, 1), np.int8), np.array([1]), count=2)
-    assert to_x.item() == pytest.approx(1 / 32512)
+    assert to_x.item() == pytest.approx(1 / steps)
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", COUNTS)
 def test_vectors_without_a_gradient_give_none_and_change_nothing(count):
     gradient, integers, worth, codes = case((70, 16, 2, 10))
     empty = np.random.default_rng(3).random(70) < 0.6
@@ -132,6 +151,25 @@ def test_digits_put_together_are_the_rounded_number(count):
     assert np.abs(together).max() == largest
 
 
+def test_numbers_of_16_bits_come_in_parts_whose_sums_32_bits_hold():
+    values = np.random.default_rng(1).standard_normal((3, 77)).astype(np.float32)
+    planes = np.full((2, 3, 40), 99, np.int16)
+    worth = whole(values.copy(), planes)
+    together = np.concatenate([planes[0], planes[1, :, :37]], axis=1)
+    assert not planes[1, :, 37:].any() and np.abs(together).max() == WHOLE
+    off = np.abs(together * worth[:, None].astype(np.float64) - values).max(axis=1)
+    assert (off <= (0.5 + 2 * 2.0**-24 * WHOLE) * worth).all()
+    assert 127 * WHOLE * SUMMED < 2**31 <= 127 * WHOLE * (SUMMED + 5)
+
+
+def test_the_largest_sums_are_exact():
+    """Every product is the largest there is: 32 bits hold what is added up."""
+    vectors, outputs, inputs = 1030, 1030, 3
+    largest = np.ones((vectors, outputs), np.float32), np.full((outputs, inputs), 127, np.int8)
+    to_x, to_codes = gradients(*largest, np.ones((1, outputs), np.float32), largest[1][:vectors], np.array([inputs]), 2)
+    assert np.allclose(to_x, 127 * outputs, rtol=1e-6) and np.allclose(to_codes, 127 * vectors, rtol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 47), (8, 48), (13, 100)], ids=str)
 @pytest.mark.parametrize("start", [0, 3])
 def test_interleaving_is_packing_the_transpose(shape, start):
@@ -146,6 +184,6 @@ def test_interleaving_is_packing_the_transpose(shape, start):
 def test_what_is_no_number_stays_none(number):
     gradient, integers, worth, codes = case((37, 5, 2, 33))
     gradient[3:], gradient[7, 2], codes[7] = 0, number, 1
-    to_x, to_codes = gradients(gradient, integers, worth, codes, np.full(2, 33))
+    to_x, to_codes = gradients(gradient, integers, worth, codes, np.full(2, 33), COUNTS[-1])
     assert not np.isfinite(to_x[7]).any() and not np.isfinite(to_codes[2]).any()
     assert np.isfinite(np.delete(to_x, 7, axis=0)).all() and np.isfinite(np.delete(to_codes, 2, axis=0)).all()

@@ -19,7 +19,7 @@ from analog_glue.devices.pcm import PCM
 from analog_glue.evaluation import score
 from analog_glue.interruption import Interrupted, ended_by_signals, exit_code
 from analog_glue.models import TinyModel
-from analog_glue.nn.backward import multiplies_bytes
+from analog_glue.nn.backward import gradient_digits
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.hardware import Hardware
 from analog_glue.nn.linear import AnalogLinear
@@ -340,10 +340,10 @@ COMPILED = {"kernel": "compiled", "product": "int8_single"}  # of runtime
 
 
 def possible(**fields):
-    return multiplies_bytes(HARDWARE.crossbar, Computation.resolved(HARDWARE, "cpu", **(COMPILED | fields)))
+    return gradient_digits(HARDWARE.crossbar, Computation.resolved(HARDWARE, "cpu", **(COMPILED | fields)))
 
 
-@pytest.mark.skipif(not torch.cpu._is_vnni_supported() or not possible(), reason="needs instructions for 8-bit numbers")
+@pytest.mark.skipif(not possible(), reason="needs instructions for integers")
 def test_gradients_of_sixteen_bits_train_the_same_network_less_exactly():
     """Gradients of one layer: of 8-bit products, of the same with two digits, and those that autograd has in float32."""
 
