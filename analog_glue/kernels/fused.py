@@ -11,7 +11,7 @@ import numpy as np
 from numba import float32, int8, int32, uint32
 
 from analog_glue.kernels.block_product import LARGEST_SQUARE
-from analog_glue.kernels.jit import compiled, exact
+from analog_glue.kernels.jit import compiled, exact, multiplied_added
 from analog_glue.kernels.threefry import SHARE, scale_row
 
 
@@ -92,6 +92,56 @@ def find_beyond(x, ranges, places):
                     place += 1
         found += count
     return found
+
+
+@exact
+def lose_on_wires(sums, ramped, loads, halves, units, full_scale, per_load, factor, currents):
+    """Currents less what is lost along the wires of their columns (tiles/ir_drop.py), as the reference rounds it.
+
+    Args:
+        sums, ramped, loads: int32 [row blocks, vectors, columns] of weights, weights × position and magnitudes; with `halves`
+            [row blocks, vectors, 2 · columns].
+        units: (float32, float32, float32) that these are multiplied by.
+        full_scale: Largest code of the DAC; loads are in units of it.
+        per_load: [row blocks] float32, a of a load of 1.
+        factor: −ir_drop, in units of the currents.
+        currents: [row blocks, vectors, columns] float32, the result.
+    """
+    columns = currents.shape[2]
+    own, lost, load = np.empty(columns, np.float32), np.empty(columns, np.float32), np.empty(columns, np.float32)
+    for b in range(currents.shape[0]):
+        for v in range(currents.shape[1]):
+            in_real_units(sums[b, v], halves, units[0], own)
+            in_real_units(ramped[b, v], halves, units[1], lost)
+            in_real_units(loads[b, v], halves, units[2], load)
+            row = currents[b, v]
+            for i in range(columns):
+                a = load[i] / full_scale * per_load[b]
+                s = ((a * float32(0.05) - float32(0.2)) * a + float32(0.5)) * a
+                row[i] = multiplied_added(factor * s, lost[i], own[i])
+
+
+@exact
+def in_real_units(sums, halves, unit, out):
+    """`sums` of one vector, with `halves` those of upper and lower halves of the weights, times `unit`."""
+    columns = out.shape[0]
+    if halves:
+        lower = sums[columns:]
+        for i in range(columns):
+            out[i] = float32(sums[i] * 128 + lower[i]) * unit
+    else:
+        for i in range(columns):
+            out[i] = float32(sums[i]) * unit
+
+
+@exact
+def variances_of(sums, worth, unit, out):
+    """`sums` int32 [row blocks, vectors, columns] times the vector's `worth` [row blocks, vectors], times `unit`."""
+    for b in range(sums.shape[0]):
+        for v in range(sums.shape[1]):
+            own, row, of_one = sums[b, v], out[b, v], worth[b, v]
+            for i in range(row.shape[0]):
+                row[i] = float32(own[i]) * of_one * unit
 
 
 @exact

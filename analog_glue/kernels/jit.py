@@ -104,6 +104,18 @@ def float_of(typing_context, bits):
     return types.float32(types.int32), emit
 
 
+@intrinsic
+def multiplied_added(typing_context, a, b, c):
+    """a · b + c of float32 numbers, rounded once."""
+
+    def emit(context, builder, signature, arguments):
+        name, number = "llvm.fma.f32", ir.FloatType()
+        of = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(number, [number] * 3), name)
+        return builder.call(of, arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), emit
+
+
 # numba widens what comes of two 32-bit words to 64 bits, and LLVM then fills a register with half as many. These do not.
 def _of_words(emit_words: Callable) -> Callable:
     """An operation that makes one 32-bit word (uint32) of two."""

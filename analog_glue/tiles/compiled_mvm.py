@@ -14,7 +14,8 @@ from analog_glue.kernels.packed import NO_SHARES, PackedProduct
 from analog_glue.kernels.parallel import run
 from analog_glue.kernels.products import Int8Product
 from analog_glue.tiles.crossbar import Crossbar
-from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, code_type
+from analog_glue.tiles.ir_drop import CONDUCTANCE_RATIO
+from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, WireLoss, code_type
 
 CACHE = 2**22  # [bytes] of sums at a time: more wastes the cache, less reads the weights more often
 NOTHING = np.empty((0, 0, 0), np.int8)
@@ -114,16 +115,18 @@ class _Sums:
 
 def _sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> _Sums:
     """What a product that is not packed sums up for inputs `x` [vectors, inputs]; fills their `codes` as well."""
-    if isinstance(weights.product, Int8Product) and weights.wires is None:
-        return _integer_sums(x, weights, weights.product, scaling, codes)
-    return _float_sums(x, weights, scaling, codes)
+    product, wires = weights.product, weights.wires
+    if not isinstance(product, Int8Product):
+        return _float_sums(x, weights, scaling, codes)
+    sums = _integer_sums(x, weights, product, scaling, codes)
+    return sums if wires is None else _less_lost(sums, weights, product, wires)
 
 
 def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scaling: Scaling, codes: Tensor) -> _Sums:
     crossbar = weights.crossbar
     reads = crossbar.weight_read_noise > 0
     blocks, vectors, columns = product.blocks, len(x), product.columns
-    rows = _scratch("rows", (blocks, vectors, product.rows), torch.int8)
+    rows = _scratch("rows", (blocks, vectors, product.rows), torch.int8)  # which `_less_lost` reads once more
     squares = _scratch("squares", (blocks if reads else 0, vectors, product.rows), torch.int8)
     worth = _scratch("worth", (blocks, vectors), torch.float32)
     arrays = (codes, rows, squares, worth)
@@ -135,6 +138,33 @@ def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scalin
         if variances is not None:
             integer_product.multiply(squares[block], product.magnitudes[block], variances[block])
     return _Sums(currents, product.has_halves, variances, worth, _units(product, crossbar))
+
+
+def _less_lost(sums: _Sums, weights: ReadyWeights, product: Int8Product, wires: WireLoss) -> _Sums:
+    """The same less what is lost along wires, in floats, with the roundings of `ReadyWeights.lose_on_wires_`."""
+    crossbar, grid, on_ramp, magnitudes = weights.crossbar, weights.grid, wires.ramped, wires.magnitudes
+    assert isinstance(on_ramp, Int8Product) and isinstance(magnitudes, Int8Product)  # all three are of one kind
+    blocks, vectors, _ = sums.currents.shape
+    rows, columns = _scratch("rows", (blocks, vectors, product.rows), torch.int8), product.columns
+    shape = sums.currents.shape
+    ramped, loads = _scratch("ramped", shape, torch.int32), _scratch("loads", shape, torch.int32)
+    for block in range(blocks):
+        integer_product.multiply(rows[block], on_ramp.integers[block], ramped[block])
+        integer_product.multiply(rows[block].abs(), magnitudes.integers[block], loads[block])
+    in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
+    units = np.float32(product.scale * in_lsb), np.float32(on_ramp.scale), np.float32(magnitudes.scale)
+    full_scale, factor = np.float32(crossbar.dac.full_scale), np.float32(-crossbar.ir_drop * in_lsb)
+    per_load = (grid.row_counts(rows.device) / CONDUCTANCE_RATIO).numpy()
+    currents = _scratch("float currents", (blocks, vectors, columns), torch.float32)
+    integers = (sums.currents.numpy(), ramped.numpy(), loads.numpy(), product.has_halves)
+    fused.lose_on_wires(*integers, units, full_scale, per_load, factor, currents.numpy())
+    variances = None
+    if sums.variances is not None:
+        variances = _scratch("float variances", (blocks, vectors, columns), torch.float32)
+        arrays = sums.variances.numpy(), sums.worth.numpy(), np.float32(product.magnitude_scale), variances.numpy()
+        fused.variances_of(*arrays)
+    units_of_noise = np.float32(1), np.float32((crossbar.weight_read_noise * in_lsb) ** 2)
+    return _Sums(currents, False, variances, torch.ones(blocks, vectors), units_of_noise)
 
 
 def _float_sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> _Sums:
