@@ -108,7 +108,7 @@ def tuning() -> Iterator[Step]:
             for method in ("lammie2024", "dac_range", "conductance_range"):
                 on = (
                     "tile=lammie2024", f"tuning={method}", "hardware.calibration.deviations=3",
-                    "hardware.calibration.examples=800", "hardware.calibration.adc_headroom=false", "evaluation.chips=10",
+                    "hardware.calibration.examples=800", "evaluation.chips=10",
                     "evaluation.times=[3600]",
                 )  # fmt: skip
                 yield _score(f"{name} {method}", "tune", task, name, on, 13)

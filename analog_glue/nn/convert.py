@@ -34,6 +34,7 @@ def to_analog(
     range_rule: str = "clip",
     range_decay: float = 0.0,
     range_inside: float = 0.95,
+    range_outputs_inside: float | None = None,
 ) -> nn.Module:
     """Swap the placed linear layers of `model` for `AnalogLinear` ones that share their parameters; returns `model`.
 
@@ -47,6 +48,7 @@ def to_analog(
         range_rule,
         range_decay,
         range_inside,
+        range_outputs_inside,
         _called_several_times(model),
     )
     for name, linear in placement.layers(model).items():

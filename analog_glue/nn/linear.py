@@ -52,6 +52,7 @@ class AnalogLinear(nn.Linear):
         range_rule: str = "clip",
         range_decay: float = 0.0,
         range_inside: float = 0.95,
+        range_outputs_inside: float | None = None,
         shared: bool = False,
     ) -> None:
         """
@@ -60,6 +61,7 @@ class AnalogLinear(nn.Linear):
             name: Its name in the model, for the noise keys; `grid`: how it lies on the tiles of `hardware`.
             range_rule: Gradient of α. "clip": the derivative of clipping. "toolkit": the heuristic of IBM's toolkit.
             range_decay: Adds range_decay · α to that gradient while more than `range_inside` of the inputs lie inside.
+            range_outputs_inside: Of the toolkit's rule: what its outputs do to a range, see `_range_gradient`; None: nothing.
             shared: Whether the model calls this layer several times in one forward pass.
         """
         nn.Module.__init__(self)
@@ -77,6 +79,7 @@ class AnalogLinear(nn.Linear):
         self.range_rule = range_rule
         self.range_decay = range_decay
         self.range_inside = range_inside
+        self.range_outputs_inside = range_outputs_inside
         self.gradient_digits = DIGITS["fp32"]
         self._uses = UseCounter() if shared else None
 
@@ -207,7 +210,7 @@ class _AnalogProduct(torch.autograd.Function):
             take_back.by(kernel, used.device)(places, reaching, grid, used, unit, codes, grad_x, grad_used)
         grad_log_range = torch.zeros_like(input_range)
         if crossbar.dac_bits is not None:
-            grad_log_range = _range_gradient(grad_x, codes, clipped_inputs, input_range, layer)
+            grad_log_range = _range_gradient(grad_x, codes, clipped_inputs, places, input_range, layer)
             grad_x.view(-1)[clipped_inputs] = 0
         per_code = grid.spread_over_rows(input_range / crossbar.dac.full_scale)
         finish = finish_gradients.by(kernel, grad_used.device)
@@ -230,12 +233,18 @@ def _clipped_inputs(x: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tens
     return inputs_beyond.by(layer.computation.kernel, x.device)(x, ranges)
 
 
-def _range_gradient(grad_x: Tensor, codes: Tensor, clipped: Tensor, input_range: Tensor, layer: AnalogLinear) -> Tensor:
+def _range_gradient(
+    grad_x: Tensor, codes: Tensor, clipped: Tensor, saturated: Tensor, input_range: Tensor, layer: AnalogLinear
+) -> Tensor:
     """∂L/∂log α [row blocks] from the gradient at the unclipped inputs; `clipped` indexes those that are clipped.
+
+    `saturated` indexes outputs at the bound of an ADC, as [row blocks, vectors, outputs] flattened.
 
     clip:     α Σ over clipped inputs of ∂L/∂x · sign(x), the derivative of clip(x, −α, α).
     toolkit:  α³ (Σ over x ≥ α of min(∂L/∂x, 0) − Σ over x ≤ −α of max(∂L/∂x, 0)): the heuristic of IBM's toolkit, not a
-              derivative. It is never positive, so data can only widen the range and only the decay narrows it.
+              derivative. It is never positive, so data can only widen the range and only the decay narrows it. While fewer
+              than `range_outputs_inside` of the outputs of a row block lie within the bound of their ADCs, the share of the
+              others times α² is taken off, which widens the range, too (the toolkit's `manage_output_clipping`).
     """
     sizes = torch.tensor(layer.grid.row_blocks, device=grad_x.device)
     row_block = torch.arange(len(sizes), device=grad_x.device).repeat_interleave(sizes, output_size=layer.in_features)
@@ -249,4 +258,8 @@ def _range_gradient(grad_x: Tensor, codes: Tensor, clipped: Tensor, input_range:
     if layer.range_decay > 0:
         inside = 1 - torch.bincount(of_block, minlength=len(sizes)) / (sizes * len(codes))
         gradient.addcmul_(input_range.square(), (inside > layer.range_inside).float(), value=layer.range_decay)
+    if layer.range_rule == "toolkit" and layer.range_outputs_inside is not None:
+        outputs = len(codes) * layer.out_features
+        outside = torch.bincount(saturated // outputs, minlength=len(sizes)) / outputs
+        gradient.addcmul_(input_range.square(), outside * (outside > 1 - layer.range_outputs_inside), value=-1)
     return gradient

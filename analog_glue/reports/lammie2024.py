@@ -49,7 +49,7 @@ PAPER: Payload = {  # what is published of the training, and what is our "none";
     "hardware.calibration.deviations": 3.0,
 }
 # Words that give `tune` the hardware of the experiments, so that its rows stand beside those of the training.
-CALIBRATION = "hardware.calibration.deviations=3 hardware.calibration.examples=800 hardware.calibration.adc_headroom=false"
+CALIBRATION = "hardware.calibration.deviations=3 hardware.calibration.examples=800"
 
 
 class Configuration(NamedTuple):

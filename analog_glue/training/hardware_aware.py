@@ -35,12 +35,19 @@ class InputRange:
     rule: str = "clip"  # clip: derivative of clipping | toolkit: the heuristic of IBM's toolkit
     decay: float = 0.0  # shrinks a range while more than `inside` of the inputs lie inside it
     inside: float = 0.95  # share of the inputs
+    outputs_inside: float | None = None  # toolkit: widens a range while fewer outputs lie within the ADC's bound; null: off
+    after_clipping: bool = False  # whether ranges are calibrated once weights are clipped, which raises their currents
 
     def __post_init__(self) -> None:
         require_argument(self.learning_rate >= 0, "learning_rate", "be at least 0 (0: fixed)", self.learning_rate)
         require_argument(self.rule in RANGE_RULES, "rule", f"be one of {', '.join(RANGE_RULES)}", self.rule)
         require_argument(self.decay >= 0, "decay", "be at least 0", self.decay)
         require_argument(0 <= self.inside <= 1, "inside", "lie in [0, 1]", self.inside)
+        share = self.outputs_inside
+        require_argument(share is None or 0 <= share <= 1, "outputs_inside", "lie in [0, 1], or be null (off)", share)
+        by_derivative = share is None or self.rule == "toolkit"
+        told = "be null where `rule` is clip, whose derivative widens a range where ADCs clip"
+        require_argument(by_derivative, "outputs_inside", told, share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +133,7 @@ class HardwareAware(TrainingMode):
             self.input_range.rule,
             self.input_range.decay,
             self.input_range.inside,
+            self.input_range.outputs_inside,
         )
         for layer in _analog_layers(model):
             layer.gradient_digits = DIGITS.get(self.precision, layer.gradient_digits)
@@ -134,14 +142,18 @@ class HardwareAware(TrainingMode):
     def begin_epoch(self, model: nn.Module, epoch: int, resumed: bool, preparation: Preparation) -> None:
         """Put the network on tiles at the epoch where noise begins, with ranges calibrated there and then."""
         layers = _analog_layers(model)
-        if epoch == self.first_epoch_on_hardware and not resumed:
+        begins = epoch == self.first_epoch_on_hardware and not resumed
+        if begins and self.input_range.after_clipping:
+            self._clip(layers)
+        if begins:
             for layer in layers:
                 layer.on_tiles = False
             for name, input_range in preparation.calibrate(model).items():
                 model.get_submodule(name).input_range = input_range
         for layer in layers:
             layer.on_tiles = epoch >= self.first_epoch_on_hardware
-        if not resumed:  # weights that were clipped have a narrower spread: clipping them once more would clip more
+        # Weights that were clipped have a narrower spread: clipping them once more would clip more.
+        if not resumed and not (begins and self.input_range.after_clipping):
             self.after_step(model)
 
     def selectable(self, epoch: int) -> bool:
@@ -161,12 +173,15 @@ class HardwareAware(TrainingMode):
 
     @torch.no_grad()
     def after_step(self, model: nn.Module) -> None:
-        for layer in _analog_layers(model):
-            if layer.on_tiles:
-                layer.output_scale.clamp_(min=SMALLEST_SCALE)
-                if self.weight_clip is not None:
-                    weight = layer.weight.detach()
-                    clip_to_spread.by(layer.computation.kernel, weight.device)(weight, self.weight_clip)
+        self._clip([layer for layer in _analog_layers(model) if layer.on_tiles])
+
+    @torch.no_grad()
+    def _clip(self, layers: list[AnalogLinear]) -> None:
+        for layer in layers:
+            layer.output_scale.clamp_(min=SMALLEST_SCALE)
+            if self.weight_clip is not None:
+                weight = layer.weight.detach()
+                clip_to_spread.by(layer.computation.kernel, weight.device)(weight, self.weight_clip)
 
 
 def _analog_layers(model: nn.Module) -> list[AnalogLinear]:

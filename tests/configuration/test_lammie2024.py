@@ -52,7 +52,7 @@ def test_an_experiment_is_the_network_the_tiles_and_the_training_of_the_paper(na
     evaluation, calibration = found.settings.evaluation, found.settings.hardware.calibration
     times = [3600.0] if name.endswith("table2") else [1.0, 3600.0, 86_400.0, 604_800.0, 2_592_000.0]
     assert (evaluation.chips, evaluation.times, evaluation.compensation) == (10, times, [True])
-    assert (calibration.deviations, calibration.adc_headroom) == (3.0, False)
+    assert (calibration.deviations, calibration.adc_headroom) == (3.0, True)
     assert name.endswith("table2") or found.choices["task"] == "rte"
 
 
@@ -93,7 +93,7 @@ def test_a_roberta_of_random_weights_goes_the_whole_way(tmp_path, no_network, wo
     # Both ranges tuned after training, with the calibration of the experiment: rows of the same hardware.
     (trained,) = (file.parent for file in root.glob("*/run.json"))
     same = [word for word in words if word.split("=")[0].startswith(("evaluation", "hardware"))]
-    same += ["hardware.calibration.deviations=3", "hardware.calibration.adc_headroom=false", "evaluation.times=[3600]"]
+    same += ["hardware.calibration.deviations=3", "evaluation.times=[3600]"]
     few = ["tune.examples=6", "tune.compared=3", "tune.judged=3", "tile=lammie2024", "tuning=lammie2024"]
     assert main(["tune", f"checkpoint='{trained}'", f"data.root='{data}'", f"output_root='{root}'", *few, *same]) == 0
     rows = [row for row in find_rows(root) if row.stage == "chip" and row.t_seconds == 3600]

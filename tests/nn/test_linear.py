@@ -1,5 +1,7 @@
 """One layer on tiles: it is a linear layer where nothing disturbs it, and its gradients are those of what it computed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -234,6 +236,24 @@ def test_the_toolkits_rule_only_ever_widens_a_range_and_the_decay_narrows_it(ker
                 assert (gradient <= 0).all()
             else:
                 assert (gradient > 0).all()  # 1.2 % of the inputs are clipped: more than 95 % lie inside
+
+
+@pytest.mark.parametrize("inside", [None, 0.95, 0.2])
+def test_the_toolkits_rule_widens_a_range_where_too_few_outputs_lie_within_the_bound(kernel, inside):
+    """Of two row blocks the first has the larger currents; no input is clipped, so nothing else moves its range."""
+    linear = random_linear(8, 20)  # columns of one tile
+    crossbar = replace(QUIET, adc_bits=8, adc_bound=0.25, scale_per="tile")
+    x = torch.randn(300, 20, generator=draw(1))
+    ranges = torch.tensor([5.0, 12.0])
+    layer = analog(linear, crossbar, input_range=ranges, kernel=kernel, range_rule="toolkit", range_outputs_inside=inside)
+    layer(x).sum().backward()
+    scale = layer.digital_scale()
+    currents = torch.stack([x[:, part] @ (linear.weight[:, part] / scale[b].unsqueeze(1)).T / ranges[b]
+                            for b, part in enumerate((slice(0, 10), slice(10, 20)))])  # fmt: skip
+    outside = (currents.detach().abs() > 0.25 * 126.5 / 127).float().mean(dim=(1, 2))  # codes of the ADC's bound
+    assert (x.abs() < 5).all() and 0.05 < outside[0] < 0.8
+    expected = torch.zeros(2) if inside is None else -outside * ranges.square() * (outside > 1 - inside)
+    assert torch.allclose(layer.log_input_range.grad, expected, rtol=0.05, atol=1e-6)
 
 
 def test_evaluation_keeps_nothing_for_a_backward_pass(kernel):

@@ -43,6 +43,35 @@ def inputs(vectors=16):
     return torch.rand(vectors, 64, generator=draw(3)) - 0.5  # inside the range
 
 
+@pytest.mark.parametrize("after_clipping", [False, True])
+def test_ranges_are_calibrated_before_weights_are_clipped_or_after(after_clipping):
+    """Weights are clipped once in either case, and what is calibrated on sees those that it is to see."""
+    seen = []
+    model = nn.Sequential(random_linear(32, 64))
+    whole, hardware = model[0].weight.detach().clone(), Hardware(Ideal(), CHIPS)
+
+    def calibrate(network):
+        seen.append(network[0].weight.detach().clone())
+        return {"0": torch.tensor([2.0])}
+
+    preparation = Preparation(Placement.of(model, hardware), Computation.resolved(hardware, "cpu"), NoiseClock(0), calibrate)
+    mode = replace(hwa(input_range=InputRange(after_clipping=after_clipping)), weight_clip=1.0)
+    mode.prepare(model, preparation)
+    mode.begin_epoch(model, 0, False, preparation)
+    (then,) = seen
+    bound = whole.std(correction=0)
+    assert torch.allclose(model[0].weight, whole.clamp(-bound, bound), rtol=1e-3)
+    assert torch.equal(then, model[0].weight if after_clipping else whole)
+
+
+def test_shares_of_outputs_are_of_the_toolkits_rule():
+    assert InputRange(rule="toolkit", outputs_inside=0.95).outputs_inside == 0.95
+    with pytest.raises(ValueError, match="`outputs_inside` must be null where `rule` is clip"):
+        InputRange(outputs_inside=0.95)
+    with pytest.raises(ValueError, match=r"`outputs_inside` must lie in \[0, 1\]"):
+        InputRange(rule="toolkit", outputs_inside=95)
+
+
 @pytest.mark.parametrize("product", ["float32", "int8", "int8_single"])
 def test_without_quantisation_the_forward_pass_rounds_nothing(kernel, product):
     layer, plain = layer_in_training(hwa(quantisation=False), kernel, product)
