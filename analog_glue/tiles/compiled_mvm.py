@@ -12,7 +12,7 @@ from analog_glue.kernels import fused, integer_gemm, integer_product
 from analog_glue.kernels.gaussian import key_words
 from analog_glue.kernels.packed import NO_SHARES, PackedProduct
 from analog_glue.kernels.parallel import run
-from analog_glue.kernels.products import Int8Product
+from analog_glue.kernels.products import Int8Product, squared
 from analog_glue.tiles.crossbar import Crossbar
 from analog_glue.tiles.ir_drop import CONDUCTANCE_RATIO
 from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, WireLoss, code_type
@@ -136,6 +136,8 @@ def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scalin
     for block in range(blocks):
         integer_product.multiply(rows[block], product.integers[block], currents[block])
         if variances is not None:
+            if weights.wires is not None:  # as these tiles have been computed: 127 / largest there in two roundings
+                squares[block], worth[block] = squared(rows[block], product.dither)
             integer_product.multiply(squares[block], product.magnitudes[block], variances[block])
     return _Sums(currents, product.has_halves, variances, worth, _units(product, crossbar))
 

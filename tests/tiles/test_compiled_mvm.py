@@ -128,6 +128,25 @@ def test_wires_lose_the_same_bits(
     assert_same_bits(outputs, inputs, vectors, crossbar, product, with_bias, seed)
 
 
+@pytest.mark.parametrize("product", ["int8", "int8_single"])
+def test_what_integer_products_sum_up_behind_wires_is_what_float_ones_do(product):
+    """Currents and variances, to the bit, of every code beside every largest one: squares are rounded by that."""
+    from analog_glue.tiles.compiled_mvm import _float_sums, _sums
+
+    crossbar = replace(NOISY, rows=512, ir_drop=1.0)
+    grid, weights, _, scaling = layer(3, 512, 1, crossbar, False)
+    wanted = torch.tensor([[largest, *[code] * 511] for largest in range(1, 128) for code in range(largest)])
+    ready = ReadyWeights.of(weights, grid, crossbar, product, "compiled")
+    found = []
+    for sums in (_sums, _float_sums):
+        codes = torch.empty_like(wanted, dtype=torch.int8)
+        own = sums(wanted / scaling.per_input, ready, scaling, codes)
+        found.append((own.currents.clone(), own.variances.clone()))
+        assert torch.equal(codes, wanted)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("product", ["int8", "int8_single", "float32"])
 @pytest.mark.parametrize("ir_drop", [0.0, 1.0])
 @pytest.mark.parametrize("dac_bits", [8, 12, None])
