@@ -25,8 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # What tables are made of, beside the configuration of a run; weights and what belongs to them are not.
 KEPT = (
     "run.json", "run_config.json", "results.csv", "input_ranges.json", "attention_scales.json", "tuning.json",
-    "learning_curve.csv", "extraction.json", "extraction_error.csv", "perturbation.csv", "pruning.csv",
+    "learning_curve.csv", "extraction.json", "extraction_error.csv", "perturbation.csv", "pruning.csv", "answer.json",
+    "specification.json", "specification.md", "specification.csv", "placement.md", "front.csv", "groups.csv",
 )  # fmt: skip
+ANSWERS = ("specification", "placement")  # what the commands call their folders at the end
 PLAIN = re.compile(r"[^a-z0-9]+")
 
 
@@ -112,15 +114,23 @@ def collect(logs: list[Path], source: Path, to: Path) -> int:
     A command ends with the folders of its rows; the folders around them say which run they are of.
     """
     said = [line.partition(": ") for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
-    told = ("rows", "run", "checkpoint")  # of a tuned checkpoint the rows before it lie beside it
+    told = ("rows", "run", "checkpoint", *ANSWERS)  # of a tuned checkpoint the rows before it lie beside it
     ends = [(word, (ROOT / place).resolve()) for word, _, place in said if word in told and (ROOT / place).is_dir()]
+    ends = [(word, end.parent if word == "specification" else end) for word, end in ends]  # what was looked at is beside it
     rows = {file.parent for word, end in ends if word != "run" for file in end.rglob("results.csv")}
+    answers = {file.parent for word, end in ends if word in ANSWERS for file in end.rglob("answer.json")}
     for tuned in (end for word, end in ends if word == "checkpoint"):
         beside = {file.parent for file in tuned.parent.glob("*/results.csv")}
         rows |= {one for one in beside if _without_id(tuned).endswith(f"-{_without_id(one)}")}
-    folders = {place for end in (*rows, *(end for _, end in ends)) for place in (end, *end.parents) if source in place.parents}
+    folders = {
+        place
+        for end in (*rows, *answers, *(end for _, end in ends))
+        for place in (end, *end.parents)
+        if source in place.parents
+    }
     files = [folder / name for folder in sorted(folders) for name in KEPT]
     files += [folder / "config.json" for folder in sorted(rows)]  # elsewhere the file of that name is the model's
+    files += [file for folder in sorted(answers) for file in sorted(folder.glob("*.png"))]
     files = [file for file in files if file.exists()]
     for file in files:
         place = to / file.relative_to(source)

@@ -123,6 +123,25 @@ def ablation() -> Iterator[Step]:
         yield _score(f"base {task} ablated", "evaluate", task, f"base {task} hardware_aware 0", words, 100, base=True)
 
 
+def design() -> Iterator[Step]:
+    """Which device would do, which layers should stay digital: MRPC and STS-B, digital and hardware-aware, a month."""
+    month = "2592000"
+    for task in ("mrpc", "stsb"):
+        for kind, name in (("digital", f"{task} start"), ("aware", f"{task} aware spoon2021")):
+            aware = kind == "aware"
+            keep = {"mrpc": 99, "stsb": 98}[task] if aware else 97
+            knobs = "device_noise,output_noise,adc_bits" if task == "mrpc" else "device_noise"
+            ask = (f"time={month}", f"keep={keep}", "evaluation.chips=10")
+            words = (*ask, "looks=4", f"knobs=[{knobs}]", "check_chips=25")
+            looks = 5 * (1 + knobs.count(",")) * 10
+            yield _score(f"{task} {kind} specified", "specify", task, name, words, looks + 75)
+            words = (f"evaluation.times=[{month}]", "evaluation.chips=10", "place.group=kind", "place.sets=4")
+            yield _score(f"{task} {kind} placed", "place", task, name, words, 140)
+            if aware and task == "mrpc":
+                words = (*ask, "looks=3", "pairs=[[device_noise,adc_bits]]", "lines=3")
+                yield _score(f"{task} {kind} mapped", "specify", task, name, words, 90)
+
+
 def in_situ() -> Iterator[Step]:
     """War and Peace by TTv2 on Model-I: λ's halving searched on five epochs, three seeds of 50 epochs, extraction."""
     seconds = 70.0  # an epoch of 2.9 million characters at 42,000 a second
@@ -136,7 +155,8 @@ def in_situ() -> Iterator[Step]:
         yield Step(f"{name} extracted", ("extract", f"checkpoint={{{name}}}", *data), 600)
 
 
-RECORDS = {"figure5": figure5, "base": base, "figure8": figure8, "ablation": ablation, "tuning": tuning, "in_situ": in_situ}
+RECORDS = {"figure5": figure5, "base": base, "figure8": figure8, "ablation": ablation, "tuning": tuning, "design": design,
+           "in_situ": in_situ}  # fmt: skip
 
 
 def steps(names: list[str]) -> list[Step]:
