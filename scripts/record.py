@@ -122,12 +122,8 @@ def collect(logs: list[Path], source: Path, to: Path) -> int:
     for tuned in (end for word, end in ends if word == "checkpoint"):
         beside = {file.parent for file in tuned.parent.glob("*/results.csv")}
         rows |= {one for one in beside if _without_id(tuned).endswith(f"-{_without_id(one)}")}
-    folders = {
-        place
-        for end in (*rows, *answers, *(end for _, end in ends))
-        for place in (end, *end.parents)
-        if source in place.parents
-    }
+    all_ends = {*rows, *answers, *(end for _, end in ends)}
+    folders = {place for end in all_ends for place in (end, *end.parents) if source in place.parents}
     files = [folder / name for folder in sorted(folders) for name in KEPT]
     files += [folder / "config.json" for folder in sorted(rows)]  # elsewhere the file of that name is the model's
     files += [file for folder in sorted(answers) for file in sorted(folder.glob("*.png"))]
