@@ -29,21 +29,28 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
         return stop.code if isinstance(stop.code, int) else DONE
 
 
-PLAN = {"keep": float, "probability": float, "confidence": float, "fleet": int, "programming_energy": float}  # of --maintenance
+PLAN = {  # of --maintenance
+    "keep": (float, "of the digital score that is wanted [%%] (default: 99)"),
+    "probability": (float, "that all chips of the fleet keep it (default: 0.95)"),
+    "confidence": (float, "of the tolerance bound (default: 0.95)"),
+    "fleet": (int, "chips (default: 1)"),
+    "programming_energy": (float, "of a device, with all iterations [pJ] (no default: no published value)"),
+}
 
 
-def _add_plan(parser: argparse.ArgumentParser) -> None:
+def _asked(parser: argparse.ArgumentParser, words: list[str], out: str) -> tuple[argparse.Namespace, Any] | int:
+    """What `tables` and `report` are told, and the wish of --maintenance (None: no plan); the exit code where it is wrong."""
+    parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="a folder of runs (default: outputs)")
+    parser.add_argument("--out", type=without_tilde, help=out)
     parser.add_argument("--maintenance", action="store_true", help="also when to read factors out and to program again")
     plan = parser.add_argument_group("of --maintenance")
-    helps = {
-        "keep": "of the digital score that is wanted [%%] (default: 99)",
-        "probability": "that all chips of the fleet keep it (default: 0.95)",
-        "confidence": "of the tolerance bound (default: 0.95)",
-        "fleet": "chips (default: 1)",
-        "programming_energy": "of a device, with all iterations [pJ] (no default: no published value)",
-    }
-    for name, kind in PLAN.items():
-        plan.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=helps[name])
+    for name, (kind, told) in PLAN.items():
+        plan.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X", help=told)
+    given = _parse(parser, words)
+    if isinstance(given, int):
+        return given
+    wish = _wish(given)
+    return wish if isinstance(wish, int) else (given, wish)
 
 
 def _wish(given: argparse.Namespace) -> Any:
@@ -62,15 +69,10 @@ def tables_command(words: list[str]) -> int:
         "analog-glue tables",
         description="Tables and figures from every results.csv and learning curve of a folder.", epilog=RECORDS_APART,
     )  # fmt: skip
-    parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="a folder of runs (default: outputs)")
-    parser.add_argument("--out", type=without_tilde, help="where to write (default: ROOT/tables)")
-    _add_plan(parser)
-    given = _parse(parser, words)
-    if isinstance(given, int):
-        return given
-    wish = _wish(given)
-    if isinstance(wish, int):
-        return wish
+    asked = _asked(parser, words, "where to write (default: ROOT/tables)")
+    if isinstance(asked, int):
+        return asked
+    given, wish = asked
     from analog_glue.in_situ.reports.chapter import chapter
     from analog_glue.reports.build import build
 
@@ -91,15 +93,10 @@ def report_command(words: list[str]) -> int:
         "analog-glue report", description="One page for a browser over all runs of a folder; it needs no network.",
         epilog=RECORDS_APART,
     )  # fmt: skip
-    parser.add_argument("root", nargs="?", type=without_tilde, default="outputs", help="a folder of runs (default: outputs)")
-    parser.add_argument("--out", type=without_tilde, help="the file to write (default: ROOT/report.html)")
-    _add_plan(parser)
-    given = _parse(parser, words)
-    if isinstance(given, int):
-        return given
-    wish = _wish(given)
-    if isinstance(wish, int):
-        return wish
+    asked = _asked(parser, words, "the file to write (default: ROOT/report.html)")
+    if isinstance(asked, int):
+        return asked
+    given, wish = asked
     if given.out and Path(given.out).is_dir():
         return print_wrong(f"Flag --out must name the file to write, but `{given.out}` is a folder. "
                            f"Write --out {shlex.quote(str(Path(given.out) / 'report.html'))}.")  # fmt: skip
@@ -184,7 +181,7 @@ def _list_sweeps(root: Path) -> int:
 
     if not list_sweeps(root):
         return print_wrong(f"Folder `{root}` has no sweeps. `analog-glue train -m …` makes one.")
-    print("next: analog-glue list runs   what the runs of their jobs have measured")
+    print(f"next: analog-glue list runs {shlex.quote(str(root))}   what the runs of their jobs have measured")
     return DONE
 
 

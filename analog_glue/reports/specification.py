@@ -126,7 +126,7 @@ def contour_grid(subject: Subject, contour: Contour) -> Grid:
         cells = [_of_knob(value, contour.units[0]), "none" if answer.value is None else told]
         cells += [_mean(at.scores), in_points(answer.rule.lower_bound(at.scores))] if at else [MISSING, MISSING]
         rows.append([*cells, str(looked)])
-    note = f"How much of {up} is borne at values of {across}: factors on today (×), bits or cells, each line by itself."
+    note = f"How much of {up} is borne at values of {across} (×: of today's), each line with its own confidence."
     sources = {(number, ANY): own for number, own in enumerate(contour.sources)}
     header = [across, f"{up} borne", "score", "lower bound", "looks"]
     return Grid(f"{up} borne beside {across}", note, header, rows, sources=sources)

@@ -5,7 +5,7 @@ from, over chips that nothing was searched on and that no result is reported of.
 mean of the differences exceeds `margin` of its standard errors; one that is worse on the first two is judged no further.
 Each method is tried with its own objective and then layer by layer: a network whose outputs are noise from end to end
 answers no single setting of all layers, while the error of every layer's products can still be told. A second pass, for
-what hid behind another error, kept nothing in any of six networks and tiles on record, and took up to half of the time.
+what hid behind another error, kept nothing in any of six networks and tiles on record, and took up to two fifths of the time.
 """
 
 from __future__ import annotations
