@@ -10,6 +10,7 @@ What that launcher leaves open matters in a sweep of weeks, so its settings are 
 """
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -42,6 +43,8 @@ LISTENING_SOON = (
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 FIRST_LOOK, LONGEST_PAUSE = 1.0, 30.0  # [s] between two looks at the queue; every look asks the controller once
+SLURM_SAYS = re.compile(r"slurmstepd[^:]*: error: (.*)")
+OF_MEMORY = re.compile(r"\boom|memory limit", re.IGNORECASE)
 QUEUE_FILE = "queue.json"  # of a sweep: the ids of its jobs, by number
 
 
@@ -216,6 +219,17 @@ def wait(folder: Path, queued: Callable[[], set[str] | None]) -> None:
 
 def lost(outcome: Outcome, folder: Path, job: str) -> Outcome:
     """What is said of a job that is gone from the queue and wrote down no end."""
-    state = state_of(job)
+    state, log = state_of(job), folder / "submitit" / job
     why = f"Slurm ended it as {state}" if state and state != "COMPLETED" else "it left the queue without a word"
-    return replace(outcome, status="failed", error=f"{why}; its log: {folder / 'submitit' / job}")
+    said = words_of_slurm(log)
+    if said:
+        why += f" ({said})"
+    if state == "OUT_OF_MEMORY" or OF_MEMORY.search(said):
+        why += "; hydra.launcher.mem_gb=… [GB] asks for more"
+    return replace(outcome, status="failed", error=f"{why}; its log: {log}")
+
+
+def words_of_slurm(log: Path) -> str:
+    """What the daemon of Slurm wrote last into the log of a job, of all its lives, so why it was killed; "" for nothing."""
+    lines = [line for file in sorted(log.glob("*_log.err")) for line in file.read_text(errors="replace").splitlines()]
+    return next((found[1].strip(" *") for line in reversed(lines) if (found := SLURM_SAYS.match(line))), "")

@@ -57,12 +57,34 @@ def test_waiting_ends_with_the_last_job_whatever_became_of_each(sweep, monkeypat
     wait(sweep, lambda: next(looks))
     said = capsys.readouterr().out
     assert "[1/3] done: seed=0\n" in said and "[3/3] done: seed=2\n" in said
-    assert "[2/3] failed: seed=1: Slurm ended it as OUT_OF_MEMORY; its log: " in said
+    assert (
+        "[2/3] failed: seed=1: Slurm ended it as OUT_OF_MEMORY; hydra.launcher.mem_gb=… [GB] asks for more; its log: " in said
+    )
     assert said.count("The queue does not answer") == said.count("The queue answers again") == 1
     assert closing_summary("train", sweep, JOBS, ["-m", "seed=0,1,2"]) == 1
     said = capsys.readouterr().out
     assert "2 done, 1 failed" in said and "      again: analog-glue train seed=1\n" in said  # here, not in the queue
     assert "missing alone" not in said  # which one command does
+
+
+@pytest.mark.parametrize(
+    "words, state, told",
+    [  # polled, as Slurm 22.05 here; by cgroups; a node that died and a job that may not be put back
+        ("slurmstepd-n1: error: StepId=7.0 exceeded memory limit (213 > 209), being killed", "FAILED", "mem_gb=…"),
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed.", "FAILED",
+         "mem_gb=…"),
+        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026 DUE TO NODE FAILURE ***", "NODE_FAIL", "DUE TO NODE FAILURE)"),
+    ],
+)  # fmt: skip
+def test_a_job_that_slurm_kills_is_told_of_in_slurms_words(sweep, monkeypatch, words, state, told):
+    monkeypatch.setattr(queue, "state_of", lambda job: state)
+    log = sweep / "submitit" / "7_1"
+    log.mkdir(parents=True)
+    before = "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026 DUE TO PREEMPTION ***"  # it was put back then
+    (log / "7_1_0_log.err").write_text(f"{before}\na warning of torch\n{words}\nsrun: error: n1: task 0: Killed\n")
+    outcome = queue.lost(Outcome(["seed=1"], "running"), sweep, "7_1")
+    assert outcome.status == "failed" and told in outcome.error
+    assert outcome.error.startswith(f"Slurm ended it as {state} (") and ("mem_gb" in outcome.error) == (told == "mem_gb=…")
 
 
 def test_more_than_one_job_is_run_again_by_the_same_command(sweep, capsys):

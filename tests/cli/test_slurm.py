@@ -28,7 +28,8 @@ SWEEP = [
         "training.epochs=120",
     ),
     *("model=tiny", "model.hidden=32", "model.heads=2", "model.intermediate=64", "training.batch_size=16"),
-    *("training.learning_rate=1e-3", "hardware.calibration.examples=16", "evaluation.chips=1", "evaluation.times=[1,2592000]"),
+    *("training.learning_rate=1e-3", "training.save_every=5"),
+    *("hardware.calibration.examples=16", "evaluation.chips=1", "evaluation.times=[1,2592000]"),
     "seed=0,1,2,3,4,5",
 ]
 PATIENCE = 900  # [s] for any one thing; all of it took 452 s on two cores at a load of 6.5
@@ -138,7 +139,7 @@ def process_of(slurm: Slurm, job: str) -> int:
     return pid
 
 
-def test_a_sweep_that_is_cancelled_preempted_out_of_time_and_without_controller_ends_in_the_rows_of_one_process(
+def test_a_sweep_that_is_cancelled_preempted_out_of_time_or_memory_without_controller_or_node_ends_in_the_rows_of_one_process(
     slurm, tmp_path
 ):
     queued = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=60")
@@ -151,6 +152,7 @@ def test_a_sweep_that_is_cancelled_preempted_out_of_time_and_without_controller_
         return job
 
     late, cancelled, _ = (stands_still(number) for number in range(3))  # all processors
+    slurm.call("scontrol", "update", f"JobId={sweep.ids()[5]}", "MinMemoryNode=200")  # [MB], less than torch takes alone
 
     lived = slurm.minutes(late)
     slurm.call("scontrol", "update", f"JobId={late}", f"TimeLimit={lived + 3}")  # the warning comes 2 minutes before
@@ -165,8 +167,14 @@ def test_a_sweep_that_is_cancelled_preempted_out_of_time_and_without_controller_
     wait_for(lambda: "Requeued job" in sweep.log_of(pushed), sweep)
     slurm.control("restart-controller")
 
+    wait_for(lambda: "Resuming" in sweep.log_of(pushed), sweep, 0.01)
+    os.kill(process_of(slurm, pushed), signal.SIGSTOP)
+    slurm.control("fail-node")
+
     code, said = sweep.end()
-    assert code == 1 and "5 done, 1 interrupted" in said, sweep.said()
+    assert code == 1 and "4 done, 1 failed, 1 interrupted" in said, sweep.said()
+    assert "memory limit" in said and "hydra.launcher.mem_gb=…" in said
+    assert sweep.log_of(pushed).count("Resuming") == 2
     assert "Resuming after step" in sweep.log_of(late)
     assert sweep.record(1)["status"] == "interrupted"
 
@@ -174,7 +182,7 @@ def test_a_sweep_that_is_cancelled_preempted_out_of_time_and_without_controller_
     code, said = again.end()
     assert code == 0 and "6 done" in said, again.said()
     told = [again.log_of(job) for job in again.ids().values()]
-    assert [("Already done" in log, "Resuming" in log) for log in told] == [(n != 1, n == 1) for n in range(6)]
+    assert [("Already done" in log, "Resuming" in log) for log in told] == [(n not in (1, 5), n == 1) for n in range(6)]
 
     alone = Sweep(slurm, tmp_path / "alone")
     assert alone.end()[0] == 0
