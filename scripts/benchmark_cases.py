@@ -17,10 +17,11 @@ from benchmark_timing import Measure, as_ratio, as_seconds, beside_routed, inter
 from torch import Tensor, nn
 
 from analog_glue.devices.pcm import PCM
-from analog_glue.nn.backward import multiplies_bytes
+from analog_glue.nn.backward import gradient_digits
 from analog_glue.nn.computation import Computation
 from analog_glue.nn.convert import Chip, program
 from analog_glue.nn.hardware import Hardware
+from analog_glue.nn.linear import DIGITS
 from analog_glue.nn.noise_clock import NoiseClock
 from analog_glue.nn.periphery import LayerPeriphery
 from analog_glue.nn.placement import Placement
@@ -204,18 +205,23 @@ MODES = {
 }
 
 
+def work_in(digits: tuple[int, ...], precision: str) -> dict[str, float] | None:
+    """Of a step whose gradients are 8-bit digits; None where they are multiplied in another way."""
+    return work_of_step(DIGITS[precision]) if set(digits) == set(DIGITS.values()) else None
+
+
 def hwa_step(rounds: int, peers: list) -> Iterator[Measure]:
     modes = {name: mode for name, mode in MODES.items() if name != "digital_bf16" or rounds > 1}
-    counted = multiplies_bytes(HARDWARE.crossbar, computation())
-    if not counted:
+    digits = gradient_digits(HARDWARE.crossbar, computation())
+    if DIGITS["int16"] not in digits:
         modes.pop("int16")
     cases = {name: training_step(mode(), bert()) for name, mode in modes.items()}
     cases |= {peer.name: peer.training_step(bert(), tokens()) for peer in peers}
     seconds = interleaved(beside_routed(cases, rounds), rounds)
     what = f"training step of BERT-base, {BATCH} × {LENGTH}, AdamW"
-    yield as_ratio("hwa_step", seconds, "ours", f"hardware-aware {what}", work_of_step(3) if counted else None)
+    yield as_ratio("hwa_step", seconds, "ours", f"hardware-aware {what}", work_in(digits, "fp32"))
     if "int16" in seconds:
-        yield as_ratio("hwa_step_int16", seconds, "int16", "the same, training.precision=int16", work_of_step(2))
+        yield as_ratio("hwa_step_int16", seconds, "int16", "the same, training.precision=int16", work_in(digits, "int16"))
     yield as_ratio("hwa_step_bf16", seconds, "bf16", "the same, bf16 autocast (beside FP32)")
     if "digital_bf16" in seconds:
         yield as_ratio("digital_step_bf16", seconds, "digital_bf16", f"digital {what}, bf16 autocast: for comparison")

@@ -102,10 +102,11 @@ def _attend(
 ) -> tuple[Tensor, Tensor | None]:
     """Where the CPU multiplies integers; the reference elsewhere, and for what is not a number."""
     from analog_glue.kernels import integer_gemm
-    from analog_glue.kernels.instruction_sets import AVX512_VNNI, chosen
+    from analog_glue.kernels.instruction_sets import chosen
 
-    if chosen() is AVX512_VNNI and integer_gemm.available():
-        from analog_glue.kernels.attention_vnni import attend_heads
+    instructions = chosen()
+    if instructions is not None and instructions.words is not None and integer_gemm.available():
+        from analog_glue.kernels.attention_heads import attend_heads
 
         found = attend_heads(q, k, v, mask, scaling, astuple(scales), astuple(codes), wants_p)
         if found is not None:

@@ -4,6 +4,7 @@ An instruction multiplies words of rows, of 32 bits: four 8-bit numbers or two 1
 columns, meets the words of as many columns as a register has 32-bit sums, and every sum gets its word's products.
 
     vpdpbusd      four unsigned 8-bit weights with four signed codes, exact
+    vpdpwssd      two signed 16-bit numbers with two others, exact
     sdot          four signed with four signed, exact
     vpmaddwd      two 16-bit weights with two 16-bit codes, exact; 15-bit weights need no halves
     vpmaddubsw    unsigned with signed 8-bit numbers, pairs of them into 16 bits, where they saturate
@@ -53,6 +54,8 @@ class InstructionSet:
     signed: Instruction  # for codes and weights
     unsigned: Instruction  # for squares and magnitudes
     part: int  # vectors from inputs to outputs at a time; more or fewer read sums or weights from farther away
+    bytes: Emit | None = None  # sums of four products of any unsigned 8-bit numbers with signed ones: attention
+    words: Emit | None = None  # of two products of signed 16-bit numbers
 
 
 def declared(module: ir.Module, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
@@ -104,20 +107,27 @@ def _pairs(bytes_name: str, words_name: str, lanes: int) -> Emit:
 
 
 # LLVM 22 takes bytes here and translates this older form of words, which all versions know.
-_VNNI = Instruction(_dot("llvm.x86.avx512.vpdpbusd.512", 16, vector(32, 16)), np.uint8, 128, 16, height=6, registers=4)
-_VNNI_256 = Instruction(_dot("llvm.x86.avx512.vpdpbusd.256", 8, vector(32, 8)), np.uint8, 128, 8, height=6, registers=2)
+_BUSD_512 = _dot("llvm.x86.avx512.vpdpbusd.512", 16, vector(32, 16))
+_WSSD_512 = _dot("llvm.x86.avx512.vpdpwssd.512", 16, vector(32, 16))
+_BUSD_256 = _dot("llvm.x86.avx512.vpdpbusd.256", 8, vector(32, 8))
+_WSSD_256 = _dot("llvm.x86.avx512.vpdpwssd.256", 8, vector(32, 8))
+_MADD_512 = _multiply_add("llvm.x86.avx512.pmaddw.d.512", 16)
+_MADD_256 = _multiply_add("llvm.x86.avx2.pmadd.wd", 8)
+
+_VNNI = Instruction(_BUSD_512, np.uint8, 128, 16, height=6, registers=4)
+_VNNI_256 = Instruction(_BUSD_256, np.uint8, 128, 8, height=6, registers=2)
 _SDOT = Instruction(_dot("llvm.aarch64.neon.sdot.v4i32.v16i8", 4, vector(8, 16)), np.int8, 0, 4, height=6, registers=4)
-_WORDS_512 = Instruction(_multiply_add("llvm.x86.avx512.pmaddw.d.512", 16), np.int16, 0, 16, height=8, registers=3)
-_WORDS_256 = Instruction(_multiply_add("llvm.x86.avx2.pmadd.wd", 8), np.int16, 0, 8, height=6, registers=2)
+_WORDS_512 = Instruction(_MADD_512, np.int16, 0, 16, height=8, registers=3)
+_WORDS_256 = Instruction(_MADD_256, np.int16, 0, 8, height=6, registers=2)
 _BYTES_512 = Instruction(
     _pairs("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512", 16), np.int8, -64, 16, 8, 2, words=2
 )
 _BYTES_256 = Instruction(_pairs("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd", 8), np.int8, -64, 8, 3, 2, words=2)
 
-AVX512_VNNI = InstructionSet("AVX-512 VNNI", (frozenset({"+avx512f", "+avx512vnni"}),), _VNNI, _VNNI, 32)
-AVX_VNNI = InstructionSet("AVX-VNNI", (frozenset({"+avx2", "+avxvnni"}),), _VNNI_256, _VNNI_256, 48)
-AVX512_BW = InstructionSet("AVX-512BW", (frozenset({"+avx512f", "+avx512bw"}),), _WORDS_512, _BYTES_512, 32)
-AVX2 = InstructionSet("AVX2", (frozenset({"+avx2"}),), _WORDS_256, _BYTES_256, 48)
+AVX512_VNNI = InstructionSet("AVX-512 VNNI", (frozenset({"+avx512f", "+avx512vnni"}),), _VNNI, _VNNI, 32, _BUSD_512, _WSSD_512)
+AVX_VNNI = InstructionSet("AVX-VNNI", (frozenset({"+avx2", "+avxvnni"}),), _VNNI_256, _VNNI_256, 48, _BUSD_256, _WSSD_256)
+AVX512_BW = InstructionSet("AVX-512BW", (frozenset({"+avx512f", "+avx512bw"}),), _WORDS_512, _BYTES_512, 32, words=_MADD_512)
+AVX2 = InstructionSet("AVX2", (frozenset({"+avx2"}),), _WORDS_256, _BYTES_256, 48, words=_MADD_256)
 NEON = InstructionSet("NEON with dot products", (frozenset({"+dotprod"}),), _SDOT, _SDOT, 48)
 
 SETS = (AVX512_VNNI, AVX_VNNI, AVX512_BW, AVX2, NEON)

@@ -1,10 +1,12 @@
 """Attention in integers: the compiled form has the reference's bits, sums are exact, and steps learn as LSQ says."""
 
+import importlib
 import math
 
 import numpy as np
 import pytest
 import torch
+from llvmlite import ir
 
 pytest.importorskip("numba", reason="numba does not import here", exc_type=ImportError)
 
@@ -18,10 +20,13 @@ from analog_glue.kernels.attention import (
     to_codes,
     to_multiples,
 )
-from analog_glue.kernels.instruction_sets import AVX512_VNNI, chosen
+from analog_glue.kernels.instruction_sets import AVX2, AVX512_BW, AVX512_VNNI, AVX_VNNI, chosen, vector
 from analog_glue.nn.attention import Attention
+from tests.kernels.test_integer_gemm import assembly
 
-needs_vnni = pytest.mark.skipif(chosen() is not AVX512_VNNI, reason="this CPU has no AVX-512 VNNI that numba compiles for")
+needs_products = pytest.mark.skipif(
+    chosen() is None or chosen().words is None, reason="this CPU has no integer products that numba compiles for"
+)
 ODD_SHAPES = (  # examples, heads, tokens, d
     *((1, 1, 1, 1), (1, 2, 1, 4), (2, 3, 5, 7), (2, 2, 8, 16), (1, 2, 33, 5), (2, 12, 31, 32), (1, 3, 130, 64)),
     *((2, 2, 17, 65), (1, 1, 64, 48), (3, 1, 3, 130)),
@@ -84,12 +89,14 @@ def test_the_largest_sums_of_probabilities_are_exact(kernel, bits, tokens, v_sig
     assert (out == float(expected)).all()
 
 
-@needs_vnni
+@needs_products
 @pytest.mark.parametrize("kind, own", [(np.uint8, 31), (np.uint8, 127), (np.int16, 511), (np.int16, 2047)])
 @pytest.mark.parametrize("d", [1, 6, 37, 500])
 def test_scores_are_those_of_integer_arithmetic(kind, own, d):
-    from analog_glue.kernels.attention_vnni import HEIGHT, scores_of
+    from analog_glue.kernels.attention_heads import HEIGHT, SET, scores_of
 
+    if kind is np.uint8 and SET.bytes is None:
+        kind = np.int16  # as it is taken there
     tokens, unit = 33, np.float32(1)
     draw = np.random.default_rng(d)
     q, k = (draw.choice([-own, 1 - own, 0, own - 1, own], (tokens, d)) for _ in range(2))
@@ -102,6 +109,27 @@ def test_scores_are_those_of_integer_arithmetic(kind, own, d):
     sums = q.astype(np.int64) @ k.T.astype(np.int64)
     assert abs(sums).max() == own * own * d < 2**31
     np.testing.assert_array_equal(out[0], sums.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("instructions", "bits", "expected"),
+    [
+        *((AVX512_VNNI, 8, "vpdpbusd"), (AVX512_VNNI, 16, "vpdpwssd"), (AVX512_BW, 16, "vpmaddwd")),
+        *((AVX_VNNI, 8, "{vex}\tvpdpbusd"), (AVX_VNNI, 16, "{vex}\tvpdpwssd"), (AVX2, 16, "vpmaddwd")),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_tiles_compile_to_the_instructions_of_every_set(instructions, bits, expected, monkeypatch):
+    heads = importlib.import_module("analog_glue.kernels.attention_heads")
+    lanes = instructions.signed.lanes
+    for name, value in (("SET", instructions), ("LANES", lanes), ("SUMS", vector(32, lanes))):
+        monkeypatch.setattr(heads, name, value)
+    module = ir.Module()
+    module.triple = "x86_64-linux-gnu"
+    heads._tile_function(module, bits).linkage = "external"
+    text = assembly(module, ",".join(instructions.features[0]))
+    assert expected in text
+    assert ("zmm" in text) == (lanes == 16)
 
 
 @pytest.mark.parametrize("step", [0.25, 0.1])
@@ -150,7 +178,7 @@ def test_a_cpu_without_the_instructions_takes_the_reference(monkeypatch):
         raise AssertionError("taken")
 
     monkeypatch.setattr(integer_gemm, "available", lambda: False)
-    monkeypatch.setattr("analog_glue.kernels.attention_vnni.attend_heads", refused)
+    monkeypatch.setattr("analog_glue.kernels.attention_heads.attend_heads", refused)
     q, k, v = torch.randn(3, 1, 2, 9, 8, generator=torch.Generator().manual_seed(0))
     given = q, k, v, None, 0.3, Scales(0.1, 0.1, 0.1, 0.01), Codes(127, 255)
     assert torch.equal(attend.by("compiled", "cpu")(*given)[0], attend(*given)[0])

@@ -208,8 +208,8 @@ def test_all_of_this_holds_where_numba_may_use_less(name):
         pytest.skip("this CPU does not have it")
     cpu, features = LIMITED[name]
     limits = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features, "ONEDNN_MAX_CPU_ISA": "AVX2", "KIND_OF_CPU": name}
-    beside = Path(__file__).with_name("test_gradients.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", __file__, str(beside)]
+    beside = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("gradients", "attention")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", __file__, *beside]
     done = subprocess.run(command, env=os.environ | limits, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
@@ -237,14 +237,10 @@ def test_the_limit_holds_here():
     assert chosen().name == os.environ["KIND_OF_CPU"] and available()
 
 
-def assembly(instruction_set, triple, features):
+def assembly(module, features):
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    module = ir.Module()
-    module.triple = triple
-    for instruction in {instruction_set.signed, instruction_set.unsigned}:
-        tile_function(module, instruction, f"tile_{instruction.weights.__name__}").linkage = "external"
-    machine = llvm.Target.from_triple(triple).create_target_machine(features=features, opt=3)
+    machine = llvm.Target.from_triple(module.triple).create_target_machine(features=features, opt=3)
     return machine.emit_assembly(llvm.parse_assembly(str(module)))
 
 
@@ -260,6 +256,10 @@ def assembly(instruction_set, triple, features):
     ids=lambda value: getattr(value, "name", None),
 )
 def test_tiles_compile_to_the_instructions_of_every_set(instruction_set, triple, instructions):
-    text = assembly(instruction_set, triple, ",".join(instruction_set.features[0]))
+    module = ir.Module()
+    module.triple = triple
+    for instruction in {instruction_set.signed, instruction_set.unsigned}:
+        tile_function(module, instruction, f"tile_{instruction.weights.__name__}").linkage = "external"
+    text = assembly(module, ",".join(instruction_set.features[0]))
     for instruction in instructions:
         assert instruction in text

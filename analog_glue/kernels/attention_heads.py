@@ -1,11 +1,12 @@
-"""Attention in integers by the CPU instructions vpdpbusd and vpdpwssd (AVX-512 VNNI), for some of the heads at a time.
+"""Attention in integers by the CPU's own instructions (kernels/instruction_sets.py), for some of the heads at a time.
 
     scores_of     from Q, K and mask to scores
     outputs_of    from softmax(scores) and V to outputs; softmax is torch's own, since the least bit of it may change a code
 
 Both multiply rows with columns. A word of a row (codes of one query: Q, then P) meets the same word of 32 columns (keys, then
-entries of V): four unsigned with four signed codes of 8 bits, or two with two signed ones of 16 bits. Codes of Q are made
-unsigned by adding 128, so a sum comes out too large by 128 Σ k: it starts at −128 Σ k.
+entries of V): four unsigned with four signed codes of 8 bits, where there is an instruction for it, or two with two signed
+ones of 16 bits. For the former codes of Q are made unsigned by adding 128, so a sum comes out too large by 128 Σ k: it starts
+at −128 Σ k.
 
 Tensors [examples, heads, tokens, d] come as their flat memory with the steps from one example, head and token to the next, so
 that none is copied: a transformer hands over views in which heads and tokens are swapped.
@@ -18,14 +19,15 @@ from numba import float32, int32, int64, types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from analog_glue.kernels.instruction_sets import declared, vector
+from analog_glue.kernels.instruction_sets import AVX2, Emit, chosen, declared, vector
 from analog_glue.kernels.jit import exact
 from analog_glue.kernels.parallel import run
 from analog_glue.kernels.register_tile import BYTE, LONG, WORD, WORD_SIZE, spread
 
-LANES = 16  # 32-bit sums of a register
-HEIGHT = 8  # rows of a tile
-REGISTERS = 2  # of sums per row: 16 sums hide how long the instruction takes, and 32 columns divide 32, 64 and 128
+SET = chosen() if chosen() is not None and chosen().words is not None else AVX2  # where there is none, nothing is called
+LANES = SET.signed.lanes  # 32-bit sums of a register
+HEIGHT = 8 if LANES == 16 else 6  # rows of a tile: of 32 registers, or of 16
+REGISTERS = 2  # of sums per row: 12 and more sums hide how long an instruction takes, and columns divide 32, 64 and 128
 WIDTH = REGISTERS * LANES  # columns of a tile
 LINE = 16  # numbers of a cache line
 OFFSET = 128  # makes codes of 8 bits unsigned
@@ -58,7 +60,9 @@ def attend_heads(
     examples, heads, tokens, d = q.shape
     own, p_largest = largest
     alike = q.shape == k.shape == v.shape and q.numel() > 0
-    if not alike or own * max((own + OFFSET) * d, p_largest * tokens) > LARGEST_SUM:
+    in_bytes = SET.bytes is not None and own < 128 and p_largest < 256
+    kind, group, offset = (np.uint8, 4, OFFSET) if in_bytes else (np.int16, 2, 0)
+    if not alike or own * max((own + offset) * d, p_largest * tokens) > LARGEST_SUM:
         return None
     out = torch.empty(examples, tokens, heads, d)
     count = examples * heads
@@ -71,7 +75,6 @@ def attend_heads(
     before = np.float32(scales[0] * scales[1] * scaling)
     after = np.float32(scales[3] * scales[2])
     limits = np.float32(own), np.float32(p_largest)
-    kind, group = (np.uint8, 4) if own < 128 and p_largest < 256 else (np.int16, 2)
     sound = True
 
     def compute(first: int) -> None:
@@ -150,7 +153,7 @@ def scores_of(q, q_steps, k, k_steps, d, mask, mask_steps, scales, largest, fact
         largest: Largest code, float32.
         factor: What 1 in a sum of products is worth, float32.
         heads: Of an example.
-        rows: [HEIGHT, d filled up to whole words], overwritten; uint8 for codes of 8 bits, int16 for wider ones.
+        rows: [HEIGHT, d filled up to whole words], overwritten; uint8 for codes of 8 bits, int16 for wider ones, or for all.
         out: float32 [some heads, tokens, tokens].
 
     Returns:
@@ -296,13 +299,12 @@ def _tile_function(module: ir.Module, bits: int) -> ir.Function:
     tile.linkage = "internal"
     tile.attributes.add("noinline")
     tile.attributes.add("nounwind")
-    _emit_tile(tile, "vpdpbusd" if bits == 8 else "vpdpwssd")
+    _emit_tile(tile, SET.bytes if bits == 8 else SET.words)
     return tile
 
 
-def _emit_tile(tile: ir.Function, instruction: str) -> None:
+def _emit_tile(tile: ir.Function, multiply: Emit) -> None:
     words, rows, packed, starts, sums_at, step = tile.args
-    dot = declared(tile.module, f"llvm.x86.avx512.{instruction}.512", SUMS, [SUMS, SUMS, SUMS])
     builder = ir.IRBuilder(tile.append_basic_block("entry"))
 
     def constant(number: int) -> ir.Constant:
@@ -327,7 +329,7 @@ def _emit_tile(tile: ir.Function, instruction: str) -> None:
     for v in range(HEIGHT):
         codes = spread(builder, builder.load(builder.gep(row_of[v], [word]), align=1), LANES)
         for r in range(REGISTERS):
-            added = builder.call(dot, [sums[v][r], codes, columns[r]])
+            added = multiply(builder, sums[v][r], [codes], [columns[r]])
             sums[v][r].add_incoming(first[r], before)
             sums[v][r].add_incoming(added, loop)
             sums[v][r] = added
