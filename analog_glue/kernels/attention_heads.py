@@ -24,7 +24,8 @@ from analog_glue.kernels.jit import exact
 from analog_glue.kernels.parallel import run
 from analog_glue.kernels.register_tile import BYTE, LONG, WORD, WORD_SIZE, spread
 
-SET = chosen() if chosen() is not None and chosen().words is not None else AVX2  # where there is none, nothing is called
+_FOUND = chosen()
+SET = AVX2 if _FOUND is None or _FOUND.words is None else _FOUND  # where there is none, nothing here is called
 LANES = SET.signed.lanes  # 32-bit sums of a register
 HEIGHT = 8 if LANES == 16 else 6  # rows of a tile: of 32 registers, or of 16
 REGISTERS = 2  # of sums per row: 12 and more sums hide how long an instruction takes, and columns divide 32, 64 and 128
@@ -299,7 +300,9 @@ def _tile_function(module: ir.Module, bits: int) -> ir.Function:
     tile.linkage = "internal"
     tile.attributes.add("noinline")
     tile.attributes.add("nounwind")
-    _emit_tile(tile, SET.bytes if bits == 8 else SET.words)
+    multiply = SET.bytes if bits == 8 else SET.words
+    assert multiply is not None
+    _emit_tile(tile, multiply)
     return tile
 
 

@@ -55,6 +55,11 @@ def torch_is_exact(rows: int) -> bool:
     return not any(wrong_sums(_by_torch, rows, signed=signed) for signed in (True, False))
 
 
+def torch_is_fast(rows: int) -> bool:
+    """Whether it is exact and takes the instructions of x86; without them it adds one product after another (torch 2.13)."""
+    return platform.machine() in X86 and torch.cpu._is_vnni_supported() and torch_is_exact(rows)
+
+
 def _by_torch(codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return torch._int_mm(torch.from_numpy(codes), torch.from_numpy(weights).t()).numpy()
 
@@ -101,8 +106,7 @@ def obstacle(kernel: str, rows: int) -> str | None:
 def is_fast(kernel: str, rows: int) -> bool:
     """Whether an exact product of integers is also faster than float32: compiled, or torch's own by instructions of x86."""
     rows = _tried(rows)
-    compiled = kernel == "compiled" and compiled_is_exact(rows)
-    return compiled or (platform.machine() in X86 and torch_is_exact(rows))
+    return (kernel == "compiled" and compiled_is_exact(rows)) or torch_is_fast(rows)
 
 
 def _tried(rows: int) -> int:
@@ -110,13 +114,13 @@ def _tried(rows: int) -> int:
 
 
 def multiply(codes: Tensor, weights: Tensor, out: Tensor) -> Tensor:
-    """out[v, i] = Σ_j codes[v, j] · weights[i, j], exactly: by torch's product of integers, or where that is wrong by floats.
+    """out[v, i] = Σ_j codes[v, j] · weights[i, j], exactly: by torch's product of integers where that is fast, else by floats.
 
     Args:
         codes, weights: int8 [vectors, rows] and [columns, rows] of magnitudes up to 127.
         out: int32 [vectors, columns].
     """
-    if torch_is_exact(codes.shape[1]):
+    if torch_is_fast(codes.shape[1]):
         return torch._int_mm(codes, weights.t(), out=out)
     wide = torch.float32 if codes.shape[1] <= EXACT_ROWS else torch.float64
     return out.copy_(torch.mm(codes.to(wide), weights.to(wide).t()))

@@ -24,8 +24,12 @@ def gradient_digits(product: Int8Product) -> tuple[int, ...]:
 class PackedProduct(BlockProduct):
     """The weights of an `Int8Product` in the order in which vector registers take them; the same sums, sooner."""
 
-    def __init__(self, product: Int8Product, with_variance: bool) -> None:
-        """`with_variance` False: without magnitudes, for tiles without read noise."""
+    def __init__(self, product: Int8Product, with_variance: bool, of_magnitudes: bool = False) -> None:
+        """
+        Args:
+            with_variance: Whether read noise is drawn, for which magnitudes are kept.
+            of_magnitudes: No weight and no code of `sum_up` is negative.
+        """
         self.blocks, self.columns, self.rows = product.blocks, product.columns, product.rows
         self.scale, self.magnitude_scale, self.dither = product.scale, product.magnitude_scale, product.dither
         self.has_halves = product.has_halves and not takes_whole(self.rows)
@@ -34,7 +38,7 @@ class PackedProduct(BlockProduct):
         if product.has_halves and not self.has_halves:
             integers, lower = np.multiply(integers[:, : self.columns], 128, dtype=np.int16), integers[:, self.columns :]
             integers += lower
-        self.weights = pack(integers)
+        self.weights = pack(integers, UNSIGNED if of_magnitudes and not product.has_halves else SIGNED)
         self.magnitudes = pack(product.magnitudes.numpy(), UNSIGNED) if with_variance else NO_MAGNITUDES
         # Rows that one instruction takes together are all outliers.
         self.estimates_variance = with_variance and product.of_outliers and self.rows > UNSIGNED.group * UNSIGNED.words
@@ -82,6 +86,14 @@ class PackedProduct(BlockProduct):
                 integer_gemm.multiply(squares.numpy(), self.magnitudes[block], sums.numpy())
                 found[block, here] = sums * worth.unsqueeze(1) + rest.unsqueeze(1) * torch.from_numpy(of_columns)
         return found.mul_(self.magnitude_scale)
+
+    def sum_up(self, block: int, rows: Tensor, out: Tensor) -> None:
+        """See `Int8Product.sum_up`."""
+        integer_gemm.multiply(rows.numpy(), self.weights[block], out.numpy())
+
+    def sum_up_squares(self, block: int, squares: Tensor, out: Tensor) -> None:
+        """See `Int8Product.sum_up_squares`."""
+        integer_gemm.multiply(squares.numpy(), self.magnitudes[block], out.numpy())
 
     def _sums(self, numbers: Tensor, packed: np.ndarray) -> Tensor:
         columns = self.columns * (1 + self.has_halves) if packed is self.weights else self.columns

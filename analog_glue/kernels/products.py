@@ -75,6 +75,14 @@ class Int8Product(BlockProduct):
             out[block] = integer_product.multiply(squares, self.magnitudes[block], sums) * worth.unsqueeze(1)
         return out.mul_(self.magnitude_scale)
 
+    def sum_up(self, block: int, rows: Tensor, out: Tensor) -> None:
+        """Σ of `rows` int8 [vectors, rows] with the weights of a row block, or their halves, into `out`, int32."""
+        integer_product.multiply(rows, self.integers[block], out)
+
+    def sum_up_squares(self, block: int, squares: Tensor, out: Tensor) -> None:
+        """Σ of `squares` int8 [vectors, rows] with the magnitudes of a row block into `out`, int32 [vectors, columns]."""
+        integer_product.multiply(squares, self.magnitudes[block], out)
+
     def _block(self, integers: Tensor, block: int) -> Tensor:
         return integers[:, block * self.rows : (block + 1) * self.rows].contiguous()
 

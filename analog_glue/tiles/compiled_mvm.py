@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analog_glue.kernels import fused, integer_gemm, integer_product
+from analog_glue.kernels import fused, integer_gemm
 from analog_glue.kernels.gaussian import key_words
 from analog_glue.kernels.packed import NO_SHARES, PackedProduct
 from analog_glue.kernels.parallel import run
@@ -18,6 +18,7 @@ from analog_glue.tiles.ir_drop import CONDUCTANCE_RATIO
 from analog_glue.tiles.operands import ClippedOutputs, ReadyWeights, Scaling, WireLoss, code_type
 
 CACHE = 2**22  # [bytes] of sums at a time: more wastes the cache, less reads the weights more often
+IntegerProduct = Int8Product | PackedProduct
 NOTHING = np.empty((0, 0, 0), np.int8)
 NO_VARIANCE = {torch.int32: np.empty((0, 0, 0), np.int32), torch.float32: np.empty((0, 0, 0), np.float32)}
 
@@ -39,7 +40,7 @@ def compiled_mvm(
         np.zeros(outputs, np.float32) if scaling.bias is None else scaling.bias.numpy(),
     )
     words = key_words(noise_key)
-    packed = product if isinstance(product, PackedProduct) else None
+    packed = product if isinstance(product, PackedProduct) and weights.wires is None else None
     scratch = 0 if packed is None else packed.scratch_size(reads=crossbar.weight_read_noise > 0)
     most, multiple = (CACHE // (4 * outputs * blocks), 1) if packed is None else (512, integer_gemm.PART)
     vectors = _evenly(len(x), most, multiple)
@@ -88,14 +89,14 @@ def compiled_mvm(
 
 
 def _drive(
-    scaling: Scaling, weights: ReadyWeights, product: Int8Product | PackedProduct
+    scaling: Scaling, weights: ReadyWeights, product: IntegerProduct
 ) -> tuple[np.ndarray, np.float32, np.ndarray, np.ndarray]:
     """What the DACs need: codes per unit of input, largest code, inputs of each row block, dither of the squares."""
     full_scale = np.float32(weights.crossbar.dac.full_scale)
     return scaling.per_input.numpy(), full_scale, np.array(weights.grid.row_blocks), product.dither.numpy()
 
 
-def _units(product: Int8Product | PackedProduct, crossbar: Crossbar) -> tuple[np.float32, np.float32]:
+def _units(product: IntegerProduct, crossbar: Crossbar) -> tuple[np.float32, np.float32]:
     """What 1 in the sums of an integer product is worth in LSB, and 1 in those of its variance in LSB²."""
     in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
     variance_unit = product.magnitude_scale * (crossbar.weight_read_noise * in_lsb) ** 2
@@ -114,15 +115,15 @@ class _Sums:
 
 
 def _sums(x: Tensor, weights: ReadyWeights, scaling: Scaling, codes: Tensor) -> _Sums:
-    """What a product that is not packed sums up for inputs `x` [vectors, inputs]; fills their `codes` as well."""
+    """What is summed up for inputs `x` [vectors, inputs] outside of `analog_chunk`; fills their `codes` as well."""
     product, wires = weights.product, weights.wires
-    if not isinstance(product, Int8Product):
+    if not isinstance(product, IntegerProduct):
         return _float_sums(x, weights, scaling, codes)
     sums = _integer_sums(x, weights, product, scaling, codes)
     return sums if wires is None else _less_lost(sums, weights, product, wires)
 
 
-def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scaling: Scaling, codes: Tensor) -> _Sums:
+def _integer_sums(x: Tensor, weights: ReadyWeights, product: IntegerProduct, scaling: Scaling, codes: Tensor) -> _Sums:
     crossbar = weights.crossbar
     reads = crossbar.weight_read_noise > 0
     blocks, vectors, columns = product.blocks, len(x), product.columns
@@ -134,25 +135,25 @@ def _integer_sums(x: Tensor, weights: ReadyWeights, product: Int8Product, scalin
     currents = _scratch("currents", (blocks, vectors, columns * (1 + product.has_halves)), torch.int32)
     variances = _scratch("variances", (blocks, vectors, columns), torch.int32) if reads else None
     for block in range(blocks):
-        integer_product.multiply(rows[block], product.integers[block], currents[block])
+        product.sum_up(block, rows[block], currents[block])
         if variances is not None:
             if weights.wires is not None:  # as these tiles have been computed: 127 / largest there in two roundings
                 squares[block], worth[block] = squared(rows[block], product.dither)
-            integer_product.multiply(squares[block], product.magnitudes[block], variances[block])
+            product.sum_up_squares(block, squares[block], variances[block])
     return _Sums(currents, product.has_halves, variances, worth, _units(product, crossbar))
 
 
-def _less_lost(sums: _Sums, weights: ReadyWeights, product: Int8Product, wires: WireLoss) -> _Sums:
+def _less_lost(sums: _Sums, weights: ReadyWeights, product: IntegerProduct, wires: WireLoss) -> _Sums:
     """The same less what is lost along wires, in floats, with the roundings of `ReadyWeights.lose_on_wires_`."""
     crossbar, grid, on_ramp, magnitudes = weights.crossbar, weights.grid, wires.ramped, wires.magnitudes
-    assert isinstance(on_ramp, Int8Product) and isinstance(magnitudes, Int8Product)  # all three are of one kind
+    assert isinstance(on_ramp, IntegerProduct) and isinstance(magnitudes, IntegerProduct)  # all three are of one kind
     blocks, vectors, _ = sums.currents.shape
     rows, columns = _scratch("rows", (blocks, vectors, product.rows), torch.int8), product.columns
     shape = sums.currents.shape
     ramped, loads = _scratch("ramped", shape, torch.int32), _scratch("loads", shape, torch.int32)
     for block in range(blocks):
-        integer_product.multiply(rows[block], on_ramp.integers[block], ramped[block])
-        integer_product.multiply(rows[block].abs(), magnitudes.integers[block], loads[block])
+        on_ramp.sum_up(block, rows[block], ramped[block])
+        magnitudes.sum_up(block, rows[block].abs(), loads[block])
     in_lsb = 1 / (crossbar.dac.full_scale * crossbar.adc.lsb)
     units = np.float32(product.scale * in_lsb), np.float32(on_ramp.scale), np.float32(magnitudes.scale)
     full_scale, factor = np.float32(crossbar.dac.full_scale), np.float32(-crossbar.ir_drop * in_lsb)

@@ -56,7 +56,9 @@ class WireLoss:
     def of(cls, blocks: Tensor, grid: TileGrid, product: str, kernel: str) -> "WireLoss":
         """Args: blocks: Normalised weights [row blocks, columns, rows]."""
         position = position_weight(grid.row_counts(blocks.device), grid.padded_rows)
-        return cls(make_product(blocks * position.unsqueeze(1), product, kernel), make_product(blocks.abs(), product, kernel))
+        arrange = arranged.by(kernel, blocks.device)
+        ramped, magnitudes = (make_product(one, product, kernel) for one in (blocks * position.unsqueeze(1), blocks.abs()))
+        return cls(arrange(ramped, False), arrange(magnitudes, False, of_magnitudes=True))
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,11 @@ class ReadyWeights:
             kernel: "reference" or "compiled".
         """
         product = possible_product(product, crossbar)
-        weights = make_product(blocks, product, kernel)
+        weights = arranged.by(kernel, blocks.device)(make_product(blocks, product, kernel), crossbar.weight_read_noise > 0)
         if crossbar.ir_drop > 0:
+            weights.gradient_digits = ()
             return cls(grid, crossbar, weights, kernel, WireLoss.of(blocks, grid, product, kernel))
-        return cls(grid, crossbar, arranged.by(kernel, blocks.device)(weights, crossbar.weight_read_noise > 0), kernel)
+        return cls(grid, crossbar, weights, kernel)
 
     def lose_on_wires_(self, currents: Tensor, codes: Tensor, unit: float = 1.0) -> Tensor:
         """Take what DAC `codes` [vectors, row blocks · rows] lose along the wires out of their `currents`, in place.
@@ -97,13 +100,13 @@ class ReadyWeights:
 
 
 @operation
-def arranged(product: BlockProduct, with_variance: bool) -> BlockProduct:
-    """`product` in the order in which this machine multiplies its weights soonest; `with_variance`: with read noise."""
+def arranged(product: BlockProduct, with_variance: bool, of_magnitudes: bool = False) -> BlockProduct:
+    """`product` in the order in which this machine multiplies its weights soonest; see `packed.PackedProduct`."""
     return product
 
 
 @arranged.compiled("cpu")
-def _packed(product: BlockProduct, with_variance: bool) -> BlockProduct:
+def _packed(product: BlockProduct, with_variance: bool, of_magnitudes: bool = False) -> BlockProduct:
     if isinstance(product, Int8Product) and compiled_is_exact(product.rows):
         from analog_glue.kernels.packed import PackedProduct, gradient_digits
 
@@ -111,7 +114,7 @@ def _packed(product: BlockProduct, with_variance: bool) -> BlockProduct:
         if not estimates and torch_is_faster(product.rows, product.columns):
             product.gradient_digits = gradient_digits(product)  # in the backward pass
             return product
-        return PackedProduct(product, with_variance)
+        return PackedProduct(product, with_variance, of_magnitudes)
     return product
 
 
