@@ -208,7 +208,7 @@ def test_all_of_this_holds_where_numba_may_use_less(name):
         pytest.skip("this CPU does not have it")
     cpu, features = LIMITED[name]
     limits = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features, "ONEDNN_MAX_CPU_ISA": "AVX2", "KIND_OF_CPU": name}
-    beside = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("gradients", "attention")]
+    beside = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("gradients", "attention", "outliers")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", __file__, *beside]
     done = subprocess.run(command, env=os.environ | limits, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

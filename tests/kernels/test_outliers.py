@@ -6,6 +6,7 @@ import torch
 
 pytest.importorskip("numba", reason="numba does not import here", exc_type=ImportError)
 
+from analog_glue.kernels.integer_gemm import UNSIGNED
 from analog_glue.kernels.integer_product import compiled_is_exact
 from analog_glue.kernels.outliers import PART_TAKEN, choose, groups_taken, shares
 from analog_glue.kernels.products import make_product
@@ -15,6 +16,7 @@ from analog_glue.tiles.mvm import mvm
 from analog_glue.tiles.operands import ReadyWeights, Scaling
 
 ROWS, COLUMNS, VECTORS, SIZE = 384, 96, 32, 4
+TOGETHER = UNSIGNED.group * UNSIGNED.words  # rows that an instruction of this CPU takes
 
 
 def activations(vectors, inputs, seed=0):
@@ -34,10 +36,10 @@ def by_hand(codes, magnitudes):
     """What the module's equation says, in float64, every row of the chosen groups exactly."""
     (of_columns,), (of_rows,) = shares(magnitudes[None])
     energies = codes.astype(np.float64) ** 2 * of_rows
-    chosen, totals = np.empty(groups_taken(-(-codes.shape[1] // SIZE)), np.int32), np.empty(len(codes), np.float32)
-    choose(codes, of_rows, SIZE, totals, chosen)
+    chosen, totals = np.empty(groups_taken(-(-codes.shape[1] // TOGETHER)), np.int32), np.empty(len(codes), np.float32)
+    choose(codes, of_rows, TOGETHER, totals, chosen)
     assert totals == pytest.approx(energies.sum(axis=1), rel=1e-5)
-    rows = (chosen[:, None] * SIZE + np.arange(SIZE)).ravel()
+    rows = (chosen[:, None] * TOGETHER + np.arange(TOGETHER)).ravel()
     rows = rows[rows < codes.shape[1]]
     rest = energies.sum(axis=1) - energies[:, rows].sum(axis=1)
     return codes[:, rows].astype(np.float64) ** 2 @ magnitudes[:, rows].T + np.outer(rest, of_columns), rows
