@@ -14,6 +14,8 @@ from analog_glue.runs.as_written import texts
 if TYPE_CHECKING:
     from analog_glue.configuration.compose import Composed
 
+ON_CHIPS = ("evaluate", "tune", "diagnose", "specify", "place")  # commands that put a checkpoint on chips of their own
+
 
 @dataclass(frozen=True)
 class Components:
@@ -87,7 +89,7 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
             "Setting `checkpoint` must be a run of training=digital or training=hardware_aware for `tune`, but "
             f"{composed.settings.checkpoint} was trained in situ. `analog-glue evaluate` puts its weights on chips."
         )
-    if command in ("evaluate", "tune", "diagnose", "specify", "place"):  # their chips are those of this command
+    if command in ON_CHIPS:
         used |= {"noise", "tile"} | ({"attention"} if config["device"] is None else set())
         used |= {"tune": {"tuning"}, "place": {"costs"}}.get(command, set())
         if "attention" not in used and config["attention"] is not None:

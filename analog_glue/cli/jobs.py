@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analog_glue.cli.components import Components, build_components, priced
+from analog_glue.cli.components import ON_CHIPS, Components, build_components, priced
 from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run, with_its_chips
 from analog_glue.commands.ahead import kernels_ahead
 from analog_glue.errors import require
@@ -36,7 +36,7 @@ def run_job(composed: "Composed", command: str, overrides: list[str]) -> str:
     Returns:
         The folder of the run.
     """
-    if is_elsewhere(composed) and command in ("evaluate", "tune", "diagnose", "specify", "place"):
+    if is_elsewhere(composed) and command in ON_CHIPS:
         taken_in = as_training(composed)
         if composed.settings.dry_run:
             return run_job(with_its_chips(taken_in, composed, command), "train", [])
