@@ -82,7 +82,7 @@ class ReadyWeights:
         product = possible_product(product, crossbar)
         weights = arranged.by(kernel, blocks.device)(make_product(blocks, product, kernel), crossbar.weight_read_noise > 0)
         if crossbar.ir_drop > 0:
-            weights.gradient_digits = ()
+            weights.gradient_digits = ()  # trainings on such tiles keep the bits of their backward products
             return cls(grid, crossbar, weights, kernel, WireLoss.of(blocks, grid, product, kernel))
         return cls(grid, crossbar, weights, kernel)
 
