@@ -130,14 +130,16 @@ def _integer_sums(x: Tensor, weights: ReadyWeights, product: IntegerProduct, sca
     rows = _scratch("rows", (blocks, vectors, product.rows), torch.int8)  # which `_less_lost` reads once more
     squares = _scratch("squares", (blocks if reads else 0, vectors, product.rows), torch.int8)
     worth = _scratch("worth", (blocks, vectors), torch.float32)
-    arrays = (codes, rows, squares, worth)
+    # As tiles with wires have been computed: 127 / largest there in two roundings, so by `squared` and not by `drive`.
+    by_drive = squares if weights.wires is None else squares[:0]
+    arrays = (codes, rows, by_drive, worth)
     fused.drive(x.numpy(), *_drive(scaling, weights, product), *(array.numpy() for array in arrays))
     currents = _scratch("currents", (blocks, vectors, columns * (1 + product.has_halves)), torch.int32)
     variances = _scratch("variances", (blocks, vectors, columns), torch.int32) if reads else None
     for block in range(blocks):
         product.sum_up(block, rows[block], currents[block])
         if variances is not None:
-            if weights.wires is not None:  # as these tiles have been computed: 127 / largest there in two roundings
+            if weights.wires is not None:
                 squares[block], worth[block] = squared(rows[block], product.dither)
             product.sum_up_squares(block, squares[block], variances[block])
     return _Sums(currents, product.has_halves, variances, worth, _units(product, crossbar))
