@@ -20,6 +20,7 @@ from torch import nn
 from analog_glue.commands.calibrated import attention_scales, periphery_of, put_in_attention
 from analog_glue.commands.naming import SweepRequest
 from analog_glue.commands.summary import RunSummary
+from analog_glue.configuration.again import OBJECT, words_again
 from analog_glue.devices.device import Device
 from analog_glue.errors import require
 from analog_glue.evaluation import Point, Scored, Sentences, Workload, drift_sweep, points, read_noise_error
@@ -88,7 +89,7 @@ def prepare(
     checkpoint = Path(str(settings.checkpoint))
     facts = read_run(checkpoint, "checkpoint")
     config = config or config_of(attention=attention, noise=device, tile=tile)
-    choices = facts["choices"] | {"noise": type(device).__name__.lower(), "tile": "custom"} | (choices or {})
+    choices = facts["choices"] | {"noise": type(device).__name__.lower(), "tile": OBJECT} | (choices or {})
     task.check(settings.data.root)
     raw = task.load(settings.data.root)
     loaded = load_checkpoint_model(checkpoint)
@@ -312,13 +313,15 @@ def sweep(
     end_of_force(folder)
     rows = [row for row in results.rows() if row.hardware_id == hardware_id]
     another = "pcm" if choices["noise"] != "pcm" else "pcm_reduced"
-    typed_root = output_root_typed(settings.output_root)
+    chosen = ["attention"] if any(word.startswith("attention") for word in overrides) else []
+    same = words_again(config | scalars(settings), choices, [*chosen, "tile"])
+    words = " ".join([typed("checkpoint", subject.checkpoint), f"noise={another}", *same])
     return RunSummary(
         folder,
         drift_table(rows),
         (
             f"analog-glue tables {shlex.quote(settings.output_root)}",
-            f"analog-glue evaluate {typed('checkpoint', subject.checkpoint)} noise={another}{typed_root}   # on other devices",
+            f"analog-glue evaluate {words}{output_root_typed(settings.output_root)}   # on other devices",
         ),
     )
 

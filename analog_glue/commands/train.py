@@ -24,6 +24,7 @@ from analog_glue.commands.deploy import (
 )
 from analog_glue.commands.naming import TrainingRequest
 from analog_glue.commands.summary import RunSummary
+from analog_glue.configuration.again import OBJECT
 from analog_glue.devices.device import Device
 from analog_glue.errors import UserError
 from analog_glue.evaluation import score
@@ -297,5 +298,5 @@ def _names_of(task: Task, model: Any, device: Device, mode: TrainingMode) -> dic
         "model": model.short,
         "training": mode.name,
         "noise": type(device).__name__.lower(),
-        "tile": "custom",
+        "tile": OBJECT,
     }

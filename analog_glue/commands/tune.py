@@ -20,6 +20,7 @@ from analog_glue.commands.calibrated import calibration_batches, periphery_of, p
 from analog_glue.commands.deploy import EvaluationJob, is_main_process, silent, subject_of, sweep
 from analog_glue.commands.deploy import prepare as prepare_evaluation
 from analog_glue.commands.summary import RunSummary
+from analog_glue.configuration.again import words_again
 from analog_glue.devices.device import Device
 from analog_glue.errors import UserError
 from analog_glue.models import load_checkpoint_model
@@ -156,12 +157,14 @@ def run(job: TuningJob, log: Callable[[str], None] = print) -> RunSummary:
     end_of_force(folder)
     before, after = ([row for row in ResultsFile(place).rows() if row.headline] for place in scored)
     root = output_root_typed(settings.output_root)
+    hardware = words_again(of_run.config | scalars(settings), job.choices)
+    words = " ".join([typed("checkpoint", folder), *hardware, "ablate=true"])
     return RunSummary(
         folder,
         compared(before, after),
         (
             f"analog-glue tables {shlex.quote(settings.output_root)}",
-            f"analog-glue evaluate {typed('checkpoint', folder)} tile={job.choices['tile']}{root} ablate=true   # what is left",
+            f"analog-glue evaluate {words}{root}   # what is left",
         ),
         holds="checkpoint",
     )

@@ -19,6 +19,7 @@ from analog_glue.runs.recorded import recorded_defaults
 from analog_glue.settings import MISSING, HardwareSettings, quoted, typed
 
 HARDWARE = ("noise", "tile")
+OBJECT = "custom"  # what a choice is called where a component is no option, but an object of a notebook
 
 
 def words_again(config: Mapping[str, Any], choices: Mapping[str, str], groups: Sequence[str] = HARDWARE) -> list[str]:
@@ -26,11 +27,11 @@ def words_again(config: Mapping[str, Any], choices: Mapping[str, str], groups: S
 
     Args:
         config: The resolved configuration of a run or a sweep.
-        choices: Group → option; a group without one, or with what is no name, is left out.
+        choices: Group → option; a group without one, or with what is no option's name, is left out.
     """
     words = []
     for group in groups:
-        if re.fullmatch(r"[\w.-]+", option := str(choices.get(group) or "")):
+        if re.fullmatch(r"[\w.-]+", option := str(choices.get(group) or "")) and option != OBJECT:
             words += [typed(group, option), *changed(config, group, option)]
     return words + changed_settings(config)
 
