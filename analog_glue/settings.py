@@ -134,13 +134,13 @@ class HardwareSettings:
 class Evaluation:
     """The drift sweep: every chip is programmed once and visits the times in order."""
 
-    chips: int = 25
-    times: list[float] = field(default_factory=lambda: [1.0, 3600.0, 86400.0, 604800.0, 2592000.0])  # [s]
-    compensation: list[bool] = field(default_factory=lambda: [True])  # drift compensation; each value is scored
+    chips: int = 25  # programmed each with random numbers of its own; the same ones whatever their number
+    times: list[float] = field(default_factory=lambda: [1.0, 3600.0, 86400.0, 604800.0, 2592000.0])  # [s] after programming
+    compensation: list[bool] = field(default_factory=lambda: [True])  # drift compensation; [true,false] scores with and without
     chip_seed: int = 0  # the same chips for every variant that is compared
     token_budget: int = 4096  # padded tokens of one evaluation batch
     chips_per_pass: int = 1  # chips that share a forward pass, each with its own batch; more pays on a GPU, and takes memory
-    also: list[str] = field(default_factory=list)  # train, evaluate: other options of `noise` whose chips are scored afterwards
+    also: list[str] = field(default_factory=list)  # other options of `noise` whose chips are scored afterwards
     weights: str = "extracted"  # of an extraction from an in-situ run: extracted (at its end) | averaged (over its last epochs)
     ideal_devices: bool = True  # also score devices without noise or drift behind the same periphery
 
@@ -162,8 +162,8 @@ class Evaluation:
 class RandomArray:
     """An array of normal weights that extraction is tried on (Gokmen 2021, Figure 6)."""
 
-    outputs: int = 512
-    inputs: int = 512
+    outputs: int = 512  # of the array
+    inputs: int = 512  # of the array
     weight_std: float = 1 / 3  # in units of w_max, at which weights are clipped
     w_max: float = 0.6  # nominal range of the devices
     output_noise: float = 0.06  # σ of every output of every product
@@ -311,19 +311,50 @@ class Publish:
         self.folder = without_tilde(self.folder)
 
 
+ON_CHIPS = ("evaluate", "tune", "diagnose", "specify", "place")  # commands that put a checkpoint on chips of their own
+RUNS = ("train", *ON_CHIPS, "factsheet", "publish", "extract")  # commands that take settings
+# Which of them have a setting, and all that are below it; what is not named here belongs to every one.
+COMMANDS_OF = {
+    "seed": ("train", "extract"),
+    "force": ("train", *ON_CHIPS, "publish", "extract"),
+    "best_of": ("train",),
+    "ablate": ("evaluate",),
+    "checkpoint": (*ON_CHIPS, "factsheet", "publish", "extract"),
+    "sequence_length": ("place", "factsheet"),
+    "batch": ("place", "factsheet"),
+    "runtime.jobs": RUNS,
+    "runtime": ("train", *ON_CHIPS, "extract"),
+    "data": ("train", *ON_CHIPS, "extract"),
+    "hardware": ("train", *ON_CHIPS, "factsheet"),
+    "evaluation": ("train", *ON_CHIPS),
+    "evaluation.times": ("train", "evaluate", "tune", "diagnose", "place"),
+    "evaluation.also": ("train", "evaluate"),
+    "evaluation.weights": ("evaluate",),
+    "reprogramming": ("factsheet",),
+    **{command: (command,) for command in ("extract", "tune", "specify", "place", "publish")},
+}
+
+
+def commands_of(setting: str) -> tuple[str, ...]:
+    """The commands that have a setting, of its full key."""
+    parts = setting.split(".")
+    above = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((COMMANDS_OF[key] for key in above if key in COMMANDS_OF), RUNS)
+
+
 @dataclass
 class RunSettings:
     """Everything of a run that is not a component. `task` … `training` hold the resolved yaml of the components."""
 
-    seed: int = 0
+    seed: int = 0  # names every random number of a training, the order of its examples too
     dry_run: bool = False  # print what would run, then stop
     force: bool = False  # measure and train again although it was done
-    best_of: int = 1  # train: networks of as many seeds from `seed` on; the best on validation alone goes on chips
-    ablate: bool = False  # evaluate: also score the hardware with each non-ideality alone, and with each left out
-    output_root: str = OUTPUT_ROOT
-    checkpoint: str | None = None  # evaluate, tune, specify, place, extract, factsheet, publish: the folder of a training run
-    sequence_length: int = 32  # factsheet, place: tokens of a sequence whose costs are told
-    batch: int = 4  # factsheet, place: sequences that are computed together
+    best_of: int = 1  # networks of as many seeds from `seed` on; the best on validation alone goes on chips
+    ablate: bool = False  # also score the hardware with each non-ideality alone, and with each left out
+    output_root: str = OUTPUT_ROOT  # folder that runs are written to
+    checkpoint: str | None = None  # the folder of a training run
+    sequence_length: int = 32  # tokens of a sequence whose costs are told
+    batch: int = 4  # sequences that are computed together
     runtime: Runtime = field(default_factory=Runtime)
     data: Data = field(default_factory=Data)
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
@@ -341,8 +372,8 @@ class RunSettings:
     tile: Any = MISSING
     device: Any = None  # pulsed devices of in-situ training
     training: Any = MISSING
-    tuning: Any = None  # of `tune`
-    costs: Any = None  # of `factsheet` and `place`
+    tuning: Any = None
+    costs: Any = None
 
     def __post_init__(self) -> None:
         self.output_root = without_tilde(self.output_root)

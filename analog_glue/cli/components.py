@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from analog_glue.errors import UserError, raise_together
 from analog_glue.runs.as_written import texts
+from analog_glue.settings import ON_CHIPS
 
 if TYPE_CHECKING:
     from analog_glue.configuration.compose import Composed
-
-ON_CHIPS = ("evaluate", "tune", "diagnose", "specify", "place")  # commands that put a checkpoint on chips of their own
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,6 @@ def build_components(composed: "Composed", command: str, words: list[str]) -> Co
                 "Write analog-glue extract +experiment=gokmen_figure6."
             )
         return Components(config, {})
-    if settings.ablate and command != "evaluate":
-        raise UserError(
-            f"Setting `ablate` must be false for `{command}`, but is True. It belongs to `analog-glue evaluate checkpoint=… "
-            "ablate=true`, which scores trained weights on the parts of a hardware."
-        )
     if command == "factsheet":  # it reads what is there, of no data and no weights
         of_sheet = ("task", "model", "attention", "noise", "tile", "costs")
         config |= {group: as_annotated(config[group], group) for group in of_sheet}

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analog_glue.cli.components import ON_CHIPS, Components, build_components, priced
+from analog_glue.cli.components import Components, build_components, priced
 from analog_glue.cli.elsewhere import as_training, is_elsewhere, on_the_run, with_its_chips
 from analog_glue.commands.ahead import kernels_ahead
 from analog_glue.errors import require
 from analog_glue.runs.as_written import below
 from analog_glue.runs.folder import one_call
-from analog_glue.settings import RunSettings
+from analog_glue.settings import ON_CHIPS
 
 if TYPE_CHECKING:
     from analog_glue.commands.summary import RunSummary
@@ -59,11 +59,7 @@ def _compiles(composed: "Composed", command: str) -> bool:
 def _run_here(composed: "Composed", command: str, overrides: list[str]) -> str:
     components = build_components(composed, command, overrides)
     in_situ = command == "extract" or "device" in components.parts
-    for name in ("sequence_length", "batch") if command not in ("factsheet", "place") else ():
-        chosen, free = getattr(composed.settings, name), getattr(RunSettings, name)
-        require(chosen == free, name, f"be left at {free} here", chosen, "It belongs to `analog-glue factsheet` and `place`.")
-    chooses = command == "train" and not in_situ
-    require(chooses or composed.settings.best_of == 1, "best_of", "be 1 here", composed.settings.best_of,
+    require(not in_situ or composed.settings.best_of == 1, "best_of", "be 1 here", composed.settings.best_of,
             "Only `train` on phase-change memory chooses among seeds.")  # fmt: skip
     also = _also(composed, command, in_situ)
     one_voice = int(os.environ.get("RANK", "0")) == 0  # among the processes of `accelerate launch`
@@ -97,9 +93,9 @@ def _also(composed: "Composed", command: str, in_situ: bool) -> dict[str, "Compo
     from analog_glue.configuration.build import as_annotated, build
 
     names, chosen = composed.settings.evaluation.also, composed.choices.get("noise", "")
-    scores = command in ("train", "evaluate") and not in_situ and not composed.settings.ablate
+    scores = not in_situ and not composed.settings.ablate
     require(scores or not names, "evaluation.also", "be empty here", list(names),
-            "Only `train` and `evaluate` on phase-change memory score chips of several kinds.")  # fmt: skip
+            "Only `train` and `evaluate` on phase-change memory, without `ablate`, score chips of several kinds.")  # fmt: skip
     require(chosen not in names, "evaluation.also", f"name others than noise={chosen}, which is scored anyway", list(names))
     jobs = {}
     for name in names:

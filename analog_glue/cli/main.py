@@ -21,6 +21,7 @@ from analog_glue.cli.errors import DONE, print_wrong, report_error
 from analog_glue.cli.reading import list_command, report_command, tables_command, verify_command
 from analog_glue.cli.sweeps import call_hydra, run_command, run_short
 from analog_glue.interruption import ended_by_signals, exit_code
+from analog_glue.settings import RUNS
 
 HELP = """\
 analog-glue: transformers on crossbars of phase-change memory, on GLUE.
@@ -56,7 +57,7 @@ examples:
   analog-glue tables outputs
   analog-glue report outputs
 
-`analog-glue train --help` prints every setting with its value (`train training=ttv2 --help` of that choice).
+`analog-glue COMMAND --help` says what each of its settings means (`train training=ttv2 --help`: of that choice).
 Bash completion: eval "$(analog-glue -sc install=bash)"
 Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted (128 + the number of any signal that ends it).
 ANALOG_GLUE_TRACE=1 adds the trace to any error.
@@ -128,7 +129,7 @@ def _completion(words: list[str], commands: list[str]) -> int:
         if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
             print(" ".join(name for name in commands if name.startswith(typed[1] if len(typed) == 2 else "")))
             return DONE
-        if typed[1] not in ("train", "evaluate", "tune", "diagnose", "specify", "place", "factsheet", "publish", "extract"):
+        if typed[1] not in RUNS:
             return DONE
         os.environ["COMP_LINE"] = line.replace(f"{typed[1]} ", "", 1)  # Hydra knows no commands
         call_hydra(typed[1], words)

@@ -172,7 +172,7 @@ def _list_options() -> int:
         for file in sorted((conf_dir() / group).glob("*.yaml")):
             mark = "*" if defaults.get(group) == file.stem else " "
             print(f" {mark} {file.stem:20} {_description(file)}")
-    print("* used when nothing is said\nnext: analog-glue train --help   every setting with its value")
+    print("* used when nothing is said\nnext: analog-glue train --help   every setting with its value and what it means")
     return DONE
 
 

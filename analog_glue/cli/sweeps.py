@@ -112,7 +112,8 @@ def in_full(command: str, words: list[str]) -> list[str]:
 
 
 def run_command(command: str, words: list[str]) -> int:
-    from analog_glue.configuration.compose import Composer
+    from analog_glue.cli.help import help_of
+    from analog_glue.configuration.compose import Composer, conf_dir
     from analog_glue.configuration.wording import plain
     from analog_glue.settings import quoted
 
@@ -134,9 +135,10 @@ def run_command(command: str, words: list[str]) -> int:
 
     with Composer(command, extra_dir) as composer:
         jobs = expand(composer, overrides, multirun)
-        if shows and (problems := composer.problems(jobs[0])):
-            raise UserError("\n".join(problems))
-        composed = [] if shows else check_jobs(composer, jobs)
+        composed = check_jobs(composer, jobs)
+        if {"--help", "-h"} & set(shows):
+            print(help_of(command, composed[0], {group: composer.options(group) for group in composer.groups()}, conf_dir()))
+            return DONE
     if shows:
         call_hydra(command, [*flags, *overrides])
         return DONE

@@ -14,6 +14,7 @@ import copy
 import importlib.resources
 import importlib.util
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,7 +48,7 @@ from analog_glue.configuration.wording import (
 )
 from analog_glue.errors import UserError, require
 from analog_glue.runs.as_written import FromEnvironment
-from analog_glue.settings import RunSettings, quoted
+from analog_glue.settings import RunSettings, commands_of, quoted
 
 HYDRA_VERSION = "1.3"
 
@@ -75,18 +76,23 @@ class Composed:
 
     def options_for(self, group: str, fits: Callable[[Any], bool]) -> list[str]:
         """The options of a component's group whose class `fits`, in alphabetical order; imports the classes."""
-        files = self._files(group)
+        files = self.files(group)
         return sorted(option for option in files if fits(own_class(_target(files, option), group)))
 
     def option(self, group: str, name: str) -> dict[str, Any]:
         """What the yaml of an option says, whatever was chosen or changed; UserError where the group has none of that name."""
-        files = self._files(group)
+        files = self.files(group)
         if name not in files:
             hint = did_you_mean(name, list(files))
             raise UserError(f"Group `{group}` must be one of {', '.join(sorted(files))}, but is `{name}`.{hint}")
         return option_yaml(name, files)
 
-    def _files(self, group: str) -> dict[str, Path]:
+    def explained(self, group: str) -> dict[str, str]:
+        """Key → what the yaml of the option that was chosen says about it."""
+        return option_comments(self.choices[group], self.files(group))
+
+    def files(self, group: str) -> dict[str, Path]:
+        """Option → its yaml, of a group."""
         return option_files(group, self.folders)
 
 
@@ -102,6 +108,20 @@ def option_yaml(name: str, files: Mapping[str, Path]) -> dict[str, Any]:
     above = [own for own in node.pop("defaults", ()) if own in files]
     whole = OmegaConf.merge(*(option_yaml(own, files) for own in above), node)
     return {str(key): value for key, value in cast(dict[Any, Any], _resolved(whole)).items()}
+
+
+def option_comments(name: str, files: Mapping[str, Path]) -> dict[str, str]:
+    """Key → the comment behind it in the yaml of an option, or in those of its defaults list."""
+    lines = files[name].read_text(encoding="utf-8").splitlines() if name in files else []
+    told: dict[str, str] = {}
+    for above in (found[1] for line in lines if (found := re.match(r"  - (\w+)$", line)) and found[1] in files):
+        told |= option_comments(above, files)
+    path: list[str] = []  # of the key of the last line
+    for line in lines:
+        if found := re.match(r"((?:  )*)(\w+):(?: .*?)??(?:\s+# (.+))?$", line):
+            path = [*path[: len(found[1]) // 2], found[2]]
+            told |= {".".join(path): found[3]} if found[3] else {}
+    return told
 
 
 class Base(NamedTuple):
@@ -160,9 +180,9 @@ class Composer:
             raise UserError("\n".join(problems))
         return composed
 
-    def problems(self, words: Sequence[str]) -> list[str]:
-        """Everything wrong with the overrides of one job, a sentence each; empty when they compose."""
-        return self._judged(words)[0]
+    def groups(self) -> list[str]:
+        """The groups that the command lets choose from."""
+        return self._groups(self._base(self._search).runtime.choices)
 
     def _judged(self, words: Sequence[str]) -> tuple[list[str], Composed | None]:
         found: list[str] = []
@@ -258,7 +278,10 @@ class Composer:
             adds = override.is_add() or override.is_force_add()
             if adds and key.split(".")[0] in COMPONENTS:
                 return None  # an argument of a class that its yaml does not list; `build` judges it
-            return unknown_key(key, list(all_keys(base)), [str(setting) for setting in base])
+            return unknown_key(key, list(all_keys(base)), [str(own) for own in base if self.command in commands_of(str(own))])
+        if self.command not in (others := commands_of(key)):
+            own = ", ".join(f"`{command}`" for command in others)
+            return f"Setting `{key}` must be left out of `{self.command}`, where it would do nothing. It belongs to {own}."
         if override.is_add():
             return f"Setting `{key}` is there already. Write it without the plus: {key}={as_typed(value)}."
         node = parent._get_node(name)

@@ -56,8 +56,8 @@ def unknown_key(key: str, known: Sequence[str], top: Sequence[str]) -> str:
         if parent:
             where = f"`{parent}` has {', '.join(siblings)}"
         else:
-            groups = [name for name in siblings if name in GROUPS]
-            settings = [name for name in siblings if name not in GROUPS]
+            groups = [name for name in top if name in GROUPS]
+            settings = [name for name in top if name not in GROUPS]
             where = f"Groups: {', '.join(groups)}; settings: {', '.join(settings)}"
         return f"There is no setting `{key}`. {where}.{hint}"
     return f"There is no setting `{key}`: nothing is called `{parent}`. The settings are {', '.join(top)}.{hint}"

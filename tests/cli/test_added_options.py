@@ -99,8 +99,8 @@ def test_an_added_mode_and_device_are_listed_and_in_the_help(added, capsys):
     assert "   trapped              What is added by two files." in said
     assert main(["train", "--help"]) == 0
     said = capsys.readouterr().out
-    assert "training: by_the_sign, chopped_ttv2, " in said
-    assert re.search("^device: .*, trapped$", said, re.MULTILINE)
+    assert re.search("^  training= +by_the_sign, chopped_ttv2, ", said, re.MULTILINE)
+    assert re.search("^  device= [^=]*, trapped$", said, re.MULTILINE)
 
 
 @pytest.mark.slow

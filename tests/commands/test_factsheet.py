@@ -402,7 +402,7 @@ def test_what_was_trained_in_situ_is_refused(sheet):
 
 def test_other_commands_refuse_what_belongs_to_the_sheet(capsys):
     assert main(["train", "task=demo", "model=tiny", "batch=8", "dry_run=true"]) == 2
-    assert "Setting `batch` must be left at 4 here, but is 8. It belongs to `analog-glue factsheet`" in capsys.readouterr().err
+    assert "Setting `batch` must be left out of `train`" in capsys.readouterr().err
 
 
 # --- runs of today, which are trained here --------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ def test_commands_of_training_are_understood_and_make_the_configuration_they_sta
     with Composer("train") as composer:
         for words in trains:
             one = [w.removeprefix("+").split(",")[0] for w in split_flags(words)[1]]
-            assert composer.problems(one) == [], one
+            composer.compose(one)  # which refuses what is wrong
     (own,) = [words for words in trains if "training.weight_clip=null" in words and "task=" in " ".join(words)]
     with Composer("train") as composer:
         composed = composer.compose([w.removeprefix("+").split(",")[0] for w in split_flags(own)[1]])
