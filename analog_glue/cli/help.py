@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -49,9 +50,9 @@ def help_of(command: str, composed: "Composed", options: Mapping[str, Sequence[s
 
 
 def head_of(file: Path) -> tuple[str, list[str], str]:
-    """The comment at the top of a yaml file: its first sentence, the commands that it shows, and the rest."""
-    lines = [line[1:] for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    title, *rest = (line for line in lines if "@package" not in line)
+    """The comment at the top of a yaml file: its first line, the commands that it shows, and the rest; empty without one."""
+    top = takewhile(lambda line: line.startswith("#"), file.read_text(encoding="utf-8").splitlines())
+    title, *rest = [line[1:] for line in top if "@package" not in line] or [""]
     shown = [line.strip() for line in rest if line.startswith("   analog-glue ")]
     return title.strip(), shown, " ".join(line.strip() for line in rest if not line.startswith("   "))
 

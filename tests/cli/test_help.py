@@ -53,6 +53,13 @@ def test_help_is_that_of_the_options_that_are_chosen(run):
     assert "specify_bert" not in on_pcm and "specify_bert" in run("specify", "--help").out
 
 
+def test_an_experiment_of_ones_own_needs_no_comment(run, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    answer = run("train", "--config-dir", str(tmp_path), "+experiment=mine", "--help")
+    assert answer.code == 0 and "mine*" in answer.out and re.search("^  seed=7 ", answer.out, re.MULTILINE)
+
+
 def test_a_mistyped_setting_is_refused_in_a_help_too(run):
     answer = run("tune", "tile.adc_bitz=6", "--help")
     assert answer.code == 2 and "Did you mean `tile.adc_bits`?" in answer.err
