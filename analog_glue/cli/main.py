@@ -57,7 +57,7 @@ examples:
   analog-glue tables outputs
   analog-glue report outputs
 
-`analog-glue COMMAND --help` says what each of its settings means (`train training=ttv2 --help`: of that choice).
+`analog-glue COMMAND --help` says what its settings mean (`train training=ttv2 --help`: of that choice).
 Bash completion: eval "$(analog-glue -sc install=bash)"
 Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted (128 + the number of any signal that ends it).
 ANALOG_GLUE_TRACE=1 adds the trace to any error.

@@ -20,7 +20,7 @@ def test_what_is_killed_or_runs_out_of_disk_ends_as_if_nothing_had_been(tmp_path
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     trials = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
-    assert sum(sum(trial["kills"].values()) for trial in trials) >= 8 and sum(trial["full"] for trial in trials) >= 1
+    assert sum(sum(trial["kills"].values()) for trial in trials) >= 4 and sum(trial["full"] for trial in trials) >= 1
     assert ended.stdout.endswith((tmp_path / "table.md").read_text() + "\n")
 
 

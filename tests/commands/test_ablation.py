@@ -167,9 +167,9 @@ def test_tables_render_it(ablated, tmp_path, capsys):
     [
         (
             ["train", "task=demo", "model=tiny", "ablate=true"],
-            ["`ablate`", "must be false for `train`", "evaluate checkpoint="],
+            ["`ablate`", "must be left out of `train`", "belongs to `evaluate`"],
         ),
-        (["extract", "checkpoint=x", "ablate=true"], ["`ablate`", "must be false for `extract`"]),
+        (["extract", "checkpoint=x", "ablate=true"], ["`ablate`", "must be left out of `extract`"]),
         (["evaluate", "noise=ideal", "tile=ideal"], ["`ablate`", "ideal hardware", "noise=pcm"]),
     ],
     ids=lambda value: " ".join(value),

@@ -321,7 +321,7 @@ def test_learned_ranges_are_taken_as_evaluate_takes_them(tmp_path):
         (['hardware.layers=["*","!clasifier"]'], ["`hardware.layers`", "'!clasifier' matches none"]),
         (["sequence_length=4096"], ["`sequence_length`", "positions of the model"]),
         (["evaluation.also=[reram]"], ["`evaluation.also`"]),
-        (["ablate=true"], ["`ablate`", "must be false for `place`"]),
+        (["ablate=true"], ["`ablate`", "must be left out of `place`"]),
         (["model=minilm"], ["no group `model`", "with the checkpoint"]),
     ],
     ids=lambda value: " ".join(value),

@@ -16,7 +16,8 @@ from tests.tuning.helpers import at_first, bench
 
 pytestmark = pytest.mark.slow
 
-FEW = ["hardware.calibration.examples=16", "tune.examples=8", "tune.compared=4", "tune.judged=8", "tune.judges=3"]
+CALIBRATED = ["hardware.calibration.examples=16"]
+FEW = [*CALIBRATED, "tune.examples=8", "tune.compared=4", "tune.judged=8", "tune.judges=3"]
 SMALL = ["task.train_size=64", "task.validation_size=40", "model.hidden=16", "model.layers=1", "model.heads=2",
          "model.intermediate=24", "model.vocabulary_size=100", "training.max_steps=4"]  # fmt: skip
 TILE = ["tile=lammie2024", "tile.rows=16", "tile.columns=16"]
@@ -26,7 +27,7 @@ SWEEP = ["evaluation.chips=2", "evaluation.times=[3600]", "evaluation.ideal_devi
 @pytest.fixture(scope="module")
 def master(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    words = ["task=demo", "model=tiny", "training=digital", *SMALL, *TILE, *FEW, f"output_root={root}"]
+    words = ["task=demo", "model=tiny", "training=digital", *SMALL, *TILE, *CALIBRATED, f"output_root={root}"]
     assert main(["train", *words, "evaluation.chips=0", "evaluation.ideal_devices=false"]) == 0
     (run,) = (folder for folder in root.iterdir() if folder.name.startswith("demo-"))
     return root, run
@@ -90,7 +91,7 @@ def test_evaluate_takes_the_tuned_ranges_to_other_hardware_of_the_same_tiles(cop
     assert tune(root, run, "tuning=conductance_range", "evaluation.chips=0") == 0
     folder = tuned_of(run)
     capsys.readouterr()
-    words = [f"checkpoint={folder}", f"output_root={root}", "noise=pcm_reduced", *TILE, *FEW, *SWEEP]
+    words = [f"checkpoint={folder}", f"output_root={root}", "noise=pcm_reduced", *TILE, *CALIBRATED, *SWEEP]
     assert main(["evaluate", *words]) == 0
     assert "Calibrating" not in capsys.readouterr().out
     (sweep,) = folder.glob("pcm_reduced-*")
@@ -99,14 +100,14 @@ def test_evaluate_takes_the_tuned_ranges_to_other_hardware_of_the_same_tiles(cop
     assert used["source"] == "tuned (conductance_range)"
     assert used["input_ranges"] == {name: layer.input_range.tolist() for name, layer in stored.items()}
     # Tiles of another size: other row blocks, so ranges are calibrated anew, and that is said.
-    assert main(["evaluate", *words[:3], "tile=lammie2024", "tile.rows=8", *FEW, *SWEEP]) == 0
+    assert main(["evaluate", *words[:3], "tile=lammie2024", "tile.rows=8", *CALIBRATED, *SWEEP]) == 0
     assert "Calibrating the input ranges" in capsys.readouterr().out
 
 
 def test_the_same_chips_give_the_same_scores_through_evaluate(copy):
     """What `tune` reports before it tunes is what `evaluate` reports of the run."""
     root, run = copy
-    assert main(["evaluate", f"checkpoint={run}", f"output_root={root}", *TILE, *FEW, *SWEEP]) == 0
+    assert main(["evaluate", f"checkpoint={run}", f"output_root={root}", *TILE, *CALIBRATED, *SWEEP]) == 0
     first = {row.identity: row.value for row in find_rows(root)}
     assert tune(root, run, "tuning=rescaling") == 0
     now = {row.identity: row.value for row in find_rows(root) if row.training == "digital"}
