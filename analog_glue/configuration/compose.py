@@ -48,7 +48,7 @@ from analog_glue.configuration.wording import (
 )
 from analog_glue.errors import UserError, require
 from analog_glue.runs.as_written import FromEnvironment
-from analog_glue.settings import RunSettings, commands_of, quoted
+from analog_glue.settings import COMMANDS_OF, RunSettings, commands_of, quoted
 
 HYDRA_VERSION = "1.3"
 
@@ -213,6 +213,9 @@ class Composer:
                 return [*found, only], None
             return [*found, str(error)], None
         own = copy.deepcopy(base.config)
+        scalars = {key: own[key] for key in COMMANDS_OF if key in own and not isinstance(own[key], DictConfig)}
+        idle = [key for key, value in scalars.items() if value != getattr(RunSettings, key)]  # by an experiment
+        found += [self._is_idle(key) for key in idle if self.command not in commands_of(key)]
         found += [problem for override in values if (problem := self._value_problem(override, own))]
         if found:
             return found, None
@@ -279,9 +282,8 @@ class Composer:
             if adds and key.split(".")[0] in COMPONENTS:
                 return None  # an argument of a class that its yaml does not list; `build` judges it
             return unknown_key(key, list(all_keys(base)), [str(own) for own in base if self.command in commands_of(str(own))])
-        if self.command not in (others := commands_of(key)):
-            own = ", ".join(f"`{command}`" for command in others)
-            return f"Setting `{key}` must be left out of `{self.command}`, where it would do nothing. It belongs to {own}."
+        if self.command not in commands_of(key):
+            return self._is_idle(key)
         if override.is_add():
             return f"Setting `{key}` is there already. Write it without the plus: {key}={as_typed(value)}."
         node = parent._get_node(name)
@@ -293,6 +295,10 @@ class Composer:
         except OmegaConfBaseException:
             return f"Setting `{key}` must be {type_words(node)}, but is {as_typed(value)!r}."
         return None
+
+    def _is_idle(self, key: str) -> str:
+        own = ", ".join(f"`{command}`" for command in commands_of(key))
+        return f"Setting `{key}` must be left out of `{self.command}`, where it would do nothing. It belongs to {own}."
 
     def _base(self, words: list[str]) -> Base:
         key = (self.command, *words)

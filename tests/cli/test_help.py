@@ -106,6 +106,13 @@ def test_a_setting_that_would_do_nothing_is_refused(run, words):
     assert said in answer.err and OTHERS[words] in answer.err.partition(said)[2]
 
 
+def test_an_experiment_cannot_set_what_would_do_nothing_either(run, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nablate: true\n")
+    answer = run("train", "--config-dir", str(tmp_path), "+experiment=mine", "dry_run=true")
+    assert answer.code == 2 and "Setting `ablate` must be left out of `train`" in answer.err
+
+
 def test_only_settings_that_exist_belong_to_some_commands():
     with Composer("train") as composer:
         config = composer.compose([]).config
